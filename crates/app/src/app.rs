@@ -1,0 +1,121 @@
+//! The immutable result of resolving a manifest: what every other room works from.
+//!
+//! An [`App`] never changes. A change of the manifest or of a component's bytes is a new revision with a new digest.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::grant::{AddressGrant, FileGrant, HttpGrant};
+use crate::limits::Limits;
+use crate::route::Routes;
+
+/// BLAKE3 of some content; printed as `blake3:` and 64 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("blake3:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What is deployed: components, routes, grants, limits.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// The app's name; unique in a server.
+    pub name: String,
+    /// The author's version, if any; informational.
+    pub version: Option<String>,
+    /// Digest over everything that decides what runs: settings and the content of every component.
+    pub digest: Digest,
+    /// Components sorted by name; a route names one by its index here.
+    pub components: Vec<Component>,
+    /// Which component answers which HTTP request.
+    pub routes: Routes,
+}
+
+/// One guest artifact of an app.
+#[derive(Debug, Clone)]
+pub struct Component {
+    /// The name in the manifest (`[component.NAME]`).
+    pub name: String,
+    /// Where its bytes came from.
+    pub source: Source,
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// Command line arguments after the program's name.
+    pub args: Vec<String>,
+    /// Environment variables, in the manifest's order, the operator's last.
+    pub env: Vec<(String, String)>,
+    /// Configuration values with every variable filled in.
+    pub config: BTreeMap<String, String>,
+    /// What it may reach; everything else is denied.
+    pub grants: Grants,
+    /// Its budget.
+    pub limits: Limits,
+    /// How often and by how many calls at once an instance is used.
+    pub reuse: Reuse,
+}
+
+/// Where a component's bytes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A `.wasm` or `.wat` file; absolute or relative to the working directory.
+    File(PathBuf),
+    /// WebAssembly text written in the manifest itself.
+    InlineWat,
+}
+
+/// How an instance may be used more than once. The default is a fresh instance per request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reuse {
+    /// Requests that one instance answers before it is dropped; 1 = a fresh instance each.
+    pub requests: u32,
+    /// Requests that one instance may have in flight at once (`http-p3` only); 1 = one at a time.
+    pub concurrent: u32,
+}
+
+impl Default for Reuse {
+    fn default() -> Self {
+        Self { requests: 1, concurrent: 1 }
+    }
+}
+
+/// Everything a component may reach. Empty means: nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Grants {
+    /// Outgoing HTTP, by scheme, host and port.
+    pub http: Vec<HttpGrant>,
+    /// TCP connections that the guest may open.
+    pub tcp: Vec<AddressGrant>,
+    /// UDP peers that the guest may send to.
+    pub udp: Vec<AddressGrant>,
+    /// Addresses that the guest may bind and listen on.
+    pub listen: Vec<AddressGrant>,
+    /// Host directories, each under a name that the guest sees.
+    pub files: Vec<FileGrant>,
+}
+
+/// An [`App`] together with the bytes of its components, which the host compiles and then forgets.
+#[derive(Debug)]
+pub struct Resolved {
+    /// What to run.
+    pub app: App,
+    /// The bytes of each component, in the order of `app.components`; `.wat` text as it was read.
+    pub code: Vec<Vec<u8>>,
+}

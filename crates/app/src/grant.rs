@@ -1,0 +1,118 @@
+//! What a guest may reach: outgoing HTTP, TCP, UDP and listening addresses, host directories.
+//!
+//! A grant is written once (manifest or command line), parsed here and asked by the host before anything is dialled,
+//! bound or opened. Nothing here resolves a name or touches the network: a TCP or UDP grant is therefore about
+//! addresses, never about names, and an HTTP grant is about the authority that the guest asked for. Which addresses
+//! a *name* may lead to is the business of the host's dialer.
+
+mod address;
+mod files;
+mod http;
+
+use std::str::FromStr;
+
+pub use address::AddressGrant;
+pub use files::FileGrant;
+pub use http::HttpGrant;
+
+use crate::nearest::nearest;
+
+/// The grants that exist today.
+pub(crate) const KINDS: [&str; 5] = ["http", "tcp", "udp", "listen", "files"];
+
+/// The grants that have a name in the manifest but nothing behind it yet.
+pub(crate) const KINDS_LATER: [&str; 5] = ["keyvalue", "blobstore", "sql", "messaging", "secrets"];
+
+/// One `--grant KIND=VALUE` of the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GrantArg {
+    /// `http=https://api.example.com`
+    Http(HttpGrant),
+    /// `tcp=10.0.0.5:5432`
+    Tcp(AddressGrant),
+    /// `udp=10.0.0.5:53`
+    Udp(AddressGrant),
+    /// `listen=127.0.0.1:*`
+    Listen(AddressGrant),
+}
+
+impl FromStr for GrantArg {
+    type Err = GrantError;
+
+    fn from_str(text: &str) -> Result<Self, GrantError> {
+        let Some((kind, value)) = text.split_once('=') else {
+            return Err(GrantError::new(
+                format!("\"{text}\" is not a grant"),
+                "write KIND=VALUE, for example http=https://api.example.com or tcp=10.0.0.5:5432",
+            ));
+        };
+        match kind {
+            "http" => value.parse().map(Self::Http),
+            "tcp" => value.parse().map(Self::Tcp),
+            "udp" => value.parse().map(Self::Udp),
+            "listen" => value.parse().map(Self::Listen),
+            "files" => Err(GrantError::new(
+                "directories are not granted with --grant",
+                format!("use --dir {}::/GUEST", if value.is_empty() { "HOST" } else { value }),
+            )),
+            later if KINDS_LATER.contains(&later) => Err(GrantError::new(
+                format!("the grant \"{later}\" is not supported yet"),
+                "this version grants http, tcp, udp and listen",
+            )),
+            unknown => Err(GrantError::new(
+                format!("unknown grant \"{unknown}\""),
+                match nearest(unknown, KINDS.into_iter().chain(KINDS_LATER)) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => "the grants are http, tcp, udp and listen".to_owned(),
+                },
+            )),
+        }
+    }
+}
+
+/// Why a grant was not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct GrantError {
+    /// What is wrong.
+    pub what: String,
+    /// How to mend it.
+    pub help: String,
+}
+
+impl GrantError {
+    fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { what: what.into(), help: help.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_parsed_as_itself() {
+        assert!(matches!("http=https://a.example".parse(), Ok(GrantArg::Http(_))));
+        assert!(matches!("tcp=10.0.0.5:5432".parse(), Ok(GrantArg::Tcp(_))));
+        assert!(matches!("udp=*:*".parse(), Ok(GrantArg::Udp(_))));
+        assert!(matches!("listen=127.0.0.1:*".parse(), Ok(GrantArg::Listen(_))));
+    }
+
+    #[test]
+    fn what_is_no_grant_says_how_to_write_one() {
+        for (text, what, help) in [
+            ("http", "\"http\" is not a grant", "write KIND=VALUE, for example"),
+            ("", "\"\" is not a grant", "write KIND=VALUE"),
+            ("htpp=https://a.example", "unknown grant \"htpp\"", "did you mean \"http\"?"),
+            ("volcano=1", "unknown grant \"volcano\"", "the grants are http, tcp, udp and listen"),
+            ("keyvalue=default", "the grant \"keyvalue\" is not supported yet", "this version grants http"),
+            ("secrets=a", "the grant \"secrets\" is not supported yet", "this version grants http"),
+            ("files=site", "directories are not granted with --grant", "use --dir site::/GUEST"),
+            ("tcp=db.example.com:5432", "\"db.example.com\" is a name, and this grant needs an address", "write"),
+        ] {
+            let error = text.parse::<GrantArg>().expect_err(text);
+            assert_eq!(error.what, what);
+            assert!(error.help.starts_with(help), "{text}: {}", error.help);
+        }
+    }
+}

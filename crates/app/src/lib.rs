@@ -1,0 +1,20 @@
+//! WHAT to run: a manifest, validated and resolved once into an immutable [`App`].
+//!
+//! This room is pure: no async, no WebAssembly, no I/O beyond reading the files that the manifest names.
+//! Read in this order: [`app`] (the result), [`limits`] (every bound of the product, one table),
+//! [`grant`] (what a guest may reach), [`route`] (which component answers a request),
+//! `manifest` (the text as written), `resolve` (from text to [`App`]), [`error`] (what is wrong and how to mend it).
+#![forbid(unsafe_code)]
+
+pub mod app;
+mod budget;
+pub mod error;
+pub mod grant;
+pub mod limits;
+mod nearest;
+mod resolve;
+pub mod route;
+mod unit;
+
+pub use app::{App, Component, Digest, Grants, Resolved, Reuse, Source};
+pub use resolve::{BuildStep, Operator, build_steps, resolve};

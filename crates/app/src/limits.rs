@@ -1,0 +1,223 @@
+//! Every bound of the product, in one table: name, unit, default, floor, ceiling, and the test that proves it.
+//!
+//! The first part of the table is the budget of one component: those entries carry the key that a manifest uses in
+//! `[component.NAME.limits]` and the command line in `--limit KEY=VALUE`, and [`Limits`] holds their values. The rest
+//! bounds the process, its connections and what is read from disk. This file enforces nothing: the code that owns a
+//! queue, cache, body or task reads its bound here.
+
+use std::time::Duration;
+
+pub use crate::budget::{LimitError, Limits};
+pub use crate::unit::UnitError;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+
+/// What a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes; written `64MiB` or `10MB`.
+    Bytes,
+    /// Bytes per second.
+    BytesPerSecond,
+    /// Milliseconds; written `500ms`, `5s`, `2m` or `1h`.
+    Milliseconds,
+    /// Plain pieces: calls, handles, headers.
+    Count,
+}
+
+/// One bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Unique name; for the budget of a component its key in the manifest.
+    pub name: &'static str,
+    /// What the three numbers count.
+    pub unit: Unit,
+    /// In force when nobody says otherwise.
+    pub default: u64,
+    /// The smallest value that can be asked for.
+    pub floor: u64,
+    /// The largest value that can be asked for.
+    pub ceiling: u64,
+    /// What is bounded and what happens beyond it.
+    pub doc: &'static str,
+    /// The test that drives the product over this bound.
+    pub test: &'static str,
+}
+
+impl Limit {
+    /// The default as a size; for entries in bytes or pieces.
+    pub const fn size(&self) -> usize {
+        if self.default > usize::MAX as u64 { usize::MAX } else { self.default as usize }
+    }
+
+    /// The default as a 32-bit number.
+    pub const fn count(&self) -> u32 {
+        if self.default > u32::MAX as u64 { u32::MAX } else { self.default as u32 }
+    }
+
+    /// The default as a length of time; for entries in milliseconds.
+    pub const fn duration(&self) -> Duration {
+        Duration::from_millis(self.default)
+    }
+}
+
+/// Declares each entry once: as a constant, in its documentation and in [`ALL`], so that none can be forgotten.
+macro_rules! table {
+    ($( $(#[doc = $doc:literal])+ $id:ident = $name:literal, $unit:ident, $default:expr, [$floor:expr, $ceiling:expr], $test:literal; )+) => {
+        $(
+            $(#[doc = $doc])+
+            pub const $id: Limit = Limit {
+                name: $name,
+                unit: Unit::$unit,
+                default: $default,
+                floor: $floor,
+                ceiling: $ceiling,
+                doc: concat!($($doc),+).trim_ascii(),
+                test: $test,
+            };
+        )+
+        /// Every entry of the table, in its order.
+        pub const ALL: &[&Limit] = &[$(&$id),+];
+    };
+}
+
+table! {
+    // The budget of one component.
+
+    /// Linear memory of one instance, summed over all its memories; growing beyond it fails inside the guest.
+    MEMORY = "memory", Bytes, 128 * MIB, [64 * KIB, GIB], "tests/limits::memory";
+    /// Elements of one instance's tables, summed over all of them.
+    TABLE_ELEMENTS = "table_elements", Count, 20_000, [0, 100_000], "tests/limits::table_elements";
+    /// Wall clock of one call, from its start until the guest has finished.
+    DEADLINE = "deadline", Milliseconds, 30 * SECOND, [10, HOUR], "tests/limits::deadline";
+    /// CPU time of one call.
+    CPU = "cpu", Milliseconds, 2 * SECOND, [1, 10 * MINUTE], "tests/limits::cpu";
+    /// Calls of one component in flight at once; more of them wait.
+    CONCURRENCY = "concurrency", Count, 64, [1, 10_000], "tests/limits::concurrency";
+    /// How long a call waits for its turn before the answer is 503 with Retry-After.
+    QUEUE_WAIT = "queue_wait", Milliseconds, SECOND, [0, MINUTE], "tests/limits::queue_wait";
+    /// Calls that may wait at once; one more is answered 503 with Retry-After immediately.
+    QUEUE_DEPTH = "queue_depth", Count, 1024, [0, 100_000], "tests/limits::queue_depth";
+    /// Bytes that one call from the guest into the host may make the host copy.
+    HOST_CALL = "host_call", Bytes, 8 * MIB, [4 * KIB, 128 * MIB], "tests/limits::host_call";
+    /// Handles (resources, streams, futures, tasks) that the component model keeps for one instance.
+    HANDLES = "handles", Count, 10_000, [64, 100_000], "tests/limits::handles";
+    /// Host objects (descriptors, headers, bodies, sockets) that one instance may hold.
+    RESOURCES = "resources", Count, 10_000, [64, 100_000], "tests/limits::resources";
+    /// Size of one set of header fields that the guest builds.
+    HEADERS = "headers", Bytes, 64 * KIB, [KIB, 128 * KIB], "tests/limits::headers";
+    /// Random bytes that one call may ask for.
+    RANDOM = "random", Bytes, 64 * KIB, [64, MIB], "tests/limits::random";
+    /// Size of one request body. Bodies stream in small chunks, so this bounds time and traffic, not memory.
+    REQUEST_BODY = "request_body", Bytes, GIB, [0, TIB], "tests/limits::request_body";
+
+    // How an instance is used again: keys beside the limits, `reuse` and `concurrent` of a component.
+
+    /// Requests that one instance answers before it is dropped; 1 is a fresh instance for each request.
+    REUSE = "reuse", Count, 1, [1, 1_000_000], "crates/app/tests/golden.rs::every_message_has_its_golden_file";
+    /// Requests that one instance may have in flight at once.
+    CONCURRENT = "concurrent", Count, 1, [1, 10_000], "crates/app/tests/golden.rs::every_message_has_its_golden_file";
+
+    // Guests, whole process.
+
+    /// Instances that exist at once, over all components.
+    INSTANCES_MAX = "instances", Count, 1000, [1, 100_000], "tests/limits::instances";
+    /// Stack of one running guest; deeper recursion is a trap.
+    WASM_STACK_BYTES = "wasm_stack", Bytes, 512 * KIB, [64 * KIB, MIB], "tests/limits::wasm_stack";
+    /// How often running guests are interrupted to check deadline and CPU.
+    EPOCH_TICK_MS = "epoch_tick", Milliseconds, 5, [1, 50], "tests/limits::epoch_tick";
+    /// One piece of a streamed body, in either direction.
+    STREAM_CHUNK_BYTES = "stream_chunk", Bytes, 64 * KIB, [4 * KIB, MIB], "tests/limits::stream_chunk";
+    /// One line of guest output; the rest of a longer line is cut off.
+    LOG_LINE_BYTES = "log_line", Bytes, 64 * KIB, [256, MIB], "tests/limits::log_line";
+    /// Lines of guest output waiting to be written; further ones are dropped and counted.
+    LOG_QUEUE_LINES = "log_queue", Count, 4096, [16, 1_000_000], "tests/limits::log_queue";
+    /// Bytes of guest output waiting to be written; further lines are dropped and counted.
+    LOG_QUEUE_BYTES = "log_queue_bytes", Bytes, 8 * MIB, [64 * KIB, GIB], "tests/limits::log_queue_bytes";
+
+    // Connections.
+
+    /// Open connections over all listeners; one more is answered 503 and closed.
+    CONNECTIONS_TOTAL = "connections", Count, 10_000, [1, 1_000_000], "tests/limits::connections";
+    /// Request line and header fields together; more is answered 431.
+    HEAD_BYTES = "head", Bytes, 16 * KIB, [KIB, 256 * KIB], "tests/limits::head";
+    /// Header fields of one request; more is answered 431.
+    HEADERS_COUNT = "head_fields", Count, 100, [1, 1000], "tests/limits::head_fields";
+    /// From the first byte of a request until its head is complete.
+    HEAD_TIMEOUT_MS = "head_timeout", Milliseconds, 10 * SECOND, [10, 10 * MINUTE], "tests/limits::head_timeout";
+    /// Silence on a connection between two requests before it is closed.
+    IDLE_TIMEOUT_MS = "idle_timeout", Milliseconds, MINUTE, [10, HOUR], "tests/limits::idle_timeout";
+    /// Silence inside a request body before the connection is closed.
+    BODY_STALL_MS = "body_stall", Milliseconds, 30 * SECOND, [10, 10 * MINUTE], "tests/limits::body_stall";
+    /// The slowest request body that is accepted once it has lasted as long as `head_timeout`.
+    BODY_RATE = "body_rate", BytesPerSecond, KIB, [0, MIB], "tests/limits::body_rate";
+    /// How long a client may refuse to read its response before the connection is closed.
+    WRITE_STALL_MS = "write_stall", Milliseconds, 30 * SECOND, [10, 10 * MINUTE], "tests/limits::write_stall";
+    /// Buffer of one connection's incoming bytes.
+    READ_BUFFER_BYTES = "read_buffer", Bytes, 64 * KIB, [8 * KIB, MIB], "tests/limits::read_buffer";
+    /// Streams of one HTTP/2 connection in flight at once.
+    H2_STREAMS = "h2_streams", Count, 100, [1, 1000], "tests/limits::h2_streams";
+    /// Header list of one HTTP/2 request.
+    H2_HEADER_LIST_BYTES = "h2_header_list", Bytes, 16 * KIB, [KIB, 256 * KIB], "tests/limits::h2_header_list";
+    /// Streams of one HTTP/2 connection that were reset before they were accepted; one more closes the connection.
+    H2_RESETS = "h2_resets", Count, 20, [1, 1000], "tests/limits::h2_resets";
+    /// Response bytes buffered for one HTTP/2 stream.
+    H2_SEND_BUFFER_BYTES = "h2_send_buffer", Bytes, 64 * KIB, [16 * KIB, MIB], "tests/limits::h2_send_buffer";
+    /// Silence on an HTTP/2 connection before it is asked whether it still lives.
+    H2_KEEPALIVE_MS = "h2_keepalive", Milliseconds, 20 * SECOND, [SECOND, HOUR], "tests/limits::h2_keepalive";
+    /// How long requests in flight may take to finish after the signal to stop.
+    DRAIN_MS = "drain", Milliseconds, 30 * SECOND, [0, HOUR], "tests/limits::drain";
+
+    // What is read from disk.
+
+    /// Size of one manifest.
+    MANIFEST_BYTES_MAX = "manifest", Bytes, MIB, [KIB, MIB], "crates/app/tests/resolve.rs::manifest_size_is_bounded";
+    /// Errors that one manifest reports; the rest is counted.
+    MANIFEST_ERRORS_MAX = "manifest_errors", Count, 100, [1, 1000], "crates/app/src/error.rs::errors_come_in_the_order_of_the_file_and_end_somewhere";
+    /// Bytes of all values of one manifest after its variables were filled in.
+    EXPANDED_BYTES_MAX = "expanded", Bytes, 4 * MIB, [KIB, 64 * MIB], "crates/app/tests/resolve.rs::expansion_is_bounded";
+    /// Components of one app.
+    COMPONENTS_MAX = "components", Count, 1000, [1, 10_000], "crates/app/tests/resolve.rs::components_are_bounded";
+    /// Size of one component.
+    COMPONENT_BYTES_MAX = "component", Bytes, 256 * MIB, [KIB, GIB], "crates/app/tests/resolve.rs::component_size_is_bounded";
+    /// Size of all components of one app.
+    APP_BYTES_MAX = "app", Bytes, GIB, [KIB, 16 * GIB], "crates/app/tests/resolve.rs::component_size_is_bounded";
+    /// Routes of one app.
+    ROUTES_MAX = "routes", Count, 10_000, [1, 100_000], "crates/app/tests/resolve.rs::routes_are_bounded";
+    /// Segments of one route.
+    ROUTE_SEGMENTS_MAX = "route_segments", Count, 64, [1, 256], "crates/app/src/route/tests.rs::every_malformed_route_is_reported";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_entry_is_well_formed() {
+        let mut names = BTreeSet::new();
+        for limit in ALL {
+            assert!(limit.floor <= limit.default, "{}: default below floor", limit.name);
+            assert!(limit.default <= limit.ceiling, "{}: default above ceiling", limit.name);
+            assert!(names.insert(limit.name), "{}: named twice", limit.name);
+            assert!(limit.doc.len() > 10 && limit.doc.ends_with('.'), "{}: say what is bounded", limit.name);
+            let (file, test) = limit.test.split_once("::").expect("a test is written FILE::NAME");
+            assert!(!file.is_empty() && !test.is_empty(), "{}: {}", limit.name, limit.test);
+        }
+    }
+
+    #[test]
+    fn conversions_keep_the_default() {
+        assert_eq!(MEMORY.size(), 128 << 20);
+        assert_eq!(H2_STREAMS.count(), 100);
+        assert_eq!(REQUEST_BODY.count(), 1 << 30);
+        assert_eq!(Limit { default: u64::MAX, ..MEMORY }.count(), u32::MAX);
+        assert_eq!(DEADLINE.duration(), Duration::from_secs(30));
+    }
+}

@@ -1,0 +1,77 @@
+//! `command`: a program that runs once, with arguments, standard streams and an exit code.
+//!
+//! Three generations: preview-1 core modules with `_start`, and components that export `wasi:cli/run` 0.2 or 0.3.
+
+use std::sync::Arc;
+
+use wasmtime::{InstancePre, Result, Store};
+use wasmtime_wasi::{I32Exit, p2, p3};
+
+use crate::abi::Callable;
+use crate::fault::Fault;
+use crate::guest::{Inner, RequestId, fault_of};
+use crate::meter::{self, Clock};
+use crate::state::{Host, Template};
+
+/// A linked command.
+pub(crate) enum Command {
+    P1(InstancePre<Host>),
+    P2(p2::bindings::CommandPre<Host>),
+    P3(p3::bindings::CommandPre<Host>),
+}
+
+/// Runs it to its end; the exit code is what a shell would see.
+pub(crate) async fn run(guest: &Inner, args: &[String]) -> Result<u8, Fault> {
+    let Callable::Command(command) = &guest.callable else {
+        return Err(Fault::BadGuest(
+            "an HTTP guest is not a command; serve it with `hostel up`".into(),
+        ));
+    };
+    let template = Arc::new(Template {
+        args: args.to_vec(),
+        ..guest.template.as_ref().clone()
+    });
+    let host_fault = |error: wasmtime::Error| Fault::Host(format!("{error:?}"));
+    let mut store = Host::store(&guest.engine, &template, RequestId::next()).map_err(host_fault)?;
+    if let Command::P1(_) = command {
+        store.data_mut().enable_p1().map_err(host_fault)?;
+    }
+    let _ticking = guest.ticker.enter();
+    let mut clock = Clock::start(&template.limits);
+    let outcome = meter::run(&mut clock, call(command, &mut store)).await?;
+    exit_code(outcome).map_err(|error| fault_of(&error, &store.data().meter))
+}
+
+/// `Ok(false)` is the command's own "I failed".
+async fn call(command: &Command, store: &mut Store<Host>) -> Result<bool> {
+    match command {
+        Command::P1(pre) => {
+            let instance = pre.instantiate_async(&mut *store).await?;
+            let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
+            start.call_async(store, ()).await?;
+            Ok(true)
+        }
+        Command::P2(pre) => {
+            let command = pre.instantiate_async(&mut *store).await?;
+            Ok(command.wasi_cli_run().call_run(store).await?.is_ok())
+        }
+        Command::P3(pre) => {
+            let command = pre.instantiate_async(&mut *store).await?;
+            let outcome = store
+                .run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await)
+                .await??;
+            Ok(outcome.is_ok())
+        }
+    }
+}
+
+/// Success is 0 and the command's own failure 1; an explicit exit passes its low eight bits, as the kernel does.
+fn exit_code(outcome: Result<bool>) -> Result<u8> {
+    match outcome {
+        Ok(succeeded) => Ok(u8::from(!succeeded)),
+        Err(error) => match error.downcast_ref() {
+            Some(I32Exit(code)) => Ok(code.to_le_bytes()[0]),
+            None => Err(error),
+        },
+    }
+}

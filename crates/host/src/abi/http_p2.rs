@@ -1,0 +1,43 @@
+//! `http-p2`: a component that exports `wasi:http/incoming-handler@0.2`.
+//!
+//! The guest gets the request and an out-parameter for its answer; it may go on after it has set that, writing the
+//! body. An instance answers one request at a time.
+
+use http::Request;
+use http::uri::Scheme;
+use tokio::sync::oneshot;
+use wasmtime::Result;
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme as WasiScheme;
+
+use crate::abi::http::Answer;
+use crate::abi::{Exports, Warm};
+use crate::guest::{Call, RequestBody};
+
+/// One request and its answer. Returns when the guest has returned.
+pub(crate) async fn handle(
+    warm: &mut Warm,
+    request: Request<RequestBody>,
+    call: &Call,
+    answer: oneshot::Sender<Answer>,
+) -> Result<()> {
+    let Exports::P2(proxy) = &warm.exports else {
+        wasmtime::bail!("not an http-p2 instance")
+    };
+    let scheme = if call.scheme == Scheme::HTTPS {
+        WasiScheme::Https
+    } else {
+        WasiScheme::Http
+    };
+    let mut http = warm.store.data_mut().http();
+    let request = http.new_incoming_request(scheme, request)?;
+    let out = http.new_response_outparam_from_callback(move |outcome| {
+        // Nobody listens any more if the client is gone.
+        let _heard =
+            answer.send(outcome.map_err(|code| format!("it answered with the error {code:?}")));
+    })?;
+    proxy
+        .wasi_http_incoming_handler()
+        .call_handle(&mut warm.store, request, out)
+        .await
+}

@@ -1,0 +1,98 @@
+//! `http-p3`: a component that exports `wasi:http/handler@0.3`.
+//!
+//! The guest returns its answer from an async function; tasks that it started go on, writing the body. The store's
+//! event loop turns until all of them are done.
+
+use std::future::poll_fn;
+
+use http::Request;
+use http::uri::{Authority, PathAndQuery};
+use tokio::sync::oneshot;
+use wasmtime::Result;
+use wasmtime::component::Accessor;
+use wasmtime_wasi_http::p3::bindings::Service;
+use wasmtime_wasi_http::{FieldMap, WasiHttpView, p3};
+
+use crate::abi::http::Answer;
+use crate::abi::{Exports, Warm};
+use crate::guest::{Call, RequestBody};
+use crate::state::Host;
+
+/// One request and its answer. Returns when every task of the guest is done.
+pub(crate) async fn handle(
+    warm: &mut Warm,
+    request: Request<RequestBody>,
+    call: &Call,
+    answer: oneshot::Sender<Answer>,
+) -> Result<()> {
+    let Exports::P3(service) = &warm.exports else {
+        wasmtime::bail!("not an http-p3 instance")
+    };
+    warm.store
+        .run_concurrent(async |accessor| {
+            converse(accessor, service, request, call, answer).await?;
+            // Tasks that the guest started before it answered keep its instance at work.
+            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+            Ok(())
+        })
+        .await?
+}
+
+/// One request and its answer.
+async fn converse(
+    accessor: &Accessor<Host>,
+    service: &Service,
+    request: Request<RequestBody>,
+    call: &Call,
+    answer: oneshot::Sender<Answer>,
+) -> Result<()> {
+    let (request, transmitted) = accessor.with(|mut store| {
+        let http = store.data_mut().http();
+        let (request, transmitted) = incoming(http.hooks, request, call);
+        wasmtime::error::Ok((http.table.push(request)?, transmitted))
+    })?;
+    let outcome = service
+        .wasi_http_handler()
+        .call_handle(accessor, request)
+        .await?;
+    let outcome = match outcome {
+        Err(code) => Err(format!("it answered with the error {code:?}")),
+        Ok(response) => Ok(accessor.with(|mut store| {
+            let response = store.data_mut().http().table.delete(response)?;
+            response.into_http(&mut store, transmitted)
+        })?),
+    };
+    // Nobody listens any more if the client is gone.
+    let _heard = answer.send(outcome);
+    Ok(())
+}
+
+/// The request as the guest sees it: the authority is where the client sent it.
+fn incoming(
+    hooks: &mut dyn wasmtime_wasi_http::WasiHttpHooks,
+    request: Request<RequestBody>,
+    call: &Call,
+) -> (
+    p3::Request,
+    impl Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send + use<>,
+) {
+    let (head, body) = request.into_parts();
+    let uri = head.uri.into_parts();
+    let from_host = |headers: &http::HeaderMap| {
+        Authority::from_maybe_shared(headers.get(http::header::HOST)?.clone()).ok()
+    };
+    let authority = uri.authority.or_else(|| from_host(&head.headers));
+    let path = uri
+        .path_and_query
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let headers = FieldMap::new_immutable(hooks, head.headers);
+    p3::Request::new(
+        head.method,
+        Some(call.scheme.clone()),
+        authority,
+        Some(path),
+        headers,
+        None,
+        body,
+    )
+}

@@ -1,0 +1,32 @@
+//! How a guest is called: one file per ABI, and `http` for what the two HTTP ABIs share.
+
+pub(crate) mod command;
+pub(crate) mod http;
+pub(crate) mod http_p2;
+pub(crate) mod http_p3;
+
+use wasmtime::Store;
+use wasmtime_wasi_http::{p2, p3};
+
+use crate::state::Host;
+
+/// A guest's entry point, linked once and instantiated for every call.
+pub(crate) enum Callable {
+    HttpP2(p2::bindings::ProxyPre<Host>),
+    HttpP3(p3::bindings::ServicePre<Host>),
+    Command(command::Command),
+}
+
+/// An instance that may answer (again).
+pub(crate) struct Warm {
+    pub(crate) store: Store<Host>,
+    pub(crate) exports: Exports,
+    /// Requests that it has answered.
+    pub(crate) answered: u32,
+}
+
+/// The instance's typed exports.
+pub(crate) enum Exports {
+    P2(p2::bindings::Proxy),
+    P3(p3::bindings::Service),
+}

@@ -1,0 +1,250 @@
+//! From bytes to a linked guest: what it is, whether the host has what it imports, machine code (from the cache if it
+//! is there), and the pre-instantiated entry point.
+//!
+//! Whatever is wrong with a guest is found here, at load, and said with a way out; a request never meets it.
+
+use std::fmt;
+use std::time::Instant;
+
+use hostel_app::limits;
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, Module};
+use wasmtime_wasi_http::{p2, p3};
+
+use crate::abi::{Callable, command::Command};
+use crate::cache::{Artifact, Cache};
+use crate::detect::{self, Abi, DetectError, Detected};
+use crate::engine::Flavor;
+use crate::imports;
+use crate::runtime::{Half, Progress, Role, Shared};
+use crate::state::Host;
+
+/// Why a component cannot be loaded, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadError {
+    /// The component's name; empty where the host itself is at fault.
+    pub component: String,
+    /// What is wrong; may have several lines.
+    pub what: String,
+    /// The way out.
+    pub help: String,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.component.is_empty() {
+            write!(f, "component \"{}\": ", self.component)?;
+        }
+        write!(f, "{}\n  help: {}", self.what, self.help)
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl From<DetectError> for LoadError {
+    fn from(error: DetectError) -> Self {
+        Self {
+            component: String::new(),
+            what: error.what,
+            help: error.help,
+        }
+    }
+}
+
+/// What [`load`] found and made.
+pub(crate) struct Loaded {
+    pub(crate) abi: Abi,
+    pub(crate) callable: Callable,
+    pub(crate) engine: Engine,
+}
+
+/// One guest on its way in.
+pub(crate) struct Job<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) code: &'a [u8],
+    pub(crate) role: Role,
+    pub(crate) progress: &'a dyn Fn(Progress),
+}
+
+/// Detects, checks, compiles and links.
+pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> {
+    let bytes_max = limits::COMPONENT_BYTES_MAX.size();
+    if job.code.len() > bytes_max {
+        let what = format!("it has {} bytes; the limit is {bytes_max}", job.code.len());
+        return Err(error(
+            what,
+            "strip debug information from it, or split it into several components",
+        ));
+    }
+    let binary = detect::to_binary(job.code)?;
+    let detected = detect::detect(&binary)?;
+    let abi = choose(&detected, job.role)?;
+    imports::check(&detected, abi).map_err(|missing| error(missing.what, missing.help))?;
+    let half = shared
+        .half(flavor(abi))
+        .map_err(|cause| host_error(&cause))?;
+    let callable = match abi {
+        Abi::CommandP1 => {
+            let module: Module = compile(shared, half, job, &binary)?;
+            let pre = half
+                .modules
+                .instantiate_pre(&module)
+                .map_err(|cause| link_error(abi, &cause))?;
+            Callable::Command(Command::P1(pre))
+        }
+        _ => {
+            let component: Component = compile(shared, half, job, &binary)?;
+            link(&half.components, &component, abi).map_err(|cause| link_error(abi, &cause))?
+        }
+    };
+    Ok(Loaded {
+        abi,
+        callable,
+        engine: half.engine.clone(),
+    })
+}
+
+fn choose(detected: &Detected, role: Role) -> Result<Abi, LoadError> {
+    let (wanted, other) = match role {
+        Role::Serve => (detected.http_abi(), detected.command_abi()),
+        Role::Run => (detected.command_abi(), detected.http_abi()),
+    };
+    match (wanted, other) {
+        (Some(abi), _) => Ok(abi),
+        (None, Some(other)) => Err(match role {
+            Role::Serve => error(
+                format!("it is a command ({other}), not a server"),
+                "run it with `hostel run FILE`",
+            ),
+            Role::Run => error(
+                format!("it is a server ({other}), not a command"),
+                "serve it with `hostel up FILE`",
+            ),
+        }),
+        (None, None) => Err(detected.refusal().into()),
+    }
+}
+
+/// Which engine an ABI runs on.
+pub(crate) fn flavor(abi: Abi) -> Flavor {
+    match abi {
+        Abi::HttpP3 | Abi::CommandP3 => Flavor::Async,
+        Abi::HttpP2 | Abi::CommandP1 | Abi::CommandP2 => Flavor::Sync,
+    }
+}
+
+fn link(linker: &Linker<Host>, component: &Component, abi: Abi) -> wasmtime::Result<Callable> {
+    let pre = linker.instantiate_pre(component)?;
+    Ok(match abi {
+        Abi::HttpP2 => Callable::HttpP2(p2::bindings::ProxyPre::new(pre)?),
+        Abi::HttpP3 => Callable::HttpP3(p3::bindings::ServicePre::new(pre)?),
+        Abi::CommandP2 | Abi::CommandP1 => Callable::Command(Command::P2(
+            wasmtime_wasi::p2::bindings::CommandPre::new(pre)?,
+        )),
+        Abi::CommandP3 => Callable::Command(Command::P3(
+            wasmtime_wasi::p3::bindings::CommandPre::new(pre)?,
+        )),
+    })
+}
+
+/// What the cache and the engine must be able to do with each kind of artifact.
+trait Compiled: Artifact {
+    fn compile(engine: &Engine, binary: &[u8]) -> wasmtime::Result<Self>;
+    fn code(&self) -> wasmtime::Result<Vec<u8>>;
+}
+
+impl Compiled for Component {
+    fn compile(engine: &Engine, binary: &[u8]) -> wasmtime::Result<Self> {
+        Component::from_binary(engine, binary)
+    }
+    fn code(&self) -> wasmtime::Result<Vec<u8>> {
+        self.serialize()
+    }
+}
+
+impl Compiled for Module {
+    fn compile(engine: &Engine, binary: &[u8]) -> wasmtime::Result<Self> {
+        Module::from_binary(engine, binary)
+    }
+    fn code(&self) -> wasmtime::Result<Vec<u8>> {
+        self.serialize()
+    }
+}
+
+/// Machine code from the cache, or from the compiler and then into the cache.
+fn compile<A: Compiled>(
+    shared: &Shared,
+    half: &Half,
+    job: &Job<'_>,
+    binary: &[u8],
+) -> Result<A, LoadError> {
+    let entry = shared
+        .cache
+        .as_ref()
+        .map(|cache| (cache, cache.key::<A>(&half.engine, binary)));
+    if let Some(artifact) = entry.and_then(|(cache, key)| cache.load(&half.engine, key)) {
+        (job.progress)(Progress::Cached {
+            component: job.name.into(),
+        });
+        return Ok(artifact);
+    }
+    (job.progress)(Progress::Compiling {
+        component: job.name.into(),
+        bytes: binary.len(),
+    });
+    let begin = Instant::now();
+    let artifact = A::compile(&half.engine, binary).map_err(|cause| {
+        error(
+            format!("it is not valid WebAssembly for this host: {cause:#}"),
+            "rebuild it with a current toolchain; `hostel inspect FILE` shows what it is made of",
+        )
+    })?;
+    if let Some((cache, key)) = entry {
+        keep(cache, key, &artifact, job);
+    }
+    (job.progress)(Progress::Compiled {
+        component: job.name.into(),
+        millis: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
+    });
+    Ok(artifact)
+}
+
+/// A cache that cannot be written costs time at the next start, nothing now.
+fn keep<A: Compiled>(cache: &Cache, key: crate::cache::Key, artifact: &A, job: &Job<'_>) {
+    let kept = artifact
+        .code()
+        .map_err(|cause| format!("{cause:#}"))
+        .and_then(|code| cache.store(key, &code).map_err(|cause| cause.to_string()));
+    if let Err(cause) = kept {
+        (job.progress)(Progress::NotCached {
+            component: job.name.into(),
+            cause,
+        });
+    }
+}
+
+fn error(what: impl Into<String>, help: impl Into<String>) -> LoadError {
+    LoadError {
+        component: String::new(),
+        what: what.into(),
+        help: help.into(),
+    }
+}
+
+pub(crate) fn host_error(cause: &wasmtime::Error) -> LoadError {
+    error(
+        format!("the engine did not start: {cause:#}"),
+        "check the machine's limits on address space (`ulimit -v`) and memory",
+    )
+}
+
+fn link_error(abi: Abi, cause: &wasmtime::Error) -> LoadError {
+    let text = format!("{cause:#}");
+    match imports::explain(abi, &text) {
+        Some(missing) => error(missing.what, missing.help),
+        None => error(
+            format!("it does not fit this host: {text}"),
+            "rebuild it against WASI 0.2 or 0.3 as released; `hostel inspect FILE` lists what it imports and exports",
+        ),
+    }
+}

@@ -1,0 +1,174 @@
+//! [`Guest`]: one component of one app, compiled, linked and ready to be called.
+//!
+//! This is the hot path's door into the room: permit, instance, call. How a call is made is each ABI's own file;
+//! what it may cost is `meter`; who waits is `pool`.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use hostel_app::Reuse;
+use hostel_app::limits::Limits;
+use http_body_util::combinators::UnsyncBoxBody;
+use wasmtime::{Engine, PoolConcurrencyLimitError};
+use wasmtime_wasi::I32Exit;
+
+use crate::abi::{Callable, Warm, command, http};
+use crate::capability::log::LogSink;
+use crate::detect::Abi;
+use crate::fault::Fault;
+use crate::meter::Meter;
+use crate::pool::{Idle, Pool};
+use crate::state::{Stdio, Template};
+use crate::ticker::Ticker;
+
+/// How a body can fail: `wasi:http`'s error codes and what lies under them.
+pub type BodyError = wasmtime_wasi_http::Error;
+/// The body of a request on its way to a guest.
+pub type RequestBody = UnsyncBoxBody<Bytes, BodyError>;
+
+/// Names one call in logs and responses; unique in this process and unlikely to repeat in another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(pub u64);
+
+impl RequestId {
+    /// The next id.
+    pub fn next() -> Self {
+        static NEXT: OnceLock<AtomicU64> = OnceLock::new();
+        // A random start keeps two runs' logs apart; without randomness they merely look alike.
+        let next = NEXT
+            .get_or_init(|| AtomicU64::new(getrandom::u64().unwrap_or(0) & 0xffff_ffff_0000_0000));
+        Self(next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What a trigger knows about a call besides the request itself.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The id that log lines and fault answers carry.
+    pub id: RequestId,
+    /// How the client reached the server.
+    pub scheme: ::http::uri::Scheme,
+}
+
+/// One component, ready to be called. Clones are the same guest.
+#[derive(Clone)]
+pub struct Guest(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) template: Arc<Template>,
+    pub(crate) abi: Abi,
+    pub(crate) callable: Callable,
+    pub(crate) engine: Engine,
+    pub(crate) pool: Pool,
+    pub(crate) idle: Idle<Warm>,
+    pub(crate) reuse: Reuse,
+    pub(crate) ticker: Arc<Ticker>,
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest")
+            .field("name", &self.name())
+            .field("abi", &self.abi())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Guest {
+    /// The component's name in its app.
+    pub fn name(&self) -> &str {
+        &self.0.template.component
+    }
+
+    /// How it is called.
+    pub fn abi(&self) -> Abi {
+        self.0.abi
+    }
+
+    /// Its budget.
+    pub fn limits(&self) -> &Limits {
+        &self.0.template.limits
+    }
+
+    /// Answers one HTTP request. The future runs the guest in the caller's task; dropping it, or the response's body
+    /// before its end, cancels the guest.
+    ///
+    /// # Errors
+    /// The fault, where the guest did not answer or failed before its answer was complete.
+    pub async fn handle_http(
+        &self,
+        request: ::http::Request<RequestBody>,
+        call: Call,
+    ) -> Result<::http::Response<http::ResponseBody>, Fault> {
+        let permit = self.0.pool.acquire().await?;
+        http::answer(&self.0, permit, request, call).await
+    }
+
+    /// Runs a command to its end, with `args` as its arguments, the program's name first. Returns its exit code.
+    ///
+    /// # Errors
+    /// The fault, where it did not end by itself.
+    pub async fn run(&self, args: &[String]) -> Result<u8, Fault> {
+        command::run(&self.0, args).await
+    }
+}
+
+impl Inner {
+    /// Logs a fault for which nobody is left to answer.
+    pub(crate) fn report(&self, request: RequestId, fault: &Fault) {
+        if let Stdio::Log(sink) = &self.template.stdio {
+            sink.fault(&self.template.component, request, fault);
+        }
+    }
+}
+
+impl Inner {
+    /// Names the likely cause where an instance fails that had answered before: many guests answer only once.
+    pub(crate) fn blame_reuse(&self, fault: Fault, answered: u32) -> Fault {
+        let (Fault::Trap(detail) | Fault::BadGuest(detail), 1..) = (&fault, answered) else {
+            return fault;
+        };
+        let name = &self.template.component;
+        let hint = format!(
+            "{detail}\nthis instance had answered {answered} request(s) before; if the guest answers only once per \
+             instance, set `reuse = 1` in [component.{name}]"
+        );
+        if matches!(fault, Fault::Trap(_)) {
+            Fault::Trap(hint)
+        } else {
+            Fault::BadGuest(hint)
+        }
+    }
+}
+
+impl LogSink {
+    /// A line that tells the operator about a fault.
+    pub fn fault(&self, component: &str, request: RequestId, fault: &Fault) {
+        self.host_line(&format!(
+            "hostel: fault={} component={component} request={request} {fault}",
+            fault.row().name
+        ));
+    }
+}
+
+/// Turns the engine's error into the fault that it means.
+pub(crate) fn fault_of(error: &wasmtime::Error, meter: &Meter) -> Fault {
+    if error.is::<PoolConcurrencyLimitError>() {
+        return Fault::Busy(1);
+    }
+    if let Some(I32Exit(code)) = error.downcast_ref() {
+        return Fault::BadGuest(format!("it exited with code {code} instead of returning"));
+    }
+    if meter.memory_refused() {
+        return Fault::Memory(meter.memory_bytes_max());
+    }
+    Fault::Trap(format!("{error:?}"))
+}

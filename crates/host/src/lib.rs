@@ -1,0 +1,30 @@
+//! HOW a guest runs: from bytes to a call, on wasmtime. Opens no listening socket and reads no manifest.
+//!
+//! Read in this order: [`runtime`] (the process-wide part: engines, cache, clock tick), [`guest`] (one component, ready
+//! to be called), [`fault`] (how a call fails), then the rooms behind them: `engine`, `compile`, `cache`, `detect`,
+//! `pool`, `meter`, `state`, `net`, and one file per ABI under `abi/`.
+
+mod abi;
+mod cache;
+mod capability;
+mod compile;
+pub mod detect;
+mod engine;
+pub mod fault;
+pub mod guest;
+pub mod imports;
+mod meter;
+mod net;
+mod pool;
+pub mod runtime;
+mod state;
+mod ticker;
+
+pub use abi::http::ResponseBody;
+pub use cache::CacheStats;
+pub use capability::log::LogSink;
+pub use compile::LoadError;
+pub use detect::Abi;
+pub use fault::{Fault, Level, Row};
+pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};
+pub use runtime::{Progress, Role, Runtime, RuntimeOptions};

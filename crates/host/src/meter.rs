@@ -1,0 +1,274 @@
+//! What one call or instance uses, and the moment at which it has used too much.
+//!
+//! [`Meter`] sits in the store and says no when memory or tables would outgrow their limit; the sum counts, not the
+//! single memory. [`Clock`] wraps every poll of a running guest and ends it at its deadline or when its CPU is spent.
+//! Handles, host calls, header and random sizes are bounded by the library that owns them: `state` sets those.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hostel_app::limits::Limits;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::{Sleep, sleep_until};
+use wasmtime::{ResourceLimiter, Result};
+
+use crate::fault::Fault;
+
+/// Sums the memories and tables of one store.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    memory_bytes: usize,
+    memory_bytes_max: usize,
+    memory_refused: bool,
+    table_elements: usize,
+    table_elements_max: usize,
+}
+
+impl Meter {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            memory_bytes: 0,
+            memory_bytes_max: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
+            memory_refused: false,
+            table_elements: 0,
+            table_elements_max: limits.table_elements as usize,
+        }
+    }
+
+    /// Whether the guest was ever told no: a trap after that is called a memory fault.
+    pub(crate) fn memory_refused(&self) -> bool {
+        self.memory_refused
+    }
+
+    /// The limit that refused it, in bytes.
+    pub(crate) fn memory_bytes_max(&self) -> u64 {
+        self.memory_bytes_max as u64
+    }
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
+        let total = self
+            .memory_bytes
+            .saturating_add(desired.saturating_sub(current));
+        let within_own_maximum = maximum.is_none_or(|maximum| desired <= maximum);
+        if total > self.memory_bytes_max {
+            self.memory_refused = true;
+            return Ok(false);
+        }
+        if within_own_maximum {
+            self.memory_bytes = total;
+        }
+        Ok(within_own_maximum)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
+        let total = self
+            .table_elements
+            .saturating_add(desired.saturating_sub(current));
+        let allowed =
+            total <= self.table_elements_max && maximum.is_none_or(|maximum| desired <= maximum);
+        if allowed {
+            self.table_elements = total;
+        }
+        Ok(allowed)
+    }
+}
+
+/// The wall clock and the CPU time of one call.
+///
+/// A guest that never waits is interrupted at every epoch tick, so a loop is noticed within one tick after its
+/// budget ends. The first poll is charged by the wall clock, which is exact enough for at most one tick and saves
+/// two system calls on every short request; later polls are charged by the thread's CPU clock.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+    deadline: Option<Duration>,
+    cpu: Option<Duration>,
+    cpu_used: Duration,
+    polled: bool,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    /// Starts the clock of one call.
+    pub(crate) fn start(limits: &Limits) -> Self {
+        Self {
+            started: Instant::now(),
+            deadline: limits.deadline_ms.map(Duration::from_millis),
+            cpu: limits.cpu_ms.map(Duration::from_millis),
+            cpu_used: Duration::ZERO,
+            polled: false,
+            alarm: None,
+        }
+    }
+
+    /// Polls the guest and charges for it; `Err` once the budget is spent. After an error the guest must be dropped.
+    pub(crate) fn poll<F: Future + ?Sized>(
+        &mut self,
+        guest: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Fault>> {
+        let outcome = if self.polled {
+            let before = thread_cpu();
+            let outcome = guest.poll(cx);
+            self.cpu_used += thread_cpu().saturating_sub(before);
+            outcome
+        } else {
+            self.polled = true;
+            let outcome = guest.poll(cx);
+            if outcome.is_pending() {
+                self.cpu_used = self.started.elapsed();
+            }
+            outcome
+        };
+        match outcome {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.check(cx).map(Err),
+        }
+    }
+
+    /// Ready with a fault once the call is over budget; else makes sure that the deadline wakes the caller.
+    fn check(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        if let Some(cpu) = self.cpu
+            && self.cpu_used >= cpu
+        {
+            return Poll::Ready(Fault::Cpu(millis(cpu)));
+        }
+        let Some(deadline) = self.deadline else {
+            return Poll::Pending;
+        };
+        if self.started.elapsed() >= deadline {
+            return Poll::Ready(Fault::Deadline(millis(deadline)));
+        }
+        let at = self.started + deadline;
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(sleep_until(at.into())));
+        alarm
+            .as_mut()
+            .poll(cx)
+            .map(|()| Fault::Deadline(millis(deadline)))
+    }
+}
+
+/// Runs a guest under its clock to the end.
+pub(crate) async fn run<F: Future>(clock: &mut Clock, guest: F) -> Result<F::Output, Fault> {
+    let mut guest = std::pin::pin!(guest);
+    std::future::poll_fn(|cx| clock.poll(guest.as_mut(), cx)).await
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// CPU time of the calling thread.
+fn thread_cpu() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        now.tv_sec.try_into().unwrap_or(0),
+        now.tv_nsec.try_into().unwrap_or(0),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            memory_bytes: 1000,
+            table_elements: 10,
+            ..Limits::default()
+        }
+    }
+
+    #[test]
+    fn memory_is_summed_over_all_memories_and_a_refusal_is_remembered() {
+        let mut meter = Meter::new(&limits());
+        assert!(meter.memory_growing(0, 600, None).unwrap());
+        assert!(meter.memory_growing(0, 400, None).unwrap());
+        assert!(!meter.memory_refused());
+        assert!(!meter.memory_growing(400, 401, None).unwrap());
+        assert!(meter.memory_refused());
+    }
+
+    #[test]
+    fn a_memory_beyond_its_own_maximum_is_refused_without_blaming_the_budget() {
+        let mut meter = Meter::new(&limits());
+        assert!(!meter.memory_growing(0, 600, Some(500)).unwrap());
+        assert!(!meter.memory_refused());
+        assert!(
+            meter.memory_growing(0, 1000, None).unwrap(),
+            "the refused part is not charged"
+        );
+    }
+
+    #[test]
+    fn tables_are_summed() {
+        let mut meter = Meter::new(&limits());
+        assert!(meter.table_growing(0, 6, None).unwrap());
+        assert!(!meter.table_growing(0, 5, None).unwrap());
+        assert!(meter.table_growing(0, 4, None).unwrap());
+    }
+
+    /// A guest that never waits: as an endless loop looks to the host, one poll per epoch tick.
+    async fn spin() {
+        loop {
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_millis(1) {}
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_loop_ends_when_its_cpu_is_spent() {
+        let mut clock = Clock::start(&Limits {
+            cpu_ms: Some(20),
+            ..limits()
+        });
+        assert_eq!(run(&mut clock, spin()).await, Err(Fault::Cpu(20)));
+    }
+
+    #[tokio::test]
+    async fn waiting_ends_at_the_deadline_and_costs_no_cpu() {
+        let mut clock = Clock::start(&Limits {
+            deadline_ms: Some(20),
+            cpu_ms: Some(15),
+            ..limits()
+        });
+        assert_eq!(
+            run(&mut clock, std::future::pending::<()>()).await,
+            Err(Fault::Deadline(20))
+        );
+    }
+
+    #[tokio::test]
+    async fn without_limits_a_call_runs_to_its_end() {
+        let mut clock = Clock::start(&Limits {
+            deadline_ms: None,
+            cpu_ms: None,
+            ..limits()
+        });
+        assert_eq!(
+            run(&mut clock, async {
+                tokio::task::yield_now().await;
+                7
+            })
+            .await,
+            Ok(7)
+        );
+    }
+}

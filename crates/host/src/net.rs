@@ -1,0 +1,221 @@
+//! The only place from which a guest reaches the network: each connection is checked against the component's grants.
+//!
+//! The grants are allow-lists over WASI's own sockets and outgoing HTTP. Without a grant nothing is resolved, dialled,
+//! bound or accepted.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hostel_app::{Grants, limits};
+use http::header::{self, HeaderName};
+use http::uri::Scheme;
+use http_body_util::BodyExt;
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::sockets::SocketAddrUse;
+use wasmtime_wasi_http::{
+    Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks, default_send_request,
+};
+
+/// Gives the guest the sockets that its grants name.
+pub(crate) fn allow_sockets(wasi: &mut WasiCtxBuilder, grants: &Arc<Grants>) {
+    let tcp = !grants.tcp.is_empty() || !grants.listen.is_empty();
+    let udp = !grants.udp.is_empty() || !grants.listen.is_empty();
+    if !tcp && !udp {
+        return;
+    }
+    wasi.allow_tcp(tcp).allow_udp(udp);
+    wasi.allow_ip_name_lookup(!grants.tcp.is_empty() || !grants.udp.is_empty());
+    let grants = grants.clone();
+    wasi.socket_addr_check(move |address, usage| {
+        let allowed = permits(&grants, address, usage);
+        Box::pin(async move { allowed })
+    });
+}
+
+/// Whether the grants permit this use of this address.
+fn permits(grants: &Grants, address: SocketAddr, usage: SocketAddrUse) -> bool {
+    let any =
+        |list: &[hostel_app::grant::AddressGrant]| list.iter().any(|grant| grant.permits(address));
+    let unbound = address.port() == 0; // the implicit bind before a connect or a send
+    match usage {
+        SocketAddrUse::TcpConnect => any(&grants.tcp),
+        SocketAddrUse::TcpListen => any(&grants.listen),
+        SocketAddrUse::TcpBind => any(&grants.listen) || (unbound && !grants.tcp.is_empty()),
+        SocketAddrUse::TcpAccept => !grants.listen.is_empty(), // who may connect is the network's business
+        SocketAddrUse::UdpBind => any(&grants.listen) || (unbound && !grants.udp.is_empty()),
+        SocketAddrUse::UdpSend => any(&grants.udp),
+        SocketAddrUse::UdpReceive => any(&grants.udp) || !grants.listen.is_empty(),
+        // A use that a later engine adds is denied until it is judged here.
+        #[allow(unreachable_patterns)]
+        _ => false,
+    }
+}
+
+/// How an instance's outgoing HTTP requests leave, if they may.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    grants: Arc<Grants>,
+}
+
+/// What a guest gets that asked for no time-outs of its own.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connection-level fields: they belong to the host's connection, never to the guest's message.
+const CONNECTION_FIELDS: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::HOST,
+    HeaderName::from_static("http2-settings"),
+];
+
+fn is_connection_field(name: &HeaderName) -> bool {
+    CONNECTION_FIELDS.contains(name)
+}
+
+impl Outgoing {
+    pub(crate) fn new(grants: Arc<Grants>) -> Self {
+        Self { grants }
+    }
+
+    /// Whether a grant permits a request to this address.
+    fn permits(&self, uri: &http::Uri) -> bool {
+        let scheme = uri.scheme().unwrap_or(&Scheme::HTTPS);
+        let default_port = if *scheme == Scheme::HTTP { 80 } else { 443 };
+        let Some(host) = uri.host() else { return false };
+        let port = uri.port_u16().unwrap_or(default_port);
+        self.grants
+            .http
+            .iter()
+            .any(|grant| grant.permits(scheme.as_str(), host, port))
+    }
+}
+
+type Answer = Result<
+    (
+        http::Response<WasiBody>,
+        Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ),
+    Error,
+>;
+
+impl WasiHttpHooks for Outgoing {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        is_connection_field(name)
+    }
+
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(is_connection_field)
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        limits::STREAM_CHUNK_BYTES.size()
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        limits::STREAM_CHUNK_BYTES.size()
+    }
+
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        finished: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Answer> + Send> {
+        drop(finished); // tells about the response body, which the guest reads itself
+        let allowed = self.permits(request.uri());
+        Box::new(async move {
+            if !allowed {
+                return Err(Error::HttpRequestDenied);
+            }
+            let (response, io) =
+                default_send_request(request, Some(with_timeouts(options))).await?;
+            let io: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(io);
+            Ok((response.map(BodyExt::boxed_unsync), io))
+        })
+    }
+}
+
+/// The guest's time-outs, or ours where it set none.
+fn with_timeouts(options: Option<RequestOptions>) -> RequestOptions {
+    let mut options = options.unwrap_or_default();
+    options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
+    options.first_byte_timeout.get_or_insert(RESPONSE_TIMEOUT);
+    options
+        .between_bytes_timeout
+        .get_or_insert(RESPONSE_TIMEOUT);
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grants(kind: &str, value: &str) -> Arc<Grants> {
+        let mut grants = Grants::default();
+        match kind {
+            "http" => grants.http.push(value.parse().unwrap()),
+            "tcp" => grants.tcp.push(value.parse().unwrap()),
+            "udp" => grants.udp.push(value.parse().unwrap()),
+            _ => grants.listen.push(value.parse().unwrap()),
+        }
+        Arc::new(grants)
+    }
+
+    #[test]
+    fn without_a_grant_no_request_leaves() {
+        let none = Outgoing::new(Arc::new(Grants::default()));
+        assert!(!none.permits(&"http://127.0.0.1:80/".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_grant_names_scheme_host_and_port() {
+        let outgoing = Outgoing::new(grants("http", "https://api.example.com"));
+        for (uri, allowed) in [
+            ("https://api.example.com/x", true),
+            ("https://api.example.com:443/x", true),
+            ("https://api.example.com:444/x", false),
+            ("http://api.example.com/x", false),
+            ("https://example.com/x", false),
+            ("https://evil@other.example.com/x", false),
+        ] {
+            assert_eq!(outgoing.permits(&uri.parse().unwrap()), allowed, "{uri}");
+        }
+    }
+
+    #[test]
+    fn each_socket_use_needs_its_own_grant() {
+        use SocketAddrUse::{
+            TcpAccept, TcpBind, TcpConnect, TcpListen, UdpBind, UdpReceive, UdpSend,
+        };
+        let peer: SocketAddr = "10.0.0.5:53".parse().unwrap();
+        let any_port: SocketAddr = "0.0.0.0:0".parse().unwrap();
+        let all = [
+            TcpConnect, TcpListen, TcpBind, TcpAccept, UdpBind, UdpSend, UdpReceive,
+        ];
+        let allowed = |grants: &Grants, address| all.map(|usage| permits(grants, address, usage));
+        assert_eq!(allowed(&Grants::default(), peer), [false; 7]);
+        assert_eq!(
+            allowed(&grants("tcp", "10.0.0.5:53"), peer),
+            [true, false, false, false, false, false, false]
+        );
+        assert_eq!(
+            allowed(&grants("tcp", "10.0.0.5:53"), any_port),
+            [false, false, true, false, false, false, false]
+        );
+        assert_eq!(
+            allowed(&grants("udp", "10.0.0.5:53"), peer),
+            [false, false, false, false, false, true, true]
+        );
+        assert_eq!(
+            allowed(&grants("listen", "10.0.0.5:53"), peer),
+            [false, true, true, true, true, false, true]
+        );
+    }
+}

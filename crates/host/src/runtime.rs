@@ -1,0 +1,216 @@
+//! [`Runtime`]: the process-wide part. Engines, linkers, the cache of compiled code, the clock tick and the log.
+//!
+//! Each engine is made when the first guest needs it, so that a server of WASI 0.2 guests never pays for the other.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use hostel_app::Component;
+use wasmtime::component::Linker;
+use wasmtime::{Engine, Result};
+
+use crate::cache::{Cache, CacheStats};
+use crate::capability::log::LogSink;
+use crate::compile::{self, Job, LoadError};
+use crate::engine::{self, Flavor};
+use crate::guest::{Guest, Inner};
+use crate::pool::{Idle, Pool};
+use crate::state::{Host, Stdio, Template};
+use crate::ticker::Ticker;
+
+/// What the process decides about its guests.
+#[derive(Debug)]
+pub struct RuntimeOptions {
+    /// Folder of the compiled code; `None` compiles at every start.
+    pub cache_dir: Option<PathBuf>,
+    /// Where guest output goes.
+    pub log: LogSink,
+}
+
+/// What a guest is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// To answer requests; its output goes to the log.
+    Serve,
+    /// To run once in the foreground, with the process's own standard streams.
+    Run,
+}
+
+/// Slow steps of loading, for whoever waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// The compiler starts on this many bytes.
+    Compiling {
+        /// The component's name.
+        component: String,
+        /// Size of its binary.
+        bytes: usize,
+    },
+    /// The compiler is done.
+    Compiled {
+        /// The component's name.
+        component: String,
+        /// How long it took.
+        millis: u64,
+    },
+    /// Its code was in the cache.
+    Cached {
+        /// The component's name.
+        component: String,
+    },
+    /// Its code could not be kept; the next start compiles again.
+    NotCached {
+        /// The component's name.
+        component: String,
+        /// Why.
+        cause: String,
+    },
+}
+
+/// The host of all guests of this process. Clones are the same runtime.
+#[derive(Clone)]
+pub struct Runtime(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) cache: Option<Cache>,
+    log: LogSink,
+    sync: OnceLock<Half>,
+    asynchronous: OnceLock<Half>,
+}
+
+/// One engine with its linkers.
+pub(crate) struct Half {
+    pub(crate) engine: Engine,
+    pub(crate) components: Linker<Host>,
+    pub(crate) modules: wasmtime::Linker<Host>,
+    ticker: Arc<Ticker>,
+}
+
+impl Runtime {
+    /// Starts the runtime. A cache folder that cannot be used is an error: it was asked for.
+    ///
+    /// # Errors
+    /// The cache folder cannot be made or is not this user's own.
+    pub fn new(options: RuntimeOptions) -> std::result::Result<Self, LoadError> {
+        let cache = options.cache_dir.map(|folder| {
+            Cache::open(&folder).map_err(|cause| LoadError {
+                component: String::new(),
+                what: format!(
+                    "the folder for compiled code {} cannot be used: {cause}",
+                    folder.display()
+                ),
+                help: "name another one with `--data DIR`, or do without: `--no-cache`".into(),
+            })
+        });
+        Ok(Self(Arc::new(Shared {
+            cache: cache.transpose()?,
+            log: options.log,
+            sync: OnceLock::new(),
+            asynchronous: OnceLock::new(),
+        })))
+    }
+
+    /// Loads one component: detects its ABI, checks its imports, compiles it or takes its code from the cache, links it.
+    ///
+    /// # Errors
+    /// What is wrong with the component and the way out.
+    pub fn load(
+        &self,
+        component: &Component,
+        code: &[u8],
+        role: Role,
+        progress: &dyn Fn(Progress),
+    ) -> std::result::Result<Guest, LoadError> {
+        let job = Job {
+            name: &component.name,
+            code,
+            role,
+            progress,
+        };
+        let named = |error: LoadError| LoadError {
+            component: component.name.clone(),
+            ..error
+        };
+        let loaded = compile::load(&self.0, &job).map_err(named)?;
+        let half = self
+            .0
+            .half(compile::flavor(loaded.abi))
+            .map_err(|cause| named(compile::host_error(&cause)))?;
+        Ok(Guest(Arc::new(Inner {
+            template: Arc::new(self.template(component, role)),
+            abi: loaded.abi,
+            callable: loaded.callable,
+            engine: loaded.engine,
+            pool: Pool::new(&component.limits),
+            idle: Idle::new(&component.limits),
+            reuse: component.reuse,
+            ticker: half.ticker.clone(),
+        })))
+    }
+
+    fn template(&self, component: &Component, role: Role) -> Template {
+        let name = format!("{}.wasm", component.name);
+        Template {
+            component: component.name.as_str().into(),
+            args: std::iter::once(name)
+                .chain(component.args.iter().cloned())
+                .collect(),
+            env: component.env.clone(),
+            grants: Arc::new(component.grants.clone()),
+            limits: component.limits.clone(),
+            stdio: match role {
+                Role::Serve => Stdio::Log(self.0.log.clone()),
+                Role::Run => Stdio::Inherit,
+            },
+        }
+    }
+
+    /// How often the cache of compiled code helped.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.0.cache.as_ref().map(Cache::stats).unwrap_or_default()
+    }
+
+    /// Where guest output goes.
+    pub fn log(&self) -> &LogSink {
+        &self.0.log
+    }
+}
+
+impl Shared {
+    /// The engine of this flavour, made on first use.
+    pub(crate) fn half(&self, flavor: Flavor) -> Result<&Half> {
+        let cell = match flavor {
+            Flavor::Sync => &self.sync,
+            Flavor::Async => &self.asynchronous,
+        };
+        if let Some(half) = cell.get() {
+            return Ok(half);
+        }
+        let fresh = Half::new(flavor)?; // two threads at once: one of them is dropped unused
+        Ok(cell.get_or_init(|| fresh))
+    }
+}
+
+impl Half {
+    fn new(flavor: Flavor) -> Result<Self> {
+        let (engine, _) = engine::new(flavor)?;
+        let mut components = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut components)?;
+        if flavor == Flavor::Async {
+            wasmtime_wasi::p3::add_to_linker(&mut components)?;
+            wasmtime_wasi_http::p3::add_to_linker(&mut components)?;
+        }
+        let mut modules = wasmtime::Linker::new(&engine);
+        if flavor == Flavor::Sync {
+            wasmtime_wasi::p1::add_to_linker_async(&mut modules, Host::p1)?;
+        }
+        let ticker = Ticker::start(vec![engine.clone()])?;
+        Ok(Self {
+            engine,
+            components,
+            modules,
+            ticker,
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! [`Host`]: everything that one store holds, one field per capability and nothing else.
+//!
+//! A [`Template`] is what can be prepared once per component; a `Host` is made from it for every instance. WASI's own
+//! context is built when the guest first asks for it: many short requests never do.
+
+use std::sync::Arc;
+
+use hostel_app::Grants;
+use hostel_app::limits::Limits;
+use wasmtime::component::ResourceTable;
+use wasmtime::{Engine, Result, Store};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::capability::log::{Channel, LineStream, LogSink, Origin};
+use crate::guest::RequestId;
+use crate::meter::Meter;
+use crate::net;
+
+/// Where a guest's standard streams lead.
+#[derive(Debug, Clone)]
+pub(crate) enum Stdio {
+    /// Output to the log, line by line; no input.
+    Log(LogSink),
+    /// The process's own, byte for byte: `hostel run`.
+    Inherit,
+}
+
+/// What every instance of one component starts from.
+#[derive(Debug, Clone)]
+pub(crate) struct Template {
+    pub(crate) component: Arc<str>,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) limits: Limits,
+    pub(crate) stdio: Stdio,
+}
+
+/// What one store holds.
+pub(crate) struct Host {
+    template: Arc<Template>,
+    request: RequestId,
+    wasi: Option<WasiCtx>,
+    p1: Option<WasiP1Ctx>,
+    table: ResourceTable,
+    http: WasiHttpCtx,
+    outgoing: net::Outgoing,
+    pub(crate) meter: Meter,
+}
+
+impl Host {
+    /// A store whose instance may use what the template grants. Fails when a granted directory cannot be opened.
+    pub(crate) fn store(
+        engine: &Engine,
+        template: &Arc<Template>,
+        request: RequestId,
+    ) -> Result<Store<Host>> {
+        let limits = &template.limits;
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.resources);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(limits.header_bytes);
+        let host = Host {
+            template: template.clone(),
+            request,
+            // A directory that cannot be opened must be an error of the call, so it is opened before the call.
+            wasi: if template.grants.files.is_empty() {
+                None
+            } else {
+                Some(template.wasi(request)?.build())
+            },
+            p1: None,
+            table,
+            http,
+            outgoing: net::Outgoing::new(template.grants.clone()),
+            meter: Meter::new(limits),
+        };
+        let mut store = Store::new(engine, host);
+        store.limiter(|host| &mut host.meter);
+        store.set_hostcall_fuel(limits.host_call_bytes);
+        store.set_max_component_handles(limits.handles);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        Ok(store)
+    }
+
+    /// Prepares the preview-1 context of a core module; before its first call.
+    pub(crate) fn enable_p1(&mut self) -> Result<()> {
+        self.p1 = Some(self.template.wasi(self.request)?.build_p1());
+        Ok(())
+    }
+
+    /// The preview-1 context; an empty one, which can do nothing, unless it was enabled.
+    pub(crate) fn p1(&mut self) -> &mut WasiP1Ctx {
+        self.p1
+            .get_or_insert_with(|| WasiCtxBuilder::new().build_p1())
+    }
+}
+
+impl Template {
+    fn wasi(&self, request: RequestId) -> Result<WasiCtxBuilder> {
+        let mut wasi = self.wasi_without_files(request);
+        for grant in &self.grants.files {
+            let access = if grant.write {
+                FsPerms::ReadWrite
+            } else {
+                FsPerms::ReadOnly
+            };
+            wasi.preopened_dir(&grant.host, &grant.guest, access)?;
+        }
+        Ok(wasi)
+    }
+
+    fn wasi_without_files(&self, request: RequestId) -> WasiCtxBuilder {
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.args(&self.args)
+            .envs(&self.env)
+            .max_random_size(self.limits.random_bytes);
+        match &self.stdio {
+            Stdio::Inherit => {
+                wasi.inherit_stdio();
+            }
+            Stdio::Log(sink) => {
+                let origin = Origin {
+                    component: self.component.clone(),
+                    request,
+                };
+                wasi.stdout(LineStream::new(sink.clone(), origin.clone(), Channel::Out));
+                wasi.stderr(LineStream::new(sink.clone(), origin, Channel::Err));
+            }
+        }
+        net::allow_sockets(&mut wasi, &self.grants);
+        wasi
+    }
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let (template, request) = (&self.template, self.request);
+        let ctx = self
+            .wasi
+            .get_or_insert_with(|| template.wasi_without_files(request).build());
+        WasiCtxView {
+            ctx,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: &mut self.outgoing,
+        }
+    }
+}

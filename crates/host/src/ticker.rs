@@ -1,0 +1,124 @@
+//! The clock tick that interrupts running guests: one thread advances the epoch of an engine.
+//!
+//! It sleeps while no guest runs, so that an idle server uses no CPU.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+
+use hostel_app::limits;
+use wasmtime::Engine;
+
+/// Counts the running guests and owns the thread's sleep.
+#[derive(Debug, Default)]
+pub(crate) struct Ticker {
+    running: AtomicUsize,
+    asleep: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+/// A running guest; the tick goes on while one exists.
+#[derive(Debug)]
+pub(crate) struct Running(Arc<Ticker>);
+
+/// Quiet ticks before the thread goes to sleep, so that steady light load does not wake it per request.
+const QUIET_TICKS: u32 = 20;
+
+impl Ticker {
+    /// Starts the thread for these engines.
+    pub(crate) fn start(engines: Vec<Engine>) -> std::io::Result<Arc<Self>> {
+        let ticker = Arc::new(Self::default());
+        let shared = Arc::downgrade(&ticker);
+        let handle = std::thread::Builder::new()
+            .name("epoch".into())
+            .spawn(move || {
+                let mut quiet = 0;
+                while let Some(ticker) = shared.upgrade() {
+                    engines.iter().for_each(Engine::increment_epoch);
+                    quiet = if ticker.running.load(Ordering::Relaxed) == 0 {
+                        quiet + 1
+                    } else {
+                        0
+                    };
+                    if quiet >= QUIET_TICKS {
+                        quiet = 0;
+                        ticker.sleep();
+                    } else {
+                        drop(ticker);
+                        std::thread::park_timeout(limits::EPOCH_TICK_MS.duration());
+                    }
+                }
+            })?;
+        // Set before anybody can ask: the ticker is only handed out below.
+        ticker.thread.get_or_init(|| handle.thread().clone());
+        Ok(ticker)
+    }
+
+    /// Marks a guest as running until the guard is dropped.
+    pub(crate) fn enter(self: &Arc<Self>) -> Running {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+        Running(self.clone())
+    }
+
+    /// Sleeps until a guest runs. The order (announce, then look) pairs with `enter` (count, then look).
+    fn sleep(&self) {
+        self.asleep.store(true, Ordering::SeqCst);
+        if self.running.load(Ordering::SeqCst) == 0 {
+            std::thread::park_timeout(std::time::Duration::from_secs(1));
+        }
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{self, Flavor};
+    use std::time::{Duration, Instant};
+
+    /// An endless loop that traps at the first epoch after its start.
+    fn interrupted_after(engine: &Engine) -> Duration {
+        let module =
+            wasmtime::Module::new(engine, r#"(module (func (export "spin") (loop br 0)))"#)
+                .unwrap();
+        let mut store = wasmtime::Store::new(engine, ());
+        store.set_epoch_deadline(1);
+        let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+        let spin = instance
+            .get_typed_func::<(), ()>(&mut store, "spin")
+            .unwrap();
+        let begin = Instant::now();
+        spin.call(&mut store, ()).unwrap_err();
+        begin.elapsed()
+    }
+
+    #[test]
+    fn a_running_guest_is_interrupted_also_after_the_thread_slept() {
+        let (engine, _) = engine::new(Flavor::Sync).unwrap();
+        let ticker = Ticker::start(vec![engine.clone()]).unwrap();
+        for _ in 0..2 {
+            let begin = Instant::now();
+            while !ticker.asleep.load(Ordering::SeqCst) {
+                assert!(
+                    begin.elapsed() < Duration::from_secs(20),
+                    "an idle ticker never slept"
+                );
+                std::thread::yield_now();
+            }
+            let running = ticker.enter();
+            assert!(interrupted_after(&engine) < Duration::from_secs(20));
+            drop(running);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The bounds of listeners and connections, taken from the limits table.
+//!
+//! They travel as one value so that a test can tighten a timeout to milliseconds; the server itself never
+//! reads the table anywhere else. What each bound means is written in [`hostel_app::limits`].
+
+use std::time::Duration;
+
+use hostel_app::limits;
+
+/// What one server grants to its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounds {
+    /// Open connections over all listeners.
+    pub connections: usize,
+    /// Bytes of one HTTP/1 request head.
+    pub head_bytes: usize,
+    /// Header fields of one request.
+    pub headers_count: usize,
+    /// From the first byte of a head to its last; also from accept to the first complete head.
+    pub head_timeout: Duration,
+    /// Silence between two requests.
+    pub idle_timeout: Duration,
+    /// Silence inside a request body that the guest is waiting for.
+    pub body_stall: Duration,
+    /// Slowest request body, in bytes per second, once the guest has waited for it for `head_timeout`.
+    pub body_rate: u64,
+    /// How long a client may refuse to read.
+    pub write_stall: Duration,
+    /// Buffer for incoming bytes of one HTTP/1 connection.
+    pub read_buffer_bytes: usize,
+    /// The largest piece of a request body that is handed to a guest at once.
+    pub chunk_bytes: usize,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub h2_streams: u32,
+    /// Bytes of one HTTP/2 header list.
+    pub h2_header_list_bytes: u32,
+    /// Streams of one HTTP/2 connection that the client reset before they were accepted.
+    pub h2_resets: usize,
+    /// Bytes buffered for sending on one HTTP/2 stream.
+    pub h2_send_buffer_bytes: usize,
+    /// Silence on an HTTP/2 connection before a ping, and again before it counts as dead.
+    pub h2_keepalive: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: limits::CONNECTIONS_TOTAL.size(),
+            head_bytes: limits::HEAD_BYTES.size(),
+            headers_count: limits::HEADERS_COUNT.size(),
+            head_timeout: limits::HEAD_TIMEOUT_MS.duration(),
+            idle_timeout: limits::IDLE_TIMEOUT_MS.duration(),
+            body_stall: limits::BODY_STALL_MS.duration(),
+            body_rate: limits::BODY_RATE.default,
+            write_stall: limits::WRITE_STALL_MS.duration(),
+            read_buffer_bytes: limits::READ_BUFFER_BYTES.size(),
+            chunk_bytes: limits::STREAM_CHUNK_BYTES.size(),
+            h2_streams: limits::H2_STREAMS.count(),
+            h2_header_list_bytes: limits::H2_HEADER_LIST_BYTES.count(),
+            h2_resets: limits::H2_RESETS.size(),
+            h2_send_buffer_bytes: limits::H2_SEND_BUFFER_BYTES.size(),
+            h2_keepalive: limits::H2_KEEPALIVE_MS.duration(),
+        }
+    }
+}
