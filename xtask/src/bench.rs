@@ -6,8 +6,9 @@
 //! It deliberately judges nothing: there are no thresholds here, only figures and their ratios to the control of the same run.
 //! A run with a single error, though, is no figure: its row is invalid and the command fails at the end.
 //!
-//! Reading order: this file (the run), `options.rs` (the command line), `contender.rs` (command lines), `server.rs` (processes), `load.rs` (the generator),
-//! `proc.rs` (CPU and memory), `report.rs` (medians, ratios, output), `machine.rs` (where it ran).
+//! Reading order: this file (the run), `options.rs` (its arguments), `contender.rs` (who is measured, and their arguments),
+//! `server.rs` (processes), `load.rs` (the generator), `proc.rs` (CPU and memory), `report.rs` (medians, ratios, output),
+//! `machine.rs` (where it ran).
 
 mod contender;
 mod load;
@@ -54,15 +55,16 @@ fn http(options: &Options) -> Result<()> {
         Some(out) => out.clone(),
         None => root.join(format!("bench/results/{}-http.json", machine::today()?)),
     };
+    // Before the run: a folder that cannot be made is not to cost its figures.
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+    }
     let bench = Bench::set_up(&root, options)?;
     let head = bench.head(&root)?;
     let rows = bench.measure();
     println!("{}", report::table(&rows));
     let json = report::json(&head, &rows)?;
-    if let Some(folder) = out.parent() {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create {}", folder.display()))?;
-    }
     fs::write(&out, json).with_context(|| format!("cannot write {}", out.display()))?;
     println!("written to {}", out.display());
     let invalid = rows.iter().filter(|row| row.invalid.is_some()).count();
@@ -89,7 +91,12 @@ impl Bench<'_> {
         let load = Load::find(&root.join("bench"), cores.1, on_path)?;
         let wasmtime = on_path("wasmtime");
         let contenders = contenders(options, wasmtime.is_some())?;
-        let hostel = options.hostel.clone();
+        // Absolute, or `taskset` would look a bare name up on PATH.
+        let hostel = options
+            .hostel
+            .as_ref()
+            .map(std::path::absolute)
+            .transpose()?;
         let programs = Programs {
             native: root.join("bench/target/release/native"),
             hostel: hostel.unwrap_or_else(|| root.join("target/release/hostel")),
@@ -205,12 +212,11 @@ impl Bench<'_> {
     fn measure(&self) -> Vec<Row> {
         let options = self.options;
         let runs = options.kinds.len() * options.connections.len() * self.contenders.len();
-        let seconds = runs as u64 * u64::from(options.rounds * (options.seconds + WARM_UP_SECONDS));
+        let seconds = f64::from(options.seconds) + f64::from(WARM_UP_SECONDS);
+        let minutes = runs as f64 * f64::from(options.rounds) * seconds / 60.0;
         eprintln!(
-            "servers on CPU {}, load on CPU {}, about {} min",
-            self.cores.0,
-            self.cores.1,
-            seconds / 60 + 1
+            "servers on CPU {}, load on CPU {}, about {minutes:.0} min",
+            self.cores.0, self.cores.1
         );
         let mut rows = Vec::new();
         for kind in &options.kinds {
@@ -429,6 +435,17 @@ mod tests {
         assert_eq!(root(&inside).unwrap(), folder);
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!(std::env::current_dir().unwrap(), here);
+    }
+
+    #[test]
+    fn a_folder_for_the_results_that_cannot_be_made_is_an_error_before_the_run() {
+        let out = ["http", "--out", "/proc/no-such-folder/result.json"];
+        let error = main(out.map(str::to_owned).to_vec()).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("cannot create /proc/no-such-folder"),
+            "{error}"
+        );
     }
 
     #[test]

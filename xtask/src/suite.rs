@@ -149,13 +149,14 @@ fn fmt() -> Result<Option<String>> {
     if !shell::answers(shell::cargo().args(["fmt", "--version"])) {
         return Ok(Some("fmt (this toolchain has no rustfmt)".to_string()));
     }
-    shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
-    let guests = shell::root().join("guests");
-    shell::run(
-        shell::cargo()
-            .args(["fmt", "--all", "--check"])
-            .current_dir(guests),
-    )?;
+    for workspace in ["", "guests", "examples/hello/web"] {
+        let dir = shell::root().join(workspace);
+        shell::run(
+            shell::cargo()
+                .args(["fmt", "--all", "--check", "--", "-l"])
+                .current_dir(dir),
+        )?;
+    }
     Ok(None)
 }
 

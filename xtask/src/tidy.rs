@@ -44,16 +44,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         println!("tidy: {complaint}");
     }
     match findings.complaints.len() {
-        0 => Ok(println!("tidy: all promises hold")),
-        count => bail!("{count} broken promises"),
+        0 => println!("tidy: all promises hold"),
+        count => bail!("broken promises: {count}"),
     }
+    Ok(())
 }
 
 /// All files below `dir` with one of these extensions, sorted, with their text; build folders and hidden
 /// ones are passed over.
 ///
 /// # Errors
-/// Where a file is no text or cannot be read.
+/// Where a file cannot be read.
 fn texts_below(dir: &Path, extensions: &[&str]) -> Result<Vec<(PathBuf, String)>> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_path_buf()];
@@ -70,7 +71,8 @@ fn texts_below(dir: &Path, extensions: &[&str]) -> Result<Vec<(PathBuf, String)>
             if kind.is_dir() && !is_build_folder(&name) {
                 open.push(path);
             } else if kind.is_file() && has_extension(&path, extensions) {
-                let text = std::fs::read_to_string(&path)?;
+                // A file without an extension may be anything; words are found in it all the same.
+                let text = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
                 found.push((path, text));
             }
         }

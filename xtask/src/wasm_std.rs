@@ -21,11 +21,11 @@ const CHOICE: &str = "HOSTEL_GUEST_STD";
 /// The compiler that Debian keeps for building browsers; always there together with its sources.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
-const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "lld-22"];
+const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
 
 /// The first day of the `wasi-libc` snapshots that have what a current std calls: with an older one a
 /// guest links and then fails to start.
-const WASI_LIBC_SINCE: u32 = 2025_01_01;
+const WASI_LIBC_SINCE: u32 = 20250101;
 
 /// A compiler that has a std for every target asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,37 +186,47 @@ fn build(toolchain: &Toolchain, target: &str, library: &Path, dir: &Path) -> Res
     )
 }
 
-/// Copies a target's libraries, and the C library's start files, to where the compiler looks for them.
+/// Puts a target's libraries, and the C library's start files, where the compiler looks for them: as a whole
+/// or not at all, so that a run that was broken off leaves no half std behind.
 fn install(toolchain: &Toolchain, target: &str, libc: &Path, dir: &Path) -> Result<()> {
-    let lib = toolchain.targets()?.join(target).join("lib");
-    std::fs::create_dir_all(&lib)
-        .with_context(|| format!("cannot add a target to the toolchain at {}", lib.display()))?;
+    let place = toolchain.targets()?.join(target);
+    let (lib, staged) = (place.join("lib"), place.join("lib.new"));
+    let _ = std::fs::remove_dir_all(&staged);
+    std::fs::create_dir_all(&staged)
+        .with_context(|| format!("cannot add a target to the toolchain: {}", place.display()))?;
     let built = dir.join("build").join(target).join("release/deps");
     for entry in std::fs::read_dir(&built)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.ends_with(".rlib") && !name.starts_with("libempty-") {
-            std::fs::copy(entry.path(), lib.join(&name))?;
+            std::fs::copy(entry.path(), staged.join(&name))?;
         }
     }
     if target.contains("wasip") {
-        let of_target = libc.join(target);
-        let from = if of_target.is_dir() {
-            of_target
-        } else {
-            libc.join("wasm32-wasip2")
-        };
-        let to = lib.join("self-contained");
-        std::fs::create_dir_all(&to)?;
-        for file in ["crt1-command.o", "crt1-reactor.o", "libc.a"] {
-            let path = from.join(file);
-            std::fs::copy(&path, to.join(file))
-                .with_context(|| format!("wasi-libc lacks {}", path.display()))?;
-        }
+        copy_start_files(libc, target, &staged.join("self-contained"))?;
+    }
+    let _ = std::fs::remove_dir_all(&lib);
+    std::fs::rename(&staged, &lib)?;
+    Ok(())
+}
+
+/// Copies what the linker takes from the C library. Snapshots differ in whether each target has its own.
+fn copy_start_files(libc: &Path, target: &str, to: &Path) -> Result<()> {
+    let own = libc.join(target);
+    let from = if own.is_dir() {
+        own
+    } else {
+        libc.join("wasm32-wasip2")
+    };
+    std::fs::create_dir_all(to)?;
+    for file in ["crt1-command.o", "crt1-reactor.o", "libc.a"] {
+        let path = from.join(file);
+        std::fs::copy(&path, to.join(file))
+            .with_context(|| format!("wasi-libc lacks {}", path.display()))?;
     }
     Ok(())
 }
 
-/// Installs Debian's second compiler, and gives it the linker names that it expects.
+/// Installs Debian's second compiler. The linkers that it lacks are lent to it by `Toolchain::cargo`.
 fn install_second_compiler() -> Result<()> {
     let apt = || {
         let mut command = Command::new("apt-get");
@@ -229,19 +239,7 @@ fn install_second_compiler() -> Result<()> {
             .args(["install", "-y", "-qq", "--no-install-recommends"])
             .args(DEBIAN_PACKAGES),
     )
-    .context("no compiler for guests; as root, or with rustup, this would work")?;
-    for name in ["rust-lld", "wasm-ld"] {
-        let link = Path::new("/usr/local/bin").join(name);
-        if !link.exists() {
-            let linker = if name == "wasm-ld" {
-                "wasm-ld-22"
-            } else {
-                "lld-22"
-            };
-            std::os::unix::fs::symlink(Path::new("/usr/bin").join(linker), link)?;
-        }
-    }
-    Ok(())
+    .context("no compiler for guests; as root, or with rustup, this would work")
 }
 
 /// Unpacks the WASI C library and returns the folder with one folder per target.
@@ -300,9 +298,9 @@ mod tests {
     fn snapshot_days_are_read_from_package_versions() {
         assert_eq!(
             snapshot_day("0.0~git20260129.ec0effd-3~bpo13+1"),
-            Some(2026_01_29)
+            Some(20260129)
         );
-        assert_eq!(snapshot_day("0.0~git20241209.574b88d-2"), Some(2024_12_09));
+        assert_eq!(snapshot_day("0.0~git20241209.574b88d-2"), Some(20241209));
         assert_eq!(snapshot_day("1.2-3"), None);
         assert_eq!(snapshot_day("0.0~gitabc"), None);
     }
@@ -316,6 +314,20 @@ mod tests {
         assert!(!has_std(&dir));
         std::fs::write(dir.join("libstd-1.rlib"), "").unwrap();
         assert!(has_std(&dir));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn start_files_come_from_the_target_or_else_from_the_newer_one() {
+        let dir = std::env::temp_dir().join(format!("xtask-crt-{}", std::process::id()));
+        let error = copy_start_files(&dir, "wasm32-wasip1", &dir.join("to")).unwrap_err();
+        assert!(error.to_string().starts_with("wasi-libc lacks "), "{error}");
+        std::fs::create_dir_all(dir.join("wasm32-wasip2")).unwrap();
+        for file in ["crt1-command.o", "crt1-reactor.o", "libc.a"] {
+            std::fs::write(dir.join("wasm32-wasip2").join(file), file).unwrap();
+        }
+        copy_start_files(&dir, "wasm32-wasip1", &dir.join("to")).unwrap();
+        assert_eq!(std::fs::read(dir.join("to/libc.a")).unwrap(), b"libc.a");
         std::fs::remove_dir_all(dir).unwrap();
     }
 

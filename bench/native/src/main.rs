@@ -7,6 +7,7 @@
 //! graceful shutdown (SIGTERM ends it at once). A control that did more would flatter whatever is compared with it.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::thread;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -28,11 +29,7 @@ const BACKLOG: i32 = 1024;
 const USAGE: &str = "usage: native [ADDRESS:PORT]   (default 127.0.0.1:0; port 0 takes a free one)";
 
 fn main() -> io::Result<()> {
-    let wanted = match std::env::args().nth(1) {
-        None => SocketAddr::from(([127, 0, 0, 1], 0)),
-        Some(text) => text.parse().map_err(|_| io::Error::other(USAGE))?,
-    };
-    let first = listen(wanted)?;
+    let first = listen(wanted(std::env::args().nth(1).as_deref())?)?;
     // With port 0 the kernel chooses once; the other threads join that port.
     let address = first.local_addr()?;
     let threads = thread::available_parallelism()?.get();
@@ -51,6 +48,14 @@ fn main() -> io::Result<()> {
             .map_err(|_| io::Error::other("a server thread panicked"))??;
     }
     Ok(())
+}
+
+/// The address of the command line's only argument.
+fn wanted(argument: Option<&str>) -> io::Result<SocketAddr> {
+    match argument {
+        None => Ok(SocketAddr::from(([127, 0, 0, 1], 0))),
+        Some(text) => text.parse().map_err(|_| io::Error::other(USAGE)),
+    }
 }
 
 /// A listening socket that shares its port with those of the other threads.
@@ -79,10 +84,12 @@ fn serve(listener: std::net::TcpListener) -> io::Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
+            let service =
+                service_fn(|request| ready(Ok::<_, Infallible>(answer(request.method()))));
             tokio::spawn(async move {
                 // An error here is the client's: it went away or spoke no HTTP. Nobody is left to be told.
                 hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service_fn(answer))
+                    .serve_connection(TokioIo::new(stream), service)
                     .await
                     .ok();
             });
@@ -91,17 +98,48 @@ fn serve(listener: std::net::TcpListener) -> io::Result<()> {
 }
 
 /// The fixed text for GET, 405 for everything else. hyper sets `content-length` from the body's known size.
-async fn answer(
-    request: Request<hyper::body::Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    if request.method() != Method::GET {
+fn answer(method: &Method) -> Response<Full<Bytes>> {
+    if method != Method::GET {
         let mut refusal = Response::new(Full::new(Bytes::new()));
         *refusal.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        return Ok(refusal);
+        return refusal;
     }
     let mut response = Response::new(Full::new(Bytes::from_static(ANSWER)));
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    Ok(response)
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::body::Body;
+
+    #[test]
+    fn get_is_answered_with_a_body_of_known_size_and_nothing_else_is() {
+        let page = answer(&Method::GET);
+        assert_eq!(page.status(), 200);
+        assert_eq!(page.body().size_hint().exact(), Some(25));
+        assert_eq!(answer(&Method::POST).status(), 405);
+    }
+
+    #[test]
+    fn listeners_share_a_port_that_the_kernel_chose() {
+        let first = listen(wanted(None).unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        let second = listen(address).unwrap();
+        assert_eq!(second.local_addr().unwrap(), address);
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_an_error_with_the_usage() {
+        let error = wanted(Some("localhost")).unwrap_err().to_string();
+        assert!(error.starts_with("usage: native"), "{error}");
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_an_error() {
+        assert!(listen("192.0.2.1:0".parse().unwrap()).is_err());
+    }
 }

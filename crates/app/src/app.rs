@@ -92,7 +92,10 @@ pub struct Reuse {
 
 impl Default for Reuse {
     fn default() -> Self {
-        Self { requests: 1, concurrent: 1 }
+        Self {
+            requests: 1,
+            concurrent: 1,
+        }
     }
 }
 

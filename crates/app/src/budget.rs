@@ -78,7 +78,12 @@ impl Limits {
     /// The budget of one program that the operator runs in the foreground: no deadline, no CPU cap, memory at its
     /// ceiling.
     pub fn for_command() -> Self {
-        Self { memory_bytes: limits::MEMORY.ceiling, deadline_ms: None, cpu_ms: None, ..Self::default() }
+        Self {
+            memory_bytes: limits::MEMORY.ceiling,
+            deadline_ms: None,
+            cpu_ms: None,
+            ..Self::default()
+        }
     }
 
     /// Sets the limit `name` (its key in the manifest) from text such as `64MiB`, `5s` or `100`.
@@ -88,15 +93,27 @@ impl Limits {
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), LimitError> {
         let Some(limit) = BUDGET.into_iter().find(|limit| limit.name == name) else {
             let near = nearest(name, BUDGET.iter().map(|limit| limit.name)).map(str::to_owned);
-            return Err(LimitError::Unknown { name: name.to_owned(), near });
+            return Err(LimitError::Unknown {
+                name: name.to_owned(),
+                near,
+            });
         };
-        let value = unit::parse(limit.unit, text)
-            .map_err(|reason| LimitError::Malformed { limit, text: text.to_owned(), reason })?;
+        let value = unit::parse(limit.unit, text).map_err(|reason| LimitError::Malformed {
+            limit,
+            text: text.to_owned(),
+            reason,
+        })?;
         if value < limit.floor {
-            return Err(LimitError::BelowFloor { limit, text: text.to_owned() });
+            return Err(LimitError::BelowFloor {
+                limit,
+                text: text.to_owned(),
+            });
         }
         if value > limit.ceiling {
-            return Err(LimitError::AboveCeiling { limit, text: text.to_owned() });
+            return Err(LimitError::AboveCeiling {
+                limit,
+                text: text.to_owned(),
+            });
         }
         self.store(name, value);
         Ok(())
@@ -169,17 +186,29 @@ impl LimitError {
     /// How to mend it.
     pub fn help(&self) -> String {
         match self {
-            Self::Unknown { near: Some(near), .. } => format!("did you mean \"{near}\"?"),
+            Self::Unknown {
+                near: Some(near), ..
+            } => format!("did you mean \"{near}\"?"),
             Self::Unknown { near: None, .. } => {
                 let names: Vec<&str> = BUDGET.iter().map(|limit| limit.name).collect();
                 format!("the limits are {}", names.join(", "))
             }
-            Self::Malformed { limit, text, reason } => reason.help(limit.unit, text),
+            Self::Malformed {
+                limit,
+                text,
+                reason,
+            } => reason.help(limit.unit, text),
             Self::BelowFloor { limit, .. } => {
-                format!("the smallest value is {}", unit::display(limit.unit, limit.floor))
+                format!(
+                    "the smallest value is {}",
+                    unit::display(limit.unit, limit.floor)
+                )
             }
             Self::AboveCeiling { limit, .. } => {
-                format!("the largest value is {}", unit::display(limit.unit, limit.ceiling))
+                format!(
+                    "the largest value is {}",
+                    unit::display(limit.unit, limit.ceiling)
+                )
             }
         }
     }
@@ -197,8 +226,12 @@ impl std::fmt::Display for LimitError {
                 };
                 write!(f, "limit \"{}\": \"{text}\" is not {kind}", limit.name)
             }
-            Self::BelowFloor { limit, text } => write!(f, "limit \"{}\": {text} is below its floor", limit.name),
-            Self::AboveCeiling { limit, text } => write!(f, "limit \"{}\": {text} is above its ceiling", limit.name),
+            Self::BelowFloor { limit, text } => {
+                write!(f, "limit \"{}\": {text} is below its floor", limit.name)
+            }
+            Self::AboveCeiling { limit, text } => {
+                write!(f, "limit \"{}\": {text} is above its ceiling", limit.name)
+            }
         }
     }
 }
@@ -214,9 +247,15 @@ mod tests {
         let mut seen = Vec::new();
         for limit in Limits::keys() {
             let mut budget = Limits::default();
-            budget.set(limit.name, &unit::display(limit.unit, limit.floor)).expect(limit.name);
+            budget
+                .set(limit.name, &unit::display(limit.unit, limit.floor))
+                .expect(limit.name);
             assert_ne!(budget, Limits::default(), "{}: nothing changed", limit.name);
-            assert!(!seen.contains(&budget), "{}: same field as another key", limit.name);
+            assert!(
+                !seen.contains(&budget),
+                "{}: same field as another key",
+                limit.name
+            );
             seen.push(budget);
         }
     }
@@ -226,14 +265,24 @@ mod tests {
         for limit in Limits::keys() {
             let mut budget = Limits::default();
             for value in [limit.floor, limit.default, limit.ceiling] {
-                budget.set(limit.name, &unit::display(limit.unit, value)).expect(limit.name);
+                budget
+                    .set(limit.name, &unit::display(limit.unit, value))
+                    .expect(limit.name);
             }
             let before = budget.clone();
             let over = budget.set(limit.name, &unit::display(limit.unit, limit.ceiling + 1));
-            assert!(matches!(over, Err(LimitError::AboveCeiling { .. })), "{}: {over:?}", limit.name);
+            assert!(
+                matches!(over, Err(LimitError::AboveCeiling { .. })),
+                "{}: {over:?}",
+                limit.name
+            );
             if limit.floor > 0 {
                 let under = budget.set(limit.name, &unit::display(limit.unit, limit.floor - 1));
-                assert!(matches!(under, Err(LimitError::BelowFloor { .. })), "{}: {under:?}", limit.name);
+                assert!(
+                    matches!(under, Err(LimitError::BelowFloor { .. })),
+                    "{}: {under:?}",
+                    limit.name
+                );
             }
             assert_eq!(budget, before, "{}: a refused value was kept", limit.name);
         }
@@ -243,9 +292,14 @@ mod tests {
     fn no_ceiling_is_cut_by_its_field() {
         let mut budget = Limits::default();
         for limit in Limits::keys() {
-            budget.set(limit.name, &unit::display(limit.unit, limit.ceiling)).expect(limit.name);
+            budget
+                .set(limit.name, &unit::display(limit.unit, limit.ceiling))
+                .expect(limit.name);
         }
-        assert_eq!(u64::from(budget.table_elements), limits::TABLE_ELEMENTS.ceiling);
+        assert_eq!(
+            u64::from(budget.table_elements),
+            limits::TABLE_ELEMENTS.ceiling
+        );
         assert_eq!(u64::from(budget.concurrency), limits::CONCURRENCY.ceiling);
         assert_eq!(u64::from(budget.queue_depth), limits::QUEUE_DEPTH.ceiling);
         assert_eq!(budget.host_call_bytes as u64, limits::HOST_CALL.ceiling);
@@ -254,11 +308,19 @@ mod tests {
 
     #[test]
     fn unknown_names_get_a_suggestion() {
-        let error = Limits::default().set("memroy", "64MiB").expect_err("no such limit");
+        let error = Limits::default()
+            .set("memroy", "64MiB")
+            .expect_err("no such limit");
         assert_eq!(error.to_string(), "unknown limit \"memroy\"");
         assert_eq!(error.help(), "did you mean \"memory\"?");
-        let error = Limits::default().set("zzzzzzzz", "1").expect_err("no such limit");
-        assert!(error.help().starts_with("the limits are memory, "), "{}", error.help());
+        let error = Limits::default()
+            .set("zzzzzzzz", "1")
+            .expect_err("no such limit");
+        assert!(
+            error.help().starts_with("the limits are memory, "),
+            "{}",
+            error.help()
+        );
     }
 
     #[test]

@@ -133,7 +133,11 @@ impl fmt::Display for ManifestError {
         if let (Some(line), Some(excerpt)) = (self.line, &self.excerpt) {
             let indent = " ".repeat(excerpt.indent);
             let marks = "^".repeat(excerpt.marked);
-            write!(f, "\n{pad} |\n{line} | {}\n{pad} | {indent}{marks}", excerpt.text)?;
+            write!(
+                f,
+                "\n{pad} |\n{line} | {}\n{pad} | {indent}{marks}",
+                excerpt.text
+            )?;
         }
         match &self.help {
             Some(help) => write!(f, "\n{pad} = help: {help}"),
@@ -171,6 +175,8 @@ impl From<ManifestError> for ManifestErrors {
 pub(crate) struct Report<'t> {
     file: String,
     text: &'t str,
+    /// Where each line of the text starts; empty when there is no text to point into.
+    lines: Vec<usize>,
     found: Vec<Found>,
     /// Errors without a place in the file; they come last.
     elsewhere: Vec<ManifestError>,
@@ -186,22 +192,67 @@ struct Found {
 
 impl<'t> Report<'t> {
     pub(crate) fn new(file: &Path, text: &'t str) -> Self {
-        Self { file: shown(file), text, found: Vec::new(), elsewhere: Vec::new() }
+        let newlines = text
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| *byte == b'\n')
+            .map(|(at, _)| at + 1);
+        let lines = [0].into_iter().chain(newlines).collect();
+        Self {
+            file: shown(file),
+            text,
+            lines,
+            found: Vec::new(),
+            elsewhere: Vec::new(),
+        }
+    }
+
+    /// For a file that is no text: every error is about the whole of it.
+    pub(crate) fn without_text(file: &Path) -> Self {
+        Self {
+            file: shown(file),
+            text: "",
+            lines: Vec::new(),
+            found: Vec::new(),
+            elsewhere: Vec::new(),
+        }
     }
 
     /// Notes an error at these bytes of the text. `help` may be empty.
-    pub(crate) fn at(&mut self, kind: Kind, span: Range<usize>, what: impl Into<String>, help: impl Into<String>) {
-        self.found.push(Found { span, kind, what: what.into(), help: help.into() });
+    pub(crate) fn at(
+        &mut self,
+        kind: Kind,
+        span: Range<usize>,
+        what: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        if self.lines.is_empty() {
+            self.whole(kind, &what.into(), &help.into());
+        } else {
+            self.found.push(Found {
+                span,
+                kind,
+                what: what.into(),
+                help: help.into(),
+            });
+        }
     }
 
-    /// Notes an error about the whole file.
+    /// Notes an error about the whole file; in a text it is placed at the beginning.
     pub(crate) fn whole(&mut self, kind: Kind, what: &str, help: &str) {
-        self.elsewhere.push(ManifestError::whole(kind, &self.file, what, help));
+        let first = self.lines.first().map(|_| 1);
+        let error = ManifestError::whole(kind, &self.file, what, help);
+        self.elsewhere.push(ManifestError {
+            line: first,
+            column: first,
+            ..error
+        });
     }
 
     /// Notes an error in an option of the command line, such as `--var title=x`.
     pub(crate) fn option(&mut self, kind: Kind, option: String, what: &str, help: &str) {
-        self.elsewhere.push(ManifestError::whole(kind, option, what, help));
+        self.elsewhere
+            .push(ManifestError::whole(kind, option, what, help));
     }
 
     /// The text of the manifest.
@@ -214,52 +265,66 @@ impl<'t> Report<'t> {
         self.found.is_empty() && self.elsewhere.is_empty()
     }
 
-    /// The line, from 1, that holds this byte of the text.
+    /// The line, from 1, that holds this byte of the text; 0 when there is no text.
     pub(crate) fn line(&self, at: usize) -> usize {
-        let before = self.text.as_bytes().get(..at).unwrap_or(self.text.as_bytes());
-        before.iter().filter(|byte| **byte == b'\n').count() + 1
+        self.lines.partition_point(|start| *start <= at)
     }
 
-    /// Drops all but the first error of each line: after a slip in the syntax the others are its echo.
-    pub(crate) fn one_for_each_line(&mut self) {
-        self.found.sort_by_key(|found| found.span.start);
-        let newline_between = |one: &Found, other: &Found| {
-            self.text.get(one.span.start..other.span.start).is_some_and(|between| between.contains('\n'))
-        };
-        self.found.dedup_by(|later, earlier| !newline_between(earlier, later));
-    }
-
-    /// Everything noted, in the order of the file, or nothing if there was nothing.
-    pub(crate) fn finish(mut self) -> Result<(), ManifestErrors> {
-        if self.is_empty() {
-            return Ok(());
-        }
+    /// Everything noted, in the order of the file.
+    pub(crate) fn into_errors(mut self) -> ManifestErrors {
         self.found.sort_by_key(|found| found.span.start);
         let most = limits::MANIFEST_ERRORS_MAX.size();
         let total = self.found.len() + self.elsewhere.len();
         let placed = self.found.iter().take(most).map(|found| self.place(found));
-        let mut errors: Vec<ManifestError> = placed.chain(self.elsewhere.iter().cloned()).take(most).collect();
+        let mut errors: Vec<ManifestError> = placed
+            .chain(self.elsewhere.iter().cloned())
+            .take(most)
+            .collect();
         if total > most {
             let what = format!("{} more errors are not shown", total - most);
-            errors.push(ManifestError::whole(Kind::TooMany, &self.file, &what, "mend these first"));
+            errors.push(ManifestError::whole(
+                Kind::TooMany,
+                &self.file,
+                &what,
+                "mend these first",
+            ));
         }
-        Err(ManifestErrors(errors))
+        ManifestErrors(errors)
     }
 
     /// An error with its line, its column and the text around it.
     fn place(&self, found: &Found) -> ManifestError {
         let start = floor_boundary(self.text, found.span.start);
-        let line_start = self.text.get(..start).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
-        let line = self.text.get(line_start..).unwrap_or("").lines().next().unwrap_or("");
-        let before = self.text.get(line_start..start).unwrap_or("").trim_start_matches('\u{feff}');
+        let number = self.line(start);
+        let line_start = self
+            .lines
+            .get(number.saturating_sub(1))
+            .copied()
+            .unwrap_or(0);
+        let line = self
+            .text
+            .get(line_start..)
+            .unwrap_or("")
+            .lines()
+            .next()
+            .unwrap_or("");
+        let before = self
+            .text
+            .get(line_start..start)
+            .unwrap_or("")
+            .trim_start_matches('\u{feff}');
         let indent = before.chars().count();
         let rest = line.get(start - line_start..).unwrap_or("");
         let span = floor_boundary(rest, found.span.end.saturating_sub(start));
         let marked = rest.get(..span).unwrap_or(rest).chars().count().max(1);
         ManifestError {
-            line: Some(self.line(start)),
+            line: Some(number),
             column: Some(indent + 1),
-            excerpt: Some(Excerpt::new(line.trim_start_matches('\u{feff}'), indent, marked)),
+            excerpt: Some(Excerpt::new(
+                line.trim_start_matches('\u{feff}'),
+                indent,
+                marked,
+            )),
             ..ManifestError::whole(found.kind, &self.file, &found.what, &found.help)
         }
     }
@@ -269,16 +334,27 @@ impl Excerpt {
     /// Cuts a long line around the marked characters; one character stays one column.
     fn new(line: &str, indent: usize, marked: usize) -> Self {
         const WIDTH: usize = 120;
-        let cut = if indent + marked > WIDTH { indent.saturating_sub(WIDTH / 3) } else { 0 };
+        let cut = if indent + marked > WIDTH {
+            indent.saturating_sub(WIDTH / 3)
+        } else {
+            0
+        };
         let text: String = line.chars().skip(cut).take(WIDTH).map(printable).collect();
         let indent = indent - cut;
-        Self { text: text.trim_end().to_owned(), indent, marked: marked.min(WIDTH - indent.min(WIDTH - 1)) }
+        Self {
+            text: text.trim_end().to_owned(),
+            indent,
+            marked: marked.min(WIDTH - indent.min(WIDTH - 1)),
+        }
     }
 }
 
 /// A path as the user wrote it; `./hostel.toml` came from `.` and reads better without it.
 pub(crate) fn shown(path: &Path) -> String {
-    path.strip_prefix(".").unwrap_or(path).display().to_string()
+    match path.strip_prefix(".") {
+        Ok(rest) if !rest.as_os_str().is_empty() => rest.display().to_string(),
+        _ => path.display().to_string(),
+    }
 }
 
 /// One line of printable text, cut where it would fill the screen.
@@ -296,7 +372,9 @@ fn printable(c: char) -> char {
     match c {
         '\t' => ' ',
         c if c.is_control() => char::REPLACEMENT_CHARACTER,
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            char::REPLACEMENT_CHARACTER
+        }
         c => c,
     }
 }
@@ -313,7 +391,7 @@ mod tests {
     fn one(text: &str, span: Range<usize>) -> ManifestError {
         let mut report = Report::new(Path::new("hostel.toml"), text);
         report.at(Kind::Syntax, span, "wrong", "mend it");
-        report.finish().expect_err("one error").0.remove(0)
+        report.into_errors().0.remove(0)
     }
 
     #[test]
@@ -346,22 +424,48 @@ mod tests {
             ("a\nb\nc", 0..5, 1, 1),
         ] {
             let error = one(text, span.clone());
-            assert_eq!((error.line, error.column), (Some(line), Some(column)), "{text:?} {span:?}");
+            assert_eq!(
+                (error.line, error.column),
+                (Some(line), Some(column)),
+                "{text:?} {span:?}"
+            );
         }
         let several_lines = one("ab = [\n1]", 5..9);
-        assert!(several_lines.to_string().contains("\n  |      ^\n"), "{several_lines}");
+        assert!(
+            several_lines.to_string().contains("\n  |      ^\n"),
+            "{several_lines}"
+        );
     }
 
     #[test]
     fn nothing_steers_the_terminal_or_fills_it() {
         let text = format!("a = 1 # \u{1b}[31m\u{202e}{}", "x".repeat(100_000));
         let mut report = Report::new(Path::new("a\u{1b}.toml"), &text);
-        report.at(Kind::Syntax, 0..1, format!("\u{1b}[2J\n{}", "y".repeat(100_000)), "\u{7}");
+        report.at(
+            Kind::Syntax,
+            0..1,
+            format!("\u{1b}[2J\n{}", "y".repeat(100_000)),
+            "\u{7}",
+        );
         report.at(Kind::Syntax, 50_000..90_000, "far out", "");
-        let shown = report.finish().expect_err("two errors").to_string();
-        assert!(shown.chars().all(|c| c == '\n' || printable(c) == c), "{shown:?}");
-        assert!(shown.lines().all(|line| line.chars().count() < 520), "{shown}");
-        assert!(shown.lines().filter(|line| line.contains('^')).all(|line| line.chars().count() < 140), "{shown}");
+        let shown = report.into_errors().to_string();
+        assert!(
+            shown
+                .chars()
+                .all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}')),
+            "{shown:?}"
+        );
+        assert!(
+            shown.lines().all(|line| line.chars().count() < 520),
+            "{shown}"
+        );
+        assert!(
+            shown
+                .lines()
+                .filter(|line| line.contains('^'))
+                .all(|line| line.chars().count() < 140),
+            "{shown}"
+        );
     }
 
     #[test]
@@ -371,10 +475,16 @@ mod tests {
         for at in (0..500).rev() {
             report.at(Kind::UnknownKey, at * 2..at * 2 + 1, "wrong", "");
         }
-        let errors = report.finish().expect_err("many errors").0;
+        let errors = report.into_errors().0;
         let lines: Vec<usize> = errors.iter().filter_map(|error| error.line).collect();
-        assert_eq!(lines, (1..=limits::MANIFEST_ERRORS_MAX.size()).collect::<Vec<_>>());
-        assert_eq!(errors.last().map(|error| error.what.as_str()), Some("400 more errors are not shown"));
+        assert_eq!(
+            lines,
+            (1..=limits::MANIFEST_ERRORS_MAX.size()).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            errors.last().map(|error| error.what.as_str()),
+            Some("400 more errors are not shown")
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::str::FromStr;
 
 pub use address::AddressGrant;
 pub use files::FileGrant;
+pub(crate) use files::plain;
 pub use http::HttpGrant;
 
 use crate::nearest::nearest;
@@ -53,7 +54,10 @@ impl FromStr for GrantArg {
             "listen" => value.parse().map(Self::Listen),
             "files" => Err(GrantError::new(
                 "directories are not granted with --grant",
-                format!("use --dir {}::/GUEST", if value.is_empty() { "HOST" } else { value }),
+                format!(
+                    "use --dir {}::/GUEST",
+                    if value.is_empty() { "HOST" } else { value }
+                ),
             )),
             later if KINDS_LATER.contains(&later) => Err(GrantError::new(
                 format!("the grant \"{later}\" is not supported yet"),
@@ -82,7 +86,10 @@ pub struct GrantError {
 
 impl GrantError {
     fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { what: what.into(), help: help.into() }
+        Self {
+            what: what.into(),
+            help: help.into(),
+        }
     }
 }
 
@@ -92,23 +99,57 @@ mod tests {
 
     #[test]
     fn each_kind_is_parsed_as_itself() {
-        assert!(matches!("http=https://a.example".parse(), Ok(GrantArg::Http(_))));
+        assert!(matches!(
+            "http=https://a.example".parse(),
+            Ok(GrantArg::Http(_))
+        ));
         assert!(matches!("tcp=10.0.0.5:5432".parse(), Ok(GrantArg::Tcp(_))));
         assert!(matches!("udp=*:*".parse(), Ok(GrantArg::Udp(_))));
-        assert!(matches!("listen=127.0.0.1:*".parse(), Ok(GrantArg::Listen(_))));
+        assert!(matches!(
+            "listen=127.0.0.1:*".parse(),
+            Ok(GrantArg::Listen(_))
+        ));
     }
 
     #[test]
     fn what_is_no_grant_says_how_to_write_one() {
         for (text, what, help) in [
-            ("http", "\"http\" is not a grant", "write KIND=VALUE, for example"),
+            (
+                "http",
+                "\"http\" is not a grant",
+                "write KIND=VALUE, for example",
+            ),
             ("", "\"\" is not a grant", "write KIND=VALUE"),
-            ("htpp=https://a.example", "unknown grant \"htpp\"", "did you mean \"http\"?"),
-            ("volcano=1", "unknown grant \"volcano\"", "the grants are http, tcp, udp and listen"),
-            ("keyvalue=default", "the grant \"keyvalue\" is not supported yet", "this version grants http"),
-            ("secrets=a", "the grant \"secrets\" is not supported yet", "this version grants http"),
-            ("files=site", "directories are not granted with --grant", "use --dir site::/GUEST"),
-            ("tcp=db.example.com:5432", "\"db.example.com\" is a name, and this grant needs an address", "write"),
+            (
+                "htpp=https://a.example",
+                "unknown grant \"htpp\"",
+                "did you mean \"http\"?",
+            ),
+            (
+                "volcano=1",
+                "unknown grant \"volcano\"",
+                "the grants are http, tcp, udp and listen",
+            ),
+            (
+                "keyvalue=default",
+                "the grant \"keyvalue\" is not supported yet",
+                "this version grants http",
+            ),
+            (
+                "secrets=a",
+                "the grant \"secrets\" is not supported yet",
+                "this version grants http",
+            ),
+            (
+                "files=site",
+                "directories are not granted with --grant",
+                "use --dir site::/GUEST",
+            ),
+            (
+                "tcp=db.example.com:5432",
+                "\"db.example.com\" is a name, and this grant needs an address",
+                "write",
+            ),
         ] {
             let error = text.parse::<GrantArg>().expect_err(text);
             assert_eq!(error.what, what);

@@ -3,18 +3,25 @@
 //! This room is pure: no async, no WebAssembly, no I/O beyond reading the files that the manifest names.
 //! Read in this order: [`app`] (the result), [`limits`] (every bound of the product, one table),
 //! [`grant`] (what a guest may reach), [`route`] (which component answers a request),
-//! `manifest` (the text as written), `resolve` (from text to [`App`]), [`error`] (what is wrong and how to mend it).
+//! `manifest` (the text as written), `resolve` and `assemble` (from text to [`App`]), [`error`] (what is wrong and how
+//! to mend it).
 #![forbid(unsafe_code)]
 
 pub mod app;
+mod assemble;
 mod budget;
+mod digest;
 pub mod error;
+mod fields;
 pub mod grant;
 pub mod limits;
+mod manifest;
 mod nearest;
+mod read;
 mod resolve;
 pub mod route;
+mod template;
 mod unit;
 
 pub use app::{App, Component, Digest, Grants, Resolved, Reuse, Source};
-pub use resolve::{BuildStep, Operator, build_steps, resolve};
+pub use resolve::{BuildStep, Operator, build_steps, resolve, resolve_command};

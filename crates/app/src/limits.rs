@@ -53,12 +53,30 @@ pub struct Limit {
 impl Limit {
     /// The default as a size; for entries in bytes or pieces.
     pub const fn size(&self) -> usize {
-        if self.default > usize::MAX as u64 { usize::MAX } else { self.default as usize }
+        if self.default > usize::MAX as u64 {
+            usize::MAX
+        } else {
+            self.default as usize
+        }
     }
 
     /// The default as a 32-bit number.
     pub const fn count(&self) -> u32 {
-        if self.default > u32::MAX as u64 { u32::MAX } else { self.default as u32 }
+        if self.default > u32::MAX as u64 {
+            u32::MAX
+        } else {
+            self.default as u32
+        }
+    }
+
+    /// The default as people write it: `64KiB`, `30s`, `100`, `1KiB/s`.
+    pub fn shown(&self) -> String {
+        let rate = if self.unit == Unit::BytesPerSecond {
+            "/s"
+        } else {
+            ""
+        };
+        crate::unit::display(self.unit, self.default) + rate
     }
 
     /// The default as a length of time; for entries in milliseconds.
@@ -182,6 +200,8 @@ table! {
     MANIFEST_ERRORS_MAX = "manifest_errors", Count, 100, [1, 1000], "crates/app/src/error.rs::errors_come_in_the_order_of_the_file_and_end_somewhere";
     /// Bytes of all values of one manifest after its variables were filled in.
     EXPANDED_BYTES_MAX = "expanded", Bytes, 4 * MIB, [KIB, 64 * MIB], "crates/app/tests/resolve.rs::expansion_is_bounded";
+    /// Grants of one kind of one component.
+    GRANTS_MAX = "grants", Count, 1000, [1, 10_000], "crates/app/tests/resolve.rs::grants_are_bounded";
     /// Components of one app.
     COMPONENTS_MAX = "components", Count, 1000, [1, 10_000], "crates/app/tests/resolve.rs::components_are_bounded";
     /// Size of one component.
@@ -203,12 +223,32 @@ mod tests {
     fn every_entry_is_well_formed() {
         let mut names = BTreeSet::new();
         for limit in ALL {
-            assert!(limit.floor <= limit.default, "{}: default below floor", limit.name);
-            assert!(limit.default <= limit.ceiling, "{}: default above ceiling", limit.name);
+            assert!(
+                limit.floor <= limit.default,
+                "{}: default below floor",
+                limit.name
+            );
+            assert!(
+                limit.default <= limit.ceiling,
+                "{}: default above ceiling",
+                limit.name
+            );
             assert!(names.insert(limit.name), "{}: named twice", limit.name);
-            assert!(limit.doc.len() > 10 && limit.doc.ends_with('.'), "{}: say what is bounded", limit.name);
-            let (file, test) = limit.test.split_once("::").expect("a test is written FILE::NAME");
-            assert!(!file.is_empty() && !test.is_empty(), "{}: {}", limit.name, limit.test);
+            assert!(
+                limit.doc.len() > 10 && limit.doc.ends_with('.'),
+                "{}: say what is bounded",
+                limit.name
+            );
+            let (file, test) = limit
+                .test
+                .split_once("::")
+                .expect("a test is written FILE::NAME");
+            assert!(
+                !file.is_empty() && !test.is_empty(),
+                "{}: {}",
+                limit.name,
+                limit.test
+            );
         }
     }
 
@@ -217,7 +257,14 @@ mod tests {
         assert_eq!(MEMORY.size(), 128 << 20);
         assert_eq!(H2_STREAMS.count(), 100);
         assert_eq!(REQUEST_BODY.count(), 1 << 30);
-        assert_eq!(Limit { default: u64::MAX, ..MEMORY }.count(), u32::MAX);
+        assert_eq!(
+            Limit {
+                default: u64::MAX,
+                ..MEMORY
+            }
+            .count(),
+            u32::MAX
+        );
         assert_eq!(DEADLINE.duration(), Duration::from_secs(30));
     }
 }

@@ -1,24 +1,42 @@
 //! The "did you mean" behind every unknown name.
 
-/// The candidate that `word` is most likely a slip of, if any is close enough to be worth naming.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The candidate that `word` is most likely a slip of, if any is close enough to be worth naming. Only the first
+/// hundred candidates are looked at: a manifest may hold ten thousand unknown names.
+pub(crate) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     // Distances grow with the product of the lengths; a name is short, an attack is not.
     if word.len() > 64 {
         return None;
     }
-    let lower = word.to_lowercase();
+    let word = plain(word);
     candidates
         .into_iter()
-        .map(|candidate| (distance(&lower, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count().div_ceil(3))
+        .take(100)
+        .map(|candidate| (candidate, plain(candidate)))
+        .filter(|(_, plain)| plain.len().abs_diff(word.len()) <= tolerance(plain))
+        .map(|(candidate, plain)| {
+            (
+                strsim::osa_distance(&word, &plain),
+                tolerance(&plain),
+                candidate,
+            )
+        })
+        .filter(|(distance, tolerance, _)| distance <= tolerance)
+        .map(|(distance, _, candidate)| (distance, candidate))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 
-/// Damerau-Levenshtein over letters; an underscore and a dash count as the same.
-fn distance(word: &str, candidate: &str) -> usize {
-    let plain = |text: &str| text.to_lowercase().replace('-', "_");
-    strsim::damerau_levenshtein(&plain(word), &plain(candidate))
+/// Case does not count, and an underscore is a dash.
+fn plain(text: &str) -> String {
+    text.to_lowercase().replace('-', "_")
+}
+
+/// How many slips of the keyboard a word may be away: one in three letters.
+fn tolerance(candidate: &str) -> usize {
+    candidate.len().div_ceil(3)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 mod pattern;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::limits;
@@ -88,20 +88,31 @@ impl Routes {
         let mut errors = Vec::new();
         let mut patterns = Vec::with_capacity(all.len());
         for (index, route) in all.iter_mut().enumerate() {
-            let mut refuse = |fault, (what, help)| errors.push(RouteError { route: index, fault, what, help });
+            let mut refuse = |fault, (what, help)| {
+                errors.push(RouteError {
+                    route: index,
+                    fault,
+                    what,
+                    help,
+                })
+            };
             if index == limits::ROUTES_MAX.size() {
-                refuse(RouteFault::TooMany, (format!("more than {index} routes"), "use \"/...\" routes".to_owned()));
+                refuse(
+                    RouteFault::TooMany,
+                    (
+                        format!("more than {index} routes"),
+                        "use \"/...\" routes".to_owned(),
+                    ),
+                );
                 break;
             }
-            if let Err(refusal) = check_host(route) {
-                refuse(RouteFault::Host, refusal);
-            }
-            if let Err(refusal) = check_methods(&route.methods) {
-                refuse(RouteFault::Methods, refusal);
-            }
-            match pattern::parse(&route.pattern) {
-                Ok(segments) => patterns.push((index, segments)),
-                Err(refusal) => refuse(RouteFault::Pattern, refusal),
+            let host = check_host(route).map_err(|refusal| refuse(RouteFault::Host, refusal));
+            let methods = check_methods(&route.methods)
+                .map_err(|refusal| refuse(RouteFault::Methods, refusal));
+            let segments = pattern::parse(&route.pattern)
+                .map_err(|refusal| refuse(RouteFault::Pattern, refusal));
+            if let (Ok(()), Ok(()), Ok(segments)) = (host, methods, segments) {
+                patterns.push((index, segments));
             }
         }
         errors.extend(duplicates(&all, &patterns));
@@ -114,18 +125,35 @@ impl Routes {
 
     /// One route that gives every request to one component.
     pub fn to_component(component: usize) -> Self {
-        let route = Route { pattern: "/...".to_owned(), host: None, methods: Vec::new(), component, line: 0 };
+        let route = Route {
+            pattern: "/...".to_owned(),
+            host: None,
+            methods: Vec::new(),
+            component,
+            line: 0,
+        };
         Self::build(vec![route], vec![(0, vec![Segment::Rest])])
     }
 
     fn build(all: Vec<Route>, patterns: Vec<(usize, Vec<Segment>)>) -> Self {
         let takes_all = match (all.as_slice(), patterns.as_slice()) {
-            ([Route { host: None, methods, .. }], [(_, segments)]) if methods.is_empty() => {
-                (*segments == [Segment::Rest]).then_some(0)
-            }
+            (
+                [
+                    Route {
+                        host: None,
+                        methods,
+                        ..
+                    },
+                ],
+                [(_, segments)],
+            ) if methods.is_empty() => (*segments == [Segment::Rest]).then_some(0),
             _ => None,
         };
-        let mut routes = Self { all, takes_all, ..Self::default() };
+        let mut routes = Self {
+            all,
+            takes_all,
+            ..Self::default()
+        };
         for (index, segments) in patterns {
             let paths = match routes.all.get(index).and_then(|route| route.host.clone()) {
                 Some(host) => routes.by_host.entry(host).or_default(),
@@ -148,8 +176,15 @@ impl Routes {
             return Match::Found(route);
         }
         let path = pattern::normal(path);
-        let mut search = Search { all: &self.all, method, allowed: Vec::new(), path_fits: false };
-        let of_host = host.filter(|_| !self.by_host.is_empty()).and_then(|host| self.by_host.get(&*bare_host(host)));
+        let mut search = Search {
+            all: &self.all,
+            method,
+            allowed: Vec::new(),
+            path_fits: false,
+        };
+        let of_host = host
+            .filter(|_| !self.by_host.is_empty())
+            .and_then(|host| self.by_host.get(&*bare_host(host)));
         for paths in of_host.into_iter().chain([&self.any_host]) {
             if let Some(route) = paths.find(&mut search, &path) {
                 return Match::Found(route);
@@ -182,11 +217,13 @@ impl<'r> Search<'r, '_> {
     /// Of routes with equal paths, the one that has the method; at most one does.
     fn pick(&mut self, routes: &[usize]) -> Option<&'r Route> {
         for route in routes.iter().filter_map(|index| self.all.get(*index)) {
-            if route.methods.is_empty() || route.methods.iter().any(|method| method == self.method) {
+            if route.methods.is_empty() || route.methods.iter().any(|method| method == self.method)
+            {
                 return Some(route);
             }
             self.path_fits = true;
-            self.allowed.extend(route.methods.iter().map(String::as_str));
+            self.allowed
+                .extend(route.methods.iter().map(String::as_str));
         }
         None
     }
@@ -221,7 +258,10 @@ impl Paths {
             })
             .collect();
         if let Some(texts) = exact {
-            self.exact.entry(format!("/{}", texts.join("/"))).or_default().push(route);
+            self.exact
+                .entry(format!("/{}", texts.join("/")))
+                .or_default()
+                .push(route);
             return;
         }
         if self.nodes.is_empty() {
@@ -230,7 +270,9 @@ impl Paths {
         let mut at = 0;
         for segment in segments {
             let fresh = self.nodes.len();
-            let Some(node) = self.nodes.get_mut(at) else { return };
+            let Some(node) = self.nodes.get_mut(at) else {
+                return;
+            };
             at = match segment {
                 Segment::Literal(text) => *node.literals.entry(text).or_insert(fresh),
                 Segment::Param => *node.param.get_or_insert(fresh),
@@ -256,7 +298,12 @@ impl Paths {
 
     /// Looks for the rest of a path below a node, best match first. `rest` is `None` behind the last segment. Each
     /// node is visited at most once, and no deeper than the longest pattern.
-    fn walk<'r>(&self, search: &mut Search<'r, '_>, node: usize, rest: Option<&str>) -> Option<&'r Route> {
+    fn walk<'r>(
+        &self,
+        search: &mut Search<'r, '_>,
+        node: usize,
+        rest: Option<&str>,
+    ) -> Option<&'r Route> {
         let node = self.nodes.get(node)?;
         let below = match rest {
             None => search.pick(&node.end),
@@ -265,8 +312,13 @@ impl Paths {
                     Some((segment, rest)) => (segment, Some(rest)),
                     None => (rest, None),
                 };
-                let literal = node.literals.get(segment).and_then(|child| self.walk(search, *child, rest));
-                let param = node.param.filter(|_| literal.is_none() && !segment.is_empty());
+                let literal = node
+                    .literals
+                    .get(segment)
+                    .and_then(|child| self.walk(search, *child, rest));
+                let param = node
+                    .param
+                    .filter(|_| literal.is_none() && !segment.is_empty());
                 literal.or_else(|| self.walk(search, param?, rest))
             }
         };
@@ -277,7 +329,10 @@ impl Paths {
 /// A host as routes compare it: without port and dot at the end, in lower case.
 fn bare_host(authority: &str) -> Cow<'_, str> {
     let port = |(_, port): &(&str, &str)| port.bytes().all(|byte| byte.is_ascii_digit());
-    let host = authority.rsplit_once(':').filter(port).map_or(authority, |(host, _)| host);
+    let host = authority
+        .rsplit_once(':')
+        .filter(port)
+        .map_or(authority, |(host, _)| host);
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())
@@ -288,23 +343,36 @@ fn bare_host(authority: &str) -> Cow<'_, str> {
 
 /// Checks the host of a route and brings it to the form in which it is compared.
 fn check_host(route: &mut Route) -> Result<(), pattern::Refusal> {
-    let Some(host) = &mut route.host else { return Ok(()) };
+    let Some(host) = &mut route.host else {
+        return Ok(());
+    };
     let bare = bare_host(host);
     let without_port = bare.len() >= host.strip_suffix('.').unwrap_or(host).len();
-    let v6 = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let v6 = bare
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     let label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     let valid = match v6 {
-        Some(address) => address.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()),
+        Some(address) => address
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_ipv6()),
         None => bare.split('.').all(label),
     };
     if !valid || !without_port {
         let (what, help) = match (valid, without_port) {
-            (true, false) => (format!("the host \"{host}\" has a port"), format!("write \"{bare}\": every port fits")),
+            (true, false) => (
+                format!("the host \"{host}\" has a port"),
+                format!("write \"{bare}\": every port fits"),
+            ),
             _ => (
                 format!("\"{host}\" is not a host"),
-                "write one name such as shop.example.com, or leave host out for every host".to_owned(),
+                "write one name such as shop.example.com, or leave host out for every host"
+                    .to_owned(),
             ),
         };
         return Err((what, help));
@@ -314,49 +382,82 @@ fn check_host(route: &mut Route) -> Result<(), pattern::Refusal> {
 }
 
 fn check_methods(methods: &[String]) -> Result<(), pattern::Refusal> {
-    let mut seen: Vec<&String> = Vec::new();
+    let mut seen = HashSet::new();
     for method in methods {
-        if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
+        if method.is_empty()
+            || !method
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
+        {
             let upper = method.to_ascii_uppercase();
-            let help = match upper.bytes().all(|byte| byte.is_ascii_uppercase()) && !upper.is_empty() {
-                true => format!("write \"{upper}\""),
-                false => "write for example [\"GET\", \"POST\"]".to_owned(),
-            };
+            let help =
+                match upper.bytes().all(|byte| byte.is_ascii_uppercase()) && !upper.is_empty() {
+                    true => format!("write \"{upper}\""),
+                    false => "write for example [\"GET\", \"POST\"]".to_owned(),
+                };
             return Err((format!("\"{method}\" is not a method"), help));
         }
-        if seen.contains(&method) {
-            return Err((format!("the method \"{method}\" is listed twice"), "leave one out".to_owned()));
+        if !seen.insert(method) {
+            return Err((
+                format!("the method \"{method}\" is listed twice"),
+                "leave one out".to_owned(),
+            ));
         }
-        seen.push(method);
     }
     Ok(())
 }
 
+/// Who answers one path of one host so far.
+#[derive(Default)]
+struct Taken<'r> {
+    /// The route for every method.
+    all: Option<&'r Route>,
+    by_method: HashMap<&'r str, &'r Route>,
+}
+
 /// Routes that answer requests which an earlier route with the same host and path already answers.
 fn duplicates(all: &[Route], patterns: &[(usize, Vec<Segment>)]) -> Vec<RouteError> {
-    let mut seen: HashMap<(Option<&str>, &[Segment]), Vec<&Route>> = HashMap::new();
+    let mut seen: HashMap<(Option<&str>, &[Segment]), Taken<'_>> = HashMap::new();
     let mut errors = Vec::new();
     for (index, segments) in patterns {
-        let Some(route) = all.get(*index) else { continue };
-        let earlier = seen.entry((route.host.as_deref(), segments)).or_default();
-        if let Some(first) = earlier.iter().find(|first| overlap(&first.methods, &route.methods)) {
+        let Some(route) = all.get(*index) else {
+            continue;
+        };
+        let taken = seen.entry((route.host.as_deref(), segments)).or_default();
+        let methods = || route.methods.iter().map(String::as_str);
+        let first = match route.methods.is_empty() {
+            true => taken.all.or_else(|| {
+                taken
+                    .by_method
+                    .values()
+                    .min_by_key(|first| first.line)
+                    .copied()
+            }),
+            false => taken
+                .all
+                .or_else(|| methods().find_map(|method| taken.by_method.get(method).copied())),
+        };
+        if let Some(first) = first {
+            let what = format!(
+                "the route \"{}\" answers the same requests as \"{}\" on line {}",
+                route.pattern, first.pattern, first.line
+            );
+            let help = "remove one of the two, or tell them apart by host or methods".to_owned();
             errors.push(RouteError {
                 route: *index,
                 fault: RouteFault::Duplicate,
-                what: format!(
-                    "the route \"{}\" answers the same requests as \"{}\" on line {}",
-                    route.pattern, first.pattern, first.line
-                ),
-                help: "remove one of the two, or tell them apart by host or methods".to_owned(),
+                what,
+                help,
             });
+        } else if route.methods.is_empty() {
+            taken.all = Some(route);
+        } else {
+            taken
+                .by_method
+                .extend(methods().map(|method| (method, route)));
         }
-        earlier.push(route);
     }
     errors
-}
-
-fn overlap(one: &[String], other: &[String]) -> bool {
-    one.is_empty() || other.is_empty() || one.iter().any(|method| other.contains(method))
 }
 
 #[cfg(test)]

@@ -39,9 +39,12 @@ impl UnitError {
             }
             (Self::NoUnit, _) => format!("add a unit, for example \"{text}s\" or \"{text}ms\""),
             (_, Unit::Bytes | Unit::BytesPerSecond) => {
-                "write a whole number and one of B, KiB, MiB, GiB, TiB, KB, MB, GB, TB: \"64MiB\"".to_owned()
+                "write a whole number and one of B, KiB, MiB, GiB, TiB, KB, MB, GB, TB: \"64MiB\""
+                    .to_owned()
             }
-            (_, Unit::Milliseconds) => "write a whole number and one of ms, s, m, h: \"500ms\"".to_owned(),
+            (_, Unit::Milliseconds) => {
+                "write a whole number and one of ms, s, m, h: \"500ms\"".to_owned()
+            }
             (_, Unit::Count) => "write a whole number without quotes: 64".to_owned(),
         }
     }
@@ -67,14 +70,22 @@ pub(crate) fn display(unit: Unit, value: u64) -> String {
         Unit::Count => &[("", 1)],
     };
     // Zero is whole in every unit; the smallest one reads best.
-    let found = table.iter().find(|(_, size)| value != 0 && value % size == 0).or(table.last());
-    found.map_or_else(|| value.to_string(), |(name, size)| format!("{}{name}", value / size))
+    let found = table
+        .iter()
+        .find(|(_, size)| value != 0 && value.is_multiple_of(*size))
+        .or(table.last());
+    found.map_or_else(
+        || value.to_string(),
+        |(name, size)| format!("{}{name}", value / size),
+    )
 }
 
 fn with_suffix(text: &str, table: &[(&str, u64)]) -> Result<u64, UnitError> {
     for (name, size) in table {
         if let Some(number) = text.strip_suffix(name) {
-            return digits(number)?.checked_mul(*size).ok_or(UnitError::TooLarge);
+            return digits(number)?
+                .checked_mul(*size)
+                .ok_or(UnitError::TooLarge);
         }
     }
     digits(text)?;
@@ -112,7 +123,13 @@ mod tests {
 
     #[test]
     fn times() {
-        for (text, value) in [("500ms", 500), ("5s", 5_000), ("2m", 120_000), ("1h", 3_600_000), ("0s", 0)] {
+        for (text, value) in [
+            ("500ms", 500),
+            ("5s", 5_000),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+            ("0s", 0),
+        ] {
             assert_eq!(parse(Unit::Milliseconds, text), Ok(value), "{text}");
         }
     }
@@ -144,7 +161,20 @@ mod tests {
     #[test]
     fn display_reads_back() {
         for unit in [Unit::Bytes, Unit::Milliseconds, Unit::Count] {
-            for value in [0, 1, 10, 999, 1_000, 1_024, 65_536, 60_000, 3_600_000, 3_600_001, 1 << 40, u64::MAX] {
+            for value in [
+                0,
+                1,
+                10,
+                999,
+                1_000,
+                1_024,
+                65_536,
+                60_000,
+                3_600_000,
+                3_600_001,
+                1 << 40,
+                u64::MAX,
+            ] {
                 let text = display(unit, value);
                 assert_eq!(parse(unit, &text), Ok(value), "{text}");
             }

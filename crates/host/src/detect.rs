@@ -230,9 +230,11 @@ pub fn to_binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, DetectError> {
             help,
         )
     })?;
-    wat::parse_str(text)
-        .map(Cow::Owned)
-        .map_err(|error| DetectError::new(format!("the WebAssembly text is wrong: {error}"), help))
+    wat::parse_str(text).map(Cow::Owned).map_err(|error| {
+        // The assembler has no name for text without a file; the caller's message names the file.
+        let place = error.to_string().replace("<anon>", "line");
+        DetectError::new(format!("the WebAssembly text is wrong: {place}"), help)
+    })
 }
 
 /// Says what a binary is.
@@ -357,19 +359,33 @@ mod tests {
 
     #[test]
     fn release_candidates_are_no_abi_and_are_named() {
-        for (export, release) in [
-            ("wasi:http/handler@0.3.0-rc-2025-09-16", "0.3.0"),
-            ("wasi:cli/run@0.3.0-rc-2026-01-06", "0.3.0"),
-            ("wasi:http/incoming-handler@0.2.0-rc-2023-11-10", "0.2"),
-            ("wasi:cli/run@0.1.0", "0.2"),
-            ("wasi:http/incoming-handler", "0.2"),
+        for (export, nearest) in [
+            (
+                "wasi:http/handler@0.3.0-rc-2025-09-16",
+                "wasi:http/handler@0.3.0",
+            ),
+            ("wasi:cli/run@0.3.0-rc-2026-01-06", "wasi:cli/run@0.3.0"),
+            (
+                "wasi:http/incoming-handler@0.2.0-rc-2023-11-10",
+                "wasi:http/incoming-handler@0.2.12",
+            ),
+            ("wasi:cli/run@0.1.0", "wasi:cli/run@0.2.12"),
+            (
+                "wasi:http/incoming-handler",
+                "wasi:http/incoming-handler@0.2.12",
+            ),
         ] {
             let found = found(&exporting(export));
             assert_eq!(found.abi, None, "{export}");
             let error = found.refusal();
-            assert!(error.what.contains(&format!("`{export}`")), "{error}");
             assert!(
-                error.what.contains(&format!("released WASI {release}")),
+                error
+                    .what
+                    .contains(&format!("exports `{export}`, from before the release")),
+                "{error}"
+            );
+            assert!(
+                error.what.contains(&format!("nearest: `{nearest}`")),
                 "{error}"
             );
             assert!(
@@ -431,6 +447,12 @@ mod tests {
                 r#"(module (func (export "main")))"#,
                 "exports `main` but no `_start`",
                 "WASI target",
+            ),
+            (
+                &exporting("wasi:http/incoming-handler@0.4.0"),
+                "exports `wasi:http/incoming-handler@0.4.0`, a version that this host does not call (nearest: \
+                 `wasi:http/incoming-handler@0.2.12`)",
+                "toolchain of WASI 0.2 or 0.3.0",
             ),
             (
                 "(component)",
@@ -501,7 +523,7 @@ mod tests {
         assert!(matches!(to_binary(b"garbage"), Ok(Cow::Borrowed(_))));
         let error = to_binary(b"(module\n  (fnc))").expect_err("misspelt");
         assert!(
-            error.what.contains(":2:4") && error.what.contains("(fnc)"),
+            error.what.contains("line:2:4") && error.what.contains("(fnc)"),
             "{error}"
         );
         let error = to_binary(b"(module\n \xff)").expect_err("not UTF-8");

@@ -264,6 +264,9 @@ fn module_way_out(import: &str) -> String {
 /// Turns the linker's error into the text of [`check`]. `engine_error` is the whole chain, as `{error:?}` or `{error:#}`
 /// prints it. `None` if the error is not about an import.
 pub fn explain(abi: Abi, engine_error: &str) -> Option<Missing> {
+    if let Some(import) = quoted_after(engine_error, "incompatible import type for ") {
+        return Some(differs(&import.replacen("::", ".", 1)));
+    }
     if let Some(import) = quoted_after(engine_error, "unknown import: ") {
         return Some(lacking(abi, &import.replacen("::", ".", 1)));
     }
@@ -310,6 +313,16 @@ pub fn explain(abi: Abi, engine_error: &str) -> Option<Missing> {
         what,
         help,
     })
+}
+
+/// A core module's import that exists with another type.
+fn differs(import: &str) -> Missing {
+    Missing {
+        import: import.to_owned(),
+        nearest: Some(import.to_owned()),
+        what: format!("the guest imports `{import}` with another type than WASI preview 1 gives it"),
+        help: "build the guest with a plain WASI toolchain; its bindings are wrong or made for another host".to_owned(),
+    }
 }
 
 /// The text between the backquotes that follow `lead`.
@@ -557,6 +570,15 @@ mod tests {
         assert_eq!(
             explain(Abi::CommandP1, module),
             Some(refused(Abi::CommandP1, "env.pthread_create"))
+        );
+        let typed =
+            "incompatible import type for `wasi_snapshot_preview1::proc_exit`: types incompatible";
+        let missing = explain(Abi::CommandP1, typed).expect("type");
+        assert!(
+            missing
+                .what
+                .contains("`wasi_snapshot_preview1.proc_exit` with another type"),
+            "{missing}"
         );
         assert_eq!(explain(Abi::HttpP2, "out of memory"), None);
         assert_eq!(

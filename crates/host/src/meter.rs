@@ -90,15 +90,15 @@ impl ResourceLimiter for Meter {
 /// The wall clock and the CPU time of one call.
 ///
 /// A guest that never waits is interrupted at every epoch tick, so a loop is noticed within one tick after its
-/// budget ends. The first poll is charged by the wall clock, which is exact enough for at most one tick and saves
-/// two system calls on every short request; later polls are charged by the thread's CPU clock.
+/// budget ends. The first few polls are charged by the wall clock, which is exact enough for a few ticks and saves two
+/// system calls per poll on every short request; later polls are charged by the thread's CPU clock.
 #[derive(Debug)]
 pub(crate) struct Clock {
     started: Instant,
     deadline: Option<Duration>,
     cpu: Option<Duration>,
     cpu_used: Duration,
-    polled: bool,
+    polls: u32,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
@@ -110,7 +110,7 @@ impl Clock {
             deadline: limits.deadline_ms.map(Duration::from_millis),
             cpu: limits.cpu_ms.map(Duration::from_millis),
             cpu_used: Duration::ZERO,
-            polled: false,
+            polls: 0,
             alarm: None,
         }
     }
@@ -121,38 +121,49 @@ impl Clock {
         guest: Pin<&mut F>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<F::Output, Fault>> {
-        let outcome = if self.polled {
+        self.polls = self.polls.saturating_add(1);
+        let outcome = if self.polls > WALL_POLLS {
             let before = thread_cpu();
             let outcome = guest.poll(cx);
             self.cpu_used += thread_cpu().saturating_sub(before);
             outcome
         } else {
-            self.polled = true;
+            let before = if self.polls == 1 {
+                self.started
+            } else {
+                Instant::now()
+            };
             let outcome = guest.poll(cx);
             if outcome.is_pending() {
-                self.cpu_used = self.started.elapsed();
+                self.cpu_used += before.elapsed();
             }
             outcome
         };
         match outcome {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending => self.check(cx).map(Err),
+            Poll::Pending => self
+                .spent()
+                .map_or(Poll::Pending, |fault| Poll::Ready(Err(fault))),
         }
     }
 
-    /// Ready with a fault once the call is over budget; else makes sure that the deadline wakes the caller.
-    fn check(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
-        if let Some(cpu) = self.cpu
-            && self.cpu_used >= cpu
-        {
-            return Poll::Ready(Fault::Cpu(millis(cpu)));
+    /// The fault, once the call is over budget.
+    fn spent(&self) -> Option<Fault> {
+        if let Some(cpu) = self.cpu.filter(|cpu| self.cpu_used >= *cpu) {
+            return Some(Fault::Cpu(millis(cpu)));
         }
+        let deadline = self
+            .deadline
+            .filter(|deadline| self.started.elapsed() >= *deadline)?;
+        Some(Fault::Deadline(millis(deadline)))
+    }
+
+    /// Makes sure that the deadline wakes the caller; to be called whenever it is about to wait. Arming a timer costs
+    /// a system call, so a call that never waits never does.
+    pub(crate) fn alarm(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
         let Some(deadline) = self.deadline else {
             return Poll::Pending;
         };
-        if self.started.elapsed() >= deadline {
-            return Poll::Ready(Fault::Deadline(millis(deadline)));
-        }
         let at = self.started + deadline;
         let alarm = self
             .alarm
@@ -164,10 +175,17 @@ impl Clock {
     }
 }
 
+/// Polls that are charged by the wall clock.
+const WALL_POLLS: u32 = 8;
+
 /// Runs a guest under its clock to the end.
 pub(crate) async fn run<F: Future>(clock: &mut Clock, guest: F) -> Result<F::Output, Fault> {
     let mut guest = std::pin::pin!(guest);
-    std::future::poll_fn(|cx| clock.poll(guest.as_mut(), cx)).await
+    std::future::poll_fn(|cx| match clock.poll(guest.as_mut(), cx) {
+        Poll::Pending => clock.alarm(cx).map(Err),
+        ready => ready,
+    })
+    .await
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -89,9 +89,8 @@ mod tests {
 
     /// An endless loop that traps at the first epoch after its start.
     fn interrupted_after(engine: &Engine) -> Duration {
-        let module =
-            wasmtime::Module::new(engine, r#"(module (func (export "spin") (loop br 0)))"#)
-                .unwrap();
+        let text = r#"(module (func (export "spin") (loop br 0)))"#;
+        let module = wasmtime::Module::new(engine, wat::parse_str(text).unwrap()).unwrap();
         let mut store = wasmtime::Store::new(engine, ());
         store.set_epoch_deadline(1);
         let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();

@@ -31,9 +31,16 @@ impl Offence {
     /// The reverse of `self as u8`; `None` for 0 and everything unknown.
     pub(crate) fn from_code(code: u8) -> Option<Self> {
         use Offence::*;
-        [BothFramings, RepeatedLength, BadLength, BareLineFeed, FoldedLine, BrokenFraming]
-            .into_iter()
-            .find(|offence| *offence as u8 == code)
+        [
+            BothFramings,
+            RepeatedLength,
+            BadLength,
+            BareLineFeed,
+            FoldedLine,
+            BrokenFraming,
+        ]
+        .into_iter()
+        .find(|offence| *offence as u8 == code)
     }
 
     /// One sentence for the client.
@@ -204,7 +211,11 @@ impl HeadGuard {
             State::Length(digits) => self.length(digits, byte),
             State::Body(left) => {
                 let (used, left) = take(left, rest);
-                self.state = if left == 0 { State::Between } else { State::Body(left) };
+                self.state = if left == 0 {
+                    State::Between
+                } else {
+                    State::Body(left)
+                };
                 used
             }
             State::Chunk(place) => self.chunk(place, byte, rest),
@@ -297,7 +308,11 @@ impl HeadGuard {
         match (byte, digits) {
             (b'0'..=b'9', Digits::None | Digits::Some) => {
                 let digit = u64::from(byte - b'0');
-                match self.length.checked_mul(10).and_then(|length| length.checked_add(digit)) {
+                match self
+                    .length
+                    .checked_mul(10)
+                    .and_then(|length| length.checked_add(digit))
+                {
                     Some(length) => self.length = length,
                     None => self.offend(Offence::BadLength),
                 }
@@ -338,7 +353,8 @@ impl HeadGuard {
     }
 
     fn broken(&mut self) -> usize {
-        self.verdict.get_or_insert((self.heads, Offence::BrokenFraming));
+        self.verdict
+            .get_or_insert((self.heads, Offence::BrokenFraming));
         self.state = State::Broken;
         0
     }
@@ -363,7 +379,11 @@ impl HeadGuard {
             (Chunk::Data(left), _) => {
                 let (taken, left) = take(left, rest);
                 used = taken;
-                Some(if left == 0 { Chunk::DataCr } else { Chunk::Data(left) })
+                Some(if left == 0 {
+                    Chunk::DataCr
+                } else {
+                    Chunk::Data(left)
+                })
             }
             (Chunk::DataCr, b'\r') => Some(Chunk::DataLf),
             (Chunk::DataLf, b'\n') => Some(Chunk::SizeStart),
@@ -422,4 +442,195 @@ fn find_line_feed(bytes: &[u8]) -> Option<usize> {
     }
     let at = tail.iter().position(|&byte| byte == b'\n')?;
     Some(words.len() * 8 + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scans in pieces of every size from 1 to the whole, and checks that the cuts make no difference.
+    fn scan(bytes: &[u8]) -> (u32, Option<(u32, Offence)>, Position) {
+        let outcome = |size: usize| {
+            let mut guard = HeadGuard::new();
+            for piece in bytes.chunks(size) {
+                guard.scan(piece);
+            }
+            (guard.heads(), guard.verdict(), guard.position())
+        };
+        let whole = outcome(bytes.len().max(1));
+        for size in 1..bytes.len() {
+            assert_eq!(
+                outcome(size),
+                whole,
+                "in pieces of {size}: {}",
+                bytes.escape_ascii()
+            );
+        }
+        whole
+    }
+
+    fn request(fields: &str) -> String {
+        format!("POST /a HTTP/1.1\r\nHost: h\r\n{fields}\r\n")
+    }
+
+    fn offence(bytes: &str) -> Option<(u32, Offence)> {
+        scan(bytes.as_bytes()).1
+    }
+
+    #[test]
+    fn counts_pipelined_requests_with_and_without_bodies() {
+        let get = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        let sized = request("Content-Length: 12\r\n") + "\r\n\r\nGET / x\r\n";
+        let chunked =
+            request("Transfer-Encoding: chunked\r\n") + "5;a=b\r\nab\r\nc\r\n0\r\nX-Sum: 1\r\n\r\n";
+        let all = format!("{get}{sized}\r\n{chunked}{get}");
+        assert_eq!(scan(all.as_bytes()), (4, None, Position::Between));
+    }
+
+    #[test]
+    fn knows_where_a_stream_breaks_off() {
+        assert_eq!(scan(b"").2, Position::Between);
+        assert_eq!(scan(b"\r\n").2, Position::Between);
+        assert_eq!(scan(b"G").2, Position::Head);
+        assert_eq!(scan(b"GET / HTTP/1.1\r\nHost: h\r\n\r").2, Position::Head);
+        assert_eq!(
+            scan((request("Content-Length: 2\r\n") + "a").as_bytes()).2,
+            Position::Body
+        );
+        assert_eq!(
+            scan((request("Transfer-Encoding: chunked\r\n") + "0\r\n").as_bytes()).2,
+            Position::Body
+        );
+    }
+
+    #[test]
+    fn length_and_coding_in_one_head_offend_in_either_order() {
+        let one = request("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n");
+        let other = request("transfer-encoding:chunked\r\nCONTENT-LENGTH:3\r\n");
+        assert_eq!(offence(&one), Some((0, Offence::BothFramings)));
+        assert_eq!(offence(&other), Some((0, Offence::BothFramings)));
+    }
+
+    #[test]
+    fn the_verdict_names_the_request_that_offends() {
+        let good = request("Content-Length: 2\r\n") + "ab";
+        let bad = request("Content-Length: 2\r\nContent-Length: 2\r\n");
+        assert_eq!(
+            offence(&format!("{good}{good}{bad}ab")),
+            Some((2, Offence::RepeatedLength))
+        );
+    }
+
+    #[test]
+    fn the_first_verdict_stands() {
+        let first = request("Content-Length: 0\r\nContent-Length: 0\r\n");
+        let second = request("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n");
+        assert_eq!(
+            offence(&format!("{first}{second}")),
+            Some((0, Offence::RepeatedLength))
+        );
+    }
+
+    #[test]
+    fn a_length_must_be_one_number() {
+        for bad in [
+            "",
+            "+1",
+            "-1",
+            "1,1",
+            "1 1",
+            "0x1",
+            "99999999999999999999999",
+        ] {
+            let head = request(&format!("Content-Length: {bad}\r\n"));
+            assert_eq!(offence(&head), Some((0, Offence::BadLength)), "{bad:?}");
+        }
+        assert_eq!(offence(&request("Content-Length: \t 0 \t\r\n")), None);
+    }
+
+    #[test]
+    fn line_ends_and_folds_are_judged() {
+        assert_eq!(
+            offence("GET / HTTP/1.1\nHost: h\r\n\r\n"),
+            Some((0, Offence::BareLineFeed))
+        );
+        assert_eq!(
+            offence("GET / HTTP/1.1\r\nHost: h\n\r\n"),
+            Some((0, Offence::BareLineFeed))
+        );
+        assert_eq!(
+            offence("GET / HTTP/1.1\r\nHost: h\r\n\n"),
+            Some((0, Offence::BareLineFeed))
+        );
+        assert_eq!(
+            offence(&request("Content-Length: 0\n")),
+            Some((0, Offence::BareLineFeed))
+        );
+        assert_eq!(
+            offence(&request("X: a\r\n b\r\n")),
+            Some((0, Offence::FoldedLine))
+        );
+    }
+
+    #[test]
+    fn look_alike_fields_do_not_count() {
+        let head = request(
+            "Content-Lengthy: 5\r\nX-Content-Length: 5\r\nContent: 5\r\nTransfer-Encodings: x\r\nC\r\n",
+        );
+        assert_eq!(scan(head.as_bytes()), (1, None, Position::Between));
+    }
+
+    #[test]
+    fn broken_chunks_condemn_what_follows_but_not_their_own_request() {
+        let head = request("Transfer-Encoding: chunked\r\n");
+        for bad in [
+            "x\r\n",
+            "5\r\nabcdeX",
+            "5\nabcde\r\n",
+            "0\r\nX: 1\n\r\n",
+            "fffffffffffffffff\r\n",
+            "5;a\nb",
+            " 5\r\n",
+        ] {
+            let outcome = scan(format!("{head}{bad}").as_bytes());
+            assert_eq!(
+                outcome,
+                (1, Some((1, Offence::BrokenFraming)), Position::Body),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn chunk_sizes_are_hexadecimal_and_may_be_followed_by_space() {
+        let head = request("Transfer-Encoding: chunked\r\n");
+        let body = format!("1A \t\r\n{}\r\n0;last\r\n\r\n", "z".repeat(26));
+        assert_eq!(
+            scan(format!("{head}{body}").as_bytes()),
+            (1, None, Position::Between)
+        );
+    }
+
+    #[test]
+    fn line_feeds_are_found_wherever_they_are() {
+        for length in 0..40 {
+            for at in 0..length {
+                let mut bytes = vec![b'\x0b'; length];
+                bytes[at] = b'\n';
+                assert_eq!(find_line_feed(&bytes), Some(at));
+            }
+            assert_eq!(find_line_feed(&vec![b'\x8a'; length]), None);
+        }
+    }
+
+    #[test]
+    fn offences_survive_their_code() {
+        for code in 1..=6 {
+            let offence = Offence::from_code(code).unwrap();
+            assert_eq!(offence as u8, code);
+            assert!(!offence.reason().is_empty());
+        }
+        assert_eq!(Offence::from_code(0), None);
+        assert_eq!(Offence::from_code(7), None);
+    }
 }

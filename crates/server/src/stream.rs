@@ -54,7 +54,11 @@ impl Opening {
 /// `None` when the client is gone before that.
 pub(crate) async fn open(tcp: &mut TcpStream) -> Option<Opening> {
     use tokio::io::AsyncReadExt;
-    let mut opening = Opening { bytes: [0; PREFACE_LENGTH], start: 0, end: 0 };
+    let mut opening = Opening {
+        bytes: [0; PREFACE_LENGTH],
+        start: 0,
+        end: 0,
+    };
     loop {
         let read = tcp.read(opening.bytes.get_mut(opening.end..)?).await.ok()?;
         if read == 0 {
@@ -87,7 +91,13 @@ enum Closing {
 impl<C> GuardedStream<C> {
     pub(crate) fn new(tcp: TcpStream, opening: Opening, wire: Arc<Wire<C>>) -> Self {
         let guard = (!wire.h2).then(HeadGuard::new);
-        Self { tcp, opening, guard, wire, closing: Closing::No }
+        Self {
+            tcp,
+            opening,
+            guard,
+            wire,
+            closing: Closing::No,
+        }
     }
 
     /// A last answer to a client whose request never became complete; nothing else is being written.

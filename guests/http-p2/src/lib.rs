@@ -11,12 +11,7 @@ use wasip2::http::types::{
 
 /// The value of `key` in the request's query, percent-decoded; `None` where it is not given.
 pub fn query(request: &IncomingRequest, key: &str) -> Option<String> {
-    let path = request.path_with_query()?;
-    let (_, query) = path.split_once('?')?;
-    query.split('&').find_map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (name == key).then(|| decode(value))
-    })
+    query::value(&request.path_with_query()?, key)
 }
 
 /// The number given as `key` in the request's query, or `default` where it is missing or no number.
@@ -65,24 +60,4 @@ pub fn write(body: &OutgoingBody, bytes: &[u8]) {
 /// Ends a body, with trailers where some are given.
 pub fn end(body: OutgoingBody, trailers: Option<Fields>) {
     let _ = OutgoingBody::finish(body, trailers);
-}
-
-/// Undoes percent-encoding; what is not well-formed stays as it is.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escape = (*first == b'%').then(|| tail.get(..2)).flatten();
-        match escape.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

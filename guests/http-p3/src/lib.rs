@@ -9,12 +9,7 @@ use wasip3::{spawn_local, wit_future, wit_stream};
 
 /// The value of `key` in the request's query, percent-decoded; `None` where it is not given.
 pub fn query(request: &Request, key: &str) -> Option<String> {
-    let path = request.get_path_with_query()?;
-    let (_, query) = path.split_once('?')?;
-    query.split('&').find_map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (name == key).then(|| decode(value))
-    })
+    query::value(&request.get_path_with_query()?, key)
 }
 
 /// The number given as `key` in the request's query, or `default` where it is missing or no number.
@@ -49,24 +44,4 @@ pub fn head(status: u16, headers: &[(&str, &str)]) -> (Response, StreamWriter<u8
     let (response, _sent) = Response::new(fields, Some(reader), trailers);
     response.set_status_code(status).expect("a valid status");
     (response, body)
-}
-
-/// Undoes percent-encoding; what is not well-formed stays as it is.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escape = (*first == b'%').then(|| tail.get(..2)).flatten();
-        match escape.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 /// Nanoseconds of one clock tick of `/proc/PID/stat`: Linux shows 100 ticks per second on every architecture.
 const TICK_NS: u64 = 10_000_000;
 
-/// How far the tick count may exceed the exact one before it is believed: rounding of a few processes.
-const TICK_ROUNDING_NS: u64 = 5 * TICK_NS;
+/// How far the tick count may exceed the exact one before it is believed: user and system time are rounded apart.
+const TICK_ROUNDING_NS: u64 = 3 * TICK_NS;
 
 /// CPU and waiting time of one thread, both in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Usage {
     pub(super) fn cpu_ns_since(&self, earlier: &Usage) -> u64 {
         let exact = self.sum_since(earlier, |thread| thread.cpu_ns);
         let coarse = self.ticks_ns.saturating_sub(earlier.ticks_ns);
-        if coarse > exact + TICK_ROUNDING_NS.max(exact / 20) {
+        if coarse > exact + TICK_ROUNDING_NS.max(exact / 50) {
             coarse
         } else {
             exact

@@ -130,7 +130,7 @@ impl Server {
             return String::new();
         }
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        format!("; it said:\n    {}", lines.join("\n    "))
+        format!("\n  it said:\n    {}", lines.join("\n    "))
     }
 
     /// SIGTERM, a bounded wait, SIGKILL.
@@ -147,8 +147,7 @@ impl Server {
             if self.child.try_wait()?.is_some() {
                 return Ok(());
             }
-            // `sleep` under the name that the lint of the servers' code does not know: this thread serves nobody.
-            thread::park_timeout(Duration::from_millis(10));
+            pause();
         }
         eprintln!(
             "{}: still there {:?} after SIGTERM; killed",
@@ -173,6 +172,15 @@ impl Drop for Server {
             );
         }
     }
+}
+
+/// A moment between two looks at a process that is about to end.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "blocks this chore's only thread, which serves nobody"
+)]
+fn pause() {
+    thread::sleep(Duration::from_millis(5));
 }
 
 /// Reads a server's standard error until it closes: finds the address, keeps the last lines, never lets the pipe fill up.
@@ -354,7 +362,7 @@ mod tests {
         let mut server = Server::start("short", shell(script)).unwrap();
         let until = Instant::now() + Duration::from_secs(10);
         while server.check_alive().is_ok() && Instant::now() < until {
-            thread::park_timeout(Duration::from_millis(5));
+            pause();
         }
         assert!(server.ended);
     }

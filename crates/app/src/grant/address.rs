@@ -1,5 +1,6 @@
 //! Addresses and ports that a guest may dial, send to or bind.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
@@ -32,7 +33,9 @@ impl AddressGrant {
         let inside = match &self.addresses {
             Addresses::Any => true,
             Addresses::Localhost => ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST,
-            Addresses::Net { base, bits } => masked(ip, *bits) == *base && ip.is_ipv4() == base.is_ipv4(),
+            Addresses::Net { base, bits } => {
+                masked(ip, *bits) == *base && ip.is_ipv4() == base.is_ipv4()
+            }
         };
         inside && (first..=last).contains(&address.port())
     }
@@ -43,7 +46,41 @@ impl FromStr for AddressGrant {
 
     fn from_str(text: &str) -> Result<Self, GrantError> {
         let (addresses, ports) = split(text)?;
-        Ok(Self { addresses: parse_addresses(addresses)?, ports: parse_ports(ports)? })
+        Ok(Self {
+            addresses: parse_addresses(addresses)?,
+            ports: parse_ports(ports)?,
+        })
+    }
+}
+
+/// As it can be parsed again; the length of the prefix only where it is a network.
+impl fmt::Display for AddressGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.addresses {
+            Addresses::Any => f.write_str("*")?,
+            Addresses::Localhost => f.write_str("localhost")?,
+            Addresses::Net {
+                base: IpAddr::V4(base),
+                bits: 32,
+            } => write!(f, "{base}")?,
+            Addresses::Net {
+                base: IpAddr::V4(base),
+                bits,
+            } => write!(f, "{base}/{bits}")?,
+            Addresses::Net {
+                base: IpAddr::V6(base),
+                bits: 128,
+            } => write!(f, "[{base}]")?,
+            Addresses::Net {
+                base: IpAddr::V6(base),
+                bits,
+            } => write!(f, "[{base}]/{bits}")?,
+        }
+        match self.ports {
+            (0, u16::MAX) => f.write_str(":*"),
+            (first, last) if first == last => write!(f, ":{first}"),
+            (first, last) => write!(f, ":{first}-{last}"),
+        }
     }
 }
 
@@ -58,10 +95,16 @@ fn split(text: &str) -> Result<(&str, &str), GrantError> {
     }
     let after_bracket = text.rfind(']').map_or(0, |at| at + 1);
     match text.rfind(':').filter(|colon| *colon >= after_bracket) {
-        Some(colon) => Ok((text.get(..colon).unwrap_or(""), text.get(colon + 1..).unwrap_or(""))),
+        Some(colon) => Ok((
+            text.get(..colon).unwrap_or(""),
+            text.get(colon + 1..).unwrap_or(""),
+        )),
         None => Err(GrantError::new(
             format!("\"{text}\" has no port"),
-            format!("add one, or * for every port: {}:*", if text.is_empty() { "127.0.0.1" } else { text }),
+            format!(
+                "add one, or * for every port: {}:*",
+                if text.is_empty() { "127.0.0.1" } else { text }
+            ),
         )),
     }
 }
@@ -76,7 +119,10 @@ fn parse_addresses(text: &str) -> Result<Addresses, GrantError> {
         Some((address, bits)) => (address, Some(bits)),
         None => (text, None),
     };
-    let base = match address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    let base = match address
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         Some(bare) => bare.parse().map(IpAddr::V6).ok(),
         None => address.parse().map(IpAddr::V4).ok(),
     };
@@ -86,34 +132,45 @@ fn parse_addresses(text: &str) -> Result<Addresses, GrantError> {
     let width = if base.is_ipv4() { 32 } else { 128 };
     let bits = match bits {
         None => width,
-        Some(bits) => bits.parse().ok().filter(|bits| *bits <= width).ok_or_else(|| {
-            GrantError::new(
-                format!("\"/{bits}\" is not the length of a network prefix"),
-                format!("write a number from 0 to {width}"),
-            )
-        })?,
+        Some(bits) => bits
+            .parse()
+            .ok()
+            .filter(|bits| *bits <= width)
+            .ok_or_else(|| {
+                GrantError::new(
+                    format!("\"/{bits}\" is not the length of a network prefix"),
+                    format!("write a number from 0 to {width}"),
+                )
+            })?,
     };
     if masked(base, bits) != base {
         return Err(GrantError::new(
             format!("\"{text}\" has address bits behind its prefix"),
             match masked(base, bits) {
-                IpAddr::V4(net) => format!("write {net}/{bits} for the network, or {base} for the one address"),
-                IpAddr::V6(net) => format!("write [{net}]/{bits} for the network, or [{base}] for the one address"),
+                IpAddr::V4(net) => {
+                    format!("write {net}/{bits} for the network, or {base} for the one address")
+                }
+                IpAddr::V6(net) => {
+                    format!("write [{net}]/{bits} for the network, or [{base}] for the one address")
+                }
             },
         ));
     }
     // Addresses are judged in their canonical form, so a grant for IPv4 written as IPv6 must be in that form too.
     Ok(match (base.to_canonical(), bits.checked_sub(96)) {
-        (IpAddr::V4(inner), Some(inner_bits)) if base.is_ipv6() => {
-            Addresses::Net { base: IpAddr::V4(inner), bits: inner_bits }
-        }
+        (IpAddr::V4(inner), Some(inner_bits)) if base.is_ipv6() => Addresses::Net {
+            base: IpAddr::V4(inner),
+            bits: inner_bits,
+        },
         _ => Addresses::Net { base, bits },
     })
 }
 
 fn not_an_address(text: &str) -> GrantError {
     let name_like = text.bytes().any(|byte| byte.is_ascii_alphabetic())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'*'));
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'*'));
     if name_like {
         return GrantError::new(
             format!("\"{text}\" is a name, and this grant needs an address"),
@@ -134,7 +191,9 @@ fn parse_ports(text: &str) -> Result<(u16, u16), GrantError> {
     let ports = match text.split_once('-') {
         _ if text == "*" => Some((0, u16::MAX)),
         None => number(text).map(|port| (port, port)),
-        Some((first, last)) => number(first).zip(number(last)).filter(|(first, last)| first <= last),
+        Some((first, last)) => number(first)
+            .zip(number(last))
+            .filter(|(first, last)| first <= last),
     };
     ports.ok_or_else(|| {
         GrantError::new(
@@ -148,11 +207,15 @@ fn parse_ports(text: &str) -> Result<(u16, u16), GrantError> {
 fn masked(address: IpAddr, bits: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32_u32.saturating_sub(u32::from(bits))).unwrap_or(0);
+            let mask = u32::MAX
+                .checked_shl(32_u32.saturating_sub(u32::from(bits)))
+                .unwrap_or(0);
             IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask))
         }
         IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(u32::from(bits))).unwrap_or(0);
+            let mask = u128::MAX
+                .checked_shl(128_u32.saturating_sub(u32::from(bits)))
+                .unwrap_or(0);
             IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
         }
     }
@@ -164,7 +227,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn grant(text: &str) -> AddressGrant {
-        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+        text.parse()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
     fn permits(text: &str, address: &str) -> bool {
@@ -195,6 +259,7 @@ mod tests {
             ("*:*", "[2001:db8::1]:65535"),
         ] {
             assert!(permits(text, address), "{text} must cover {address}");
+            assert_eq!(grant(text).to_string().parse(), Ok(grant(text)));
         }
     }
 
@@ -227,19 +292,40 @@ mod tests {
             ("10.0.0.5", "\"10.0.0.5\" has no port"),
             ("[::1]", "\"[::1]\" has no port"),
             ("::1", "\"::1\" is not an address and a port"),
-            ("db.example.com:5432", "\"db.example.com\" is a name, and this grant needs an address"),
-            ("*.example.com:80", "\"*.example.com\" is a name, and this grant needs an address"),
-            ("localhost/8:80", "\"localhost\" is a name, and this grant needs an address"),
+            (
+                "db.example.com:5432",
+                "\"db.example.com\" is a name, and this grant needs an address",
+            ),
+            (
+                "*.example.com:80",
+                "\"*.example.com\" is a name, and this grant needs an address",
+            ),
+            (
+                "localhost/8:80",
+                "\"localhost\" is a name, and this grant needs an address",
+            ),
             (":80", "\"\" is not an address"),
             ("10.0.0:80", "\"10.0.0\" is not an address"),
             ("10.0.0.256:80", "\"10.0.0.256\" is not an address"),
             ("010.0.0.1:80", "\"010.0.0.1\" is not an address"),
             ("[10.0.0.1]:80", "\"[10.0.0.1]\" is not an address"),
             ("[fe80::1%eth0]:80", "\"[fe80::1%eth0]\" is not an address"),
-            ("10.0.0.0/33:80", "\"/33\" is not the length of a network prefix"),
-            ("10.0.0.0/:80", "\"/\" is not the length of a network prefix"),
-            ("10.0.0.5/8:80", "\"10.0.0.5/8\" has address bits behind its prefix"),
-            ("[fd00::1]/8:80", "\"[fd00::1]/8\" has address bits behind its prefix"),
+            (
+                "10.0.0.0/33:80",
+                "\"/33\" is not the length of a network prefix",
+            ),
+            (
+                "10.0.0.0/:80",
+                "\"/\" is not the length of a network prefix",
+            ),
+            (
+                "10.0.0.5/8:80",
+                "\"10.0.0.5/8\" has address bits behind its prefix",
+            ),
+            (
+                "[fd00::1]/8:80",
+                "\"[fd00::1]/8\" has address bits behind its prefix",
+            ),
             ("10.0.0.5:", "\"\" is not a port"),
             ("10.0.0.5:http", "\"http\" is not a port"),
             ("10.0.0.5:65536", "\"65536\" is not a port"),
@@ -269,6 +355,7 @@ mod tests {
             let (granted, asked) = (SocketAddr::from(granted), SocketAddr::from(asked));
             let grant = grant(&granted.to_string());
             prop_assert!(grant.permits(granted));
+            prop_assert_eq!(grant.to_string().parse(), Ok(grant.clone()));
             let same = granted.ip().to_canonical() == asked.ip().to_canonical() && granted.port() == asked.port();
             prop_assert_eq!(grant.permits(asked), same);
         }

@@ -29,13 +29,21 @@ impl FileGrant {
             ));
         }
         match std::fs::metadata(host) {
-            Ok(found) if found.is_dir() => Ok(Self { guest: guest.to_owned(), host: host.to_owned(), write }),
+            Ok(found) if found.is_dir() => Ok(Self {
+                guest: guest.to_owned(),
+                host: host.to_owned(),
+                write,
+            }),
             Ok(_) => Err(GrantError::new(
                 format!("\"{}\" is not a directory", host.display()),
                 "grant the directory that the file is in",
             )),
             Err(error) => Err(GrantError::new(
-                format!("cannot open the directory \"{}\": {}", host.display(), plain(&error)),
+                format!(
+                    "cannot open the directory \"{}\": {}",
+                    host.display(),
+                    plain(&error)
+                ),
                 "create it, or correct the path",
             )),
         }
@@ -80,11 +88,18 @@ mod tests {
     fn the_three_forms() {
         let dir = tempfile::tempdir().expect("a directory");
         let host = dir.path().to_str().expect("UTF-8");
-        let grant = |guest: &str, write| FileGrant { guest: guest.to_owned(), host: dir.path().to_owned(), write };
+        let grant = |guest: &str, write| FileGrant {
+            guest: guest.to_owned(),
+            host: dir.path().to_owned(),
+            write,
+        };
         assert_eq!(host.parse(), Ok(grant(host, true)));
         assert_eq!(format!("{host}:ro").parse(), Ok(grant(host, false)));
         assert_eq!(format!("{host}::/data").parse(), Ok(grant("/data", true)));
-        assert_eq!(format!("{host}::/data:ro").parse(), Ok(grant("/data", false)));
+        assert_eq!(
+            format!("{host}::/data:ro").parse(),
+            Ok(grant("/data", false))
+        );
     }
 
     #[test]
@@ -94,15 +109,33 @@ mod tests {
         std::fs::write(&file, "x").expect("a file");
         let missing = dir.path().join("missing");
         for (text, what) in [
-            (String::new(), "\"\" names no directory of the host".to_owned()),
-            ("::/data".to_owned(), "\"::/data\" names no directory of the host".to_owned()),
-            (format!("{}::", dir.path().display()), "\"\" is not a directory name for the guest".to_owned()),
-            (file.display().to_string(), format!("\"{}\" is not a directory", file.display())),
+            (
+                String::new(),
+                "\"\" names no directory of the host".to_owned(),
+            ),
+            (
+                "::/data".to_owned(),
+                "\"::/data\" names no directory of the host".to_owned(),
+            ),
+            (
+                format!("{}::", dir.path().display()),
+                "\"\" is not a directory name for the guest".to_owned(),
+            ),
+            (
+                file.display().to_string(),
+                format!("\"{}\" is not a directory", file.display()),
+            ),
             (
                 format!("{}::/x", missing.display()),
-                format!("cannot open the directory \"{}\": it does not exist", missing.display()),
+                format!(
+                    "cannot open the directory \"{}\": it does not exist",
+                    missing.display()
+                ),
             ),
-            ("a\0b::/x".to_owned(), "cannot open the directory \"a\0b\": invalid input parameter".to_owned()),
+            (
+                "a\0b::/x".to_owned(),
+                "cannot open the directory \"a\0b\": invalid input parameter".to_owned(),
+            ),
         ] {
             let error = text.parse::<FileGrant>().expect_err(&text);
             assert_eq!(error.what, what);

@@ -1,5 +1,6 @@
 //! Outgoing HTTP by scheme, host and port.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -62,10 +63,16 @@ impl Host {
         match self {
             Self::Any => true,
             Self::Address(address) => parse_address(host) == Some(*address),
-            Self::Name(name) => host.strip_suffix('.').unwrap_or(host).eq_ignore_ascii_case(name),
+            Self::Name(name) => host
+                .strip_suffix('.')
+                .unwrap_or(host)
+                .eq_ignore_ascii_case(name),
             Self::Below(parent) => {
                 let host = host.strip_suffix('.').unwrap_or(host);
-                let Some((labels, end)) = host.len().checked_sub(parent.len()).and_then(|at| host.split_at_checked(at))
+                let Some((labels, end)) = host
+                    .len()
+                    .checked_sub(parent.len())
+                    .and_then(|at| host.split_at_checked(at))
                 else {
                     return false;
                 };
@@ -101,7 +108,34 @@ impl FromStr for HttpGrant {
             ));
         }
         let (host, port) = split_port(authority)?;
-        Ok(Self { scheme, host: parse_host(host)?, port })
+        Ok(Self {
+            scheme,
+            host: parse_host(host)?,
+            port,
+        })
+    }
+}
+
+/// As it can be parsed again, always with scheme; the port only where it is not the scheme's own.
+impl fmt::Display for HttpGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.scheme {
+            Scheme::Any => "*://",
+            Scheme::Http => "http://",
+            Scheme::Https => "https://",
+        })?;
+        match &self.host {
+            Host::Any => f.write_str("*")?,
+            Host::Address(IpAddr::V4(address)) => write!(f, "{address}")?,
+            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]")?,
+            Host::Name(name) => f.write_str(name)?,
+            Host::Below(parent) => write!(f, "*.{parent}")?,
+        }
+        match self.port {
+            Port::Any => f.write_str(":*"),
+            Port::OfScheme => Ok(()),
+            Port::Exact(port) => write!(f, ":{port}"),
+        }
     }
 }
 
@@ -121,7 +155,10 @@ fn split_port(authority: &str) -> Result<(&str, Port), GrantError> {
     let Some(colon) = authority.rfind(':').filter(|colon| *colon >= after_bracket) else {
         return Ok((authority, Port::OfScheme));
     };
-    let (host, port) = (authority.get(..colon).unwrap_or(""), authority.get(colon + 1..).unwrap_or(""));
+    let (host, port) = (
+        authority.get(..colon).unwrap_or(""),
+        authority.get(colon + 1..).unwrap_or(""),
+    );
     if host.contains(':') && after_bracket == 0 {
         return Err(GrantError::new(
             format!("\"{authority}\" is not a host and a port"),
@@ -155,7 +192,10 @@ fn parse_host(host: &str) -> Result<Host, GrantError> {
         None => (lower.as_str(), false),
     };
     if name.is_empty() {
-        return Err(GrantError::new("the host is missing", "write a name, an address, *.example.com or *"));
+        return Err(GrantError::new(
+            "the host is missing",
+            "write a name, an address, *.example.com or *",
+        ));
     }
     if name.contains('*') {
         return Err(GrantError::new(
@@ -177,12 +217,18 @@ fn parse_host(host: &str) -> Result<Host, GrantError> {
             "write a name such as api.example.com, or an address such as 10.0.0.5 or [fd00::1]",
         ));
     }
-    Ok(if wildcard { Host::Below(name.to_owned()) } else { Host::Name(name.to_owned()) })
+    Ok(if wildcard {
+        Host::Below(name.to_owned())
+    } else {
+        Host::Name(name.to_owned())
+    })
 }
 
 /// An address with or without brackets; IPv4 inside IPv6 counts as IPv4.
 fn parse_address(host: &str) -> Option<IpAddr> {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     let address = match bare {
         Some(bare) => IpAddr::V6(bare.parse().ok()?),
         None => host.parse().ok()?,
@@ -194,7 +240,9 @@ fn parse_address(host: &str) -> Option<IpAddr> {
 fn is_name(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     name.len() <= 253 && name.split('.').all(label)
 }
@@ -205,7 +253,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn grant(text: &str) -> HttpGrant {
-        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+        text.parse()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
     #[test]
@@ -216,8 +265,18 @@ mod tests {
             ("https://api.example.com", "HTTPS", "API.Example.COM.", 443),
             ("HTTPS://API.example.com.", "https", "api.example.com", 443),
             ("api.example.com", "https", "api.example.com", 443),
-            ("*.internal.example.com:8443", "https", "a.internal.example.com", 8443),
-            ("*.internal.example.com:8443", "https", "a.b.internal.example.com.", 8443),
+            (
+                "*.internal.example.com:8443",
+                "https",
+                "a.internal.example.com",
+                8443,
+            ),
+            (
+                "*.internal.example.com:8443",
+                "https",
+                "a.b.internal.example.com.",
+                8443,
+            ),
             ("http://127.0.0.1:8080", "http", "127.0.0.1", 8080),
             ("http://127.0.0.1:8080", "http", "[::ffff:127.0.0.1]", 8080),
             ("http://[::1]:8080", "http", "::1", 8080),
@@ -229,7 +288,11 @@ mod tests {
             ("*://example.com", "http", "example.com", 80),
             ("*://example.com", "https", "example.com", 443),
         ] {
-            assert!(grant(text).permits(scheme, host, port), "{text} must cover {scheme}://{host}:{port}");
+            assert!(
+                grant(text).permits(scheme, host, port),
+                "{text} must cover {scheme}://{host}:{port}"
+            );
+            assert_eq!(grant(text).to_string().parse(), Ok(grant(text)));
         }
     }
 
@@ -241,7 +304,12 @@ mod tests {
             ("https://api.example.com", "https", "api.example.com", 8443),
             ("https://api.example.com", "https", "example.com", 443),
             ("https://api.example.com", "https", "xapi.example.com", 443),
-            ("https://api.example.com", "https", "api.example.com.evil", 443),
+            (
+                "https://api.example.com",
+                "https",
+                "api.example.com.evil",
+                443,
+            ),
             ("https://api.example.com", "https", "api.example.com..", 443),
             ("*.example.com", "https", "example.com", 443),
             ("*.example.com", "https", ".example.com", 443),
@@ -264,7 +332,10 @@ mod tests {
             ("*://*:*", "ftp", "example.com", 21),
             ("*://*:*", "", "example.com", 80),
         ] {
-            assert!(!grant(text).permits(scheme, host, port), "{text} must not cover {scheme}://{host}:{port}");
+            assert!(
+                !grant(text).permits(scheme, host, port),
+                "{text} must not cover {scheme}://{host}:{port}"
+            );
         }
     }
 
@@ -277,24 +348,48 @@ mod tests {
             (":443", "the host is missing"),
             ("ftp://example.com", "\"ftp\" is not a scheme of HTTP"),
             ("://example.com", "\"\" is not a scheme of HTTP"),
-            ("https://example.com/api", "\"https://example.com/api\" is more than a scheme, a host and a port"),
-            ("https://me@example.com", "\"https://me@example.com\" is more than a scheme, a host and a port"),
-            ("example.com?x", "\"example.com?x\" is more than a scheme, a host and a port"),
+            (
+                "https://example.com/api",
+                "\"https://example.com/api\" is more than a scheme, a host and a port",
+            ),
+            (
+                "https://me@example.com",
+                "\"https://me@example.com\" is more than a scheme, a host and a port",
+            ),
+            (
+                "example.com?x",
+                "\"example.com?x\" is more than a scheme, a host and a port",
+            ),
             ("example.com:0", "\"0\" is not a port"),
             ("example.com:65536", "\"65536\" is not a port"),
             ("example.com:+80", "\"+80\" is not a port"),
             ("example.com:", "\"\" is not a port"),
             ("::1", "\"::1\" is not a host and a port"),
-            ("a*.example.com", "\"a*.example.com\" has a wildcard in the middle"),
+            (
+                "a*.example.com",
+                "\"a*.example.com\" has a wildcard in the middle",
+            ),
             ("api.*.com", "\"api.*.com\" has a wildcard in the middle"),
             ("*.*.com", "\"*.*.com\" has a wildcard in the middle"),
-            ("bücher.example", "\"bücher.example\" is not written in ASCII"),
+            (
+                "bücher.example",
+                "\"bücher.example\" is not written in ASCII",
+            ),
             ("127.1", "\"127.1\" is neither a name nor an address"),
-            ("0x7f000001", "\"0x7f000001\" is neither a name nor an address"),
-            ("exa mple.com", "\"exa mple.com\" is neither a name nor an address"),
+            (
+                "0x7f000001",
+                "\"0x7f000001\" is neither a name nor an address",
+            ),
+            (
+                "exa mple.com",
+                "\"exa mple.com\" is neither a name nor an address",
+            ),
             ("a..b", "\"a..b\" is neither a name nor an address"),
             ("[::1", "\"[::1\" is not a host and a port"),
-            ("[example.com]", "\"[example.com]\" is neither a name nor an address"),
+            (
+                "[example.com]",
+                "\"[example.com]\" is neither a name nor an address",
+            ),
         ] {
             let error = text.parse::<HttpGrant>().expect_err(text);
             assert_eq!(error.what, what, "{text}");
@@ -309,6 +404,7 @@ mod tests {
         fn never_panics(text in ".{0,40}", scheme in "https?|\\PC{0,4}", host in ".{0,40}", port: u16) {
             if let Ok(grant) = text.parse::<HttpGrant>() {
                 grant.permits(&scheme, &host, port);
+                prop_assert_eq!(grant.to_string().parse(), Ok(grant));
             }
             grant("*.example.com:*").permits(&scheme, &host, port);
         }

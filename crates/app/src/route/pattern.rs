@@ -22,7 +22,10 @@ pub(super) type Refusal = (String, String);
 pub(super) fn parse(pattern: &str) -> Result<Vec<Segment>, Refusal> {
     let Some(body) = pattern.strip_prefix('/') else {
         let help = format!("write \"/{pattern}\"");
-        return Err((format!("the route \"{pattern}\" does not start with \"/\""), help));
+        return Err((
+            format!("the route \"{pattern}\" does not start with \"/\""),
+            help,
+        ));
     };
     if pattern.contains(['?', '#']) {
         return Err((
@@ -67,7 +70,8 @@ fn parse_segment(pattern: &str, text: &str) -> Result<Segment, Refusal> {
     if text.ends_with("...") || text.contains('*') {
         return Err((
             format!("\"{text}\" in the route \"{pattern}\" is not a segment"),
-            "write \"/...\" for the rest of the path, \":name\" for one segment of any text".to_owned(),
+            "write \"/...\" for the rest of the path, \":name\" for one segment of any text"
+                .to_owned(),
         ));
     }
     if text.starts_with('{') && text.ends_with('}') {
@@ -84,9 +88,17 @@ fn parse_segment(pattern: &str, text: &str) -> Result<Segment, Refusal> {
         ));
     }
     let mut escapes = text.split('%').skip(1);
-    if !escapes.all(|rest| rest.as_bytes().first_chunk().copied().and_then(hex_pair).is_some()) {
+    if !escapes.all(|rest| {
+        rest.as_bytes()
+            .first_chunk()
+            .copied()
+            .and_then(hex_pair)
+            .is_some()
+    }) {
         return Err((
-            format!("\"{text}\" in the route \"{pattern}\" has a \"%\" without two hexadecimal digits"),
+            format!(
+                "\"{text}\" in the route \"{pattern}\" has a \"%\" without two hexadecimal digits"
+            ),
             "write the character itself, or %25 for a percent sign".to_owned(),
         ));
     }
@@ -107,7 +119,11 @@ pub(super) fn normal(path: &str) -> Cow<'_, str> {
         match tail.first_chunk().copied().and_then(hex_pair) {
             Some(value) if byte == b'%' => {
                 rest = tail.get(2..).unwrap_or(&[]);
-                if is_unreserved(value) { out.push(char::from(value)) } else { escape(&mut out, value) }
+                if is_unreserved(value) {
+                    out.push(char::from(value))
+                } else {
+                    escape(&mut out, value)
+                }
             }
             _ if byte == b'%' || is_plain(byte) => out.push(char::from(byte)),
             _ => escape(&mut out, byte),
@@ -117,9 +133,15 @@ pub(super) fn normal(path: &str) -> Cow<'_, str> {
 }
 
 fn escape(out: &mut String, byte: u8) {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
+    ];
     out.push('%');
-    out.extend([byte >> 4, byte & 15].iter().filter_map(|digit| DIGITS.get(usize::from(*digit))));
+    out.extend(
+        [byte >> 4, byte & 15]
+            .iter()
+            .filter_map(|digit| DIGITS.get(usize::from(*digit))),
+    );
 }
 
 fn hex_pair(pair: [u8; 2]) -> Option<u8> {
@@ -135,7 +157,22 @@ fn is_unreserved(byte: u8) -> bool {
 /// What a path holds without escapes: unreserved characters, sub-delimiters, colon, at and slash.
 fn is_plain(byte: u8) -> bool {
     is_unreserved(byte)
-        || matches!(byte, b'/' | b':' | b'@' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
+        || matches!(
+            byte,
+            b'/' | b':'
+                | b'@'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+        )
 }
 
 #[cfg(test)]
@@ -166,7 +203,10 @@ mod tests {
         ] {
             assert_eq!(normal(sent), compared, "{sent}");
         }
-        assert!(matches!(normal("/usual/path:1"), Cow::Borrowed(_)), "the usual path allocates nothing");
+        assert!(
+            matches!(normal("/usual/path:1"), Cow::Borrowed(_)),
+            "the usual path allocates nothing"
+        );
     }
 
     #[test]
@@ -175,7 +215,10 @@ mod tests {
         for (pattern, segments) in [
             ("/", vec![literal("")]),
             ("/...", vec![Segment::Rest]),
-            ("/a/:id/...", vec![literal("a"), Segment::Param, Segment::Rest]),
+            (
+                "/a/:id/...",
+                vec![literal("a"), Segment::Param, Segment::Rest],
+            ),
             ("/a/", vec![literal("a"), literal("")]),
             ("/%61", vec![literal("a")]),
             ("/%2e%2e%2e", vec![literal("...")]),

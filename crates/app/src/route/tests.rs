@@ -16,7 +16,11 @@ fn route(pattern: &str, host: Option<&str>, methods: &[&str], component: usize) 
 
 /// Routes whose components are numbered in the order given.
 fn routes(patterns: &[&str]) -> Routes {
-    let all = patterns.iter().enumerate().map(|(index, pattern)| route(pattern, None, &[], index)).collect();
+    let all = patterns
+        .iter()
+        .enumerate()
+        .map(|(index, pattern)| route(pattern, None, &[], index))
+        .collect();
     Routes::new(all).expect("good routes")
 }
 
@@ -29,7 +33,15 @@ fn component(found: &Match<'_>) -> Option<usize> {
 
 #[test]
 fn the_most_specific_path_wins() {
-    let routes = routes(&["/...", "/api/...", "/api/users", "/api/:id", "/api/:id/posts", "/api/users/...", "/"]);
+    let routes = routes(&[
+        "/...",
+        "/api/...",
+        "/api/users",
+        "/api/:id",
+        "/api/:id/posts",
+        "/api/users/...",
+        "/",
+    ]);
     for (path, expected) in [
         ("/", 6),
         ("", 6),
@@ -51,7 +63,11 @@ fn the_most_specific_path_wins() {
         ("/API/users", 0),
         ("/api/../api/users", 1),
     ] {
-        assert_eq!(component(&routes.find(None, "GET", path)), Some(expected), "{path}");
+        assert_eq!(
+            component(&routes.find(None, "GET", path)),
+            Some(expected),
+            "{path}"
+        );
     }
     assert_eq!(routes.find(None, "OPTIONS", "*"), Match::NotFound);
 }
@@ -68,8 +84,17 @@ fn a_name_takes_exactly_one_segment_that_is_not_empty() {
 #[test]
 fn a_dead_end_is_left_again() {
     let routes = routes(&["/a/b/c", "/a/:x/d", "/:y/b/e", "/a/b/:z/f"]);
-    for (path, expected) in [("/a/b/d", Some(1)), ("/a/b/e", Some(2)), ("/a/b/c/f", Some(3)), ("/a/b/x", None)] {
-        assert_eq!(component(&routes.find(None, "GET", path)), expected, "{path}");
+    for (path, expected) in [
+        ("/a/b/d", Some(1)),
+        ("/a/b/e", Some(2)),
+        ("/a/b/c/f", Some(3)),
+        ("/a/b/x", None),
+    ] {
+        assert_eq!(
+            component(&routes.find(None, "GET", path)),
+            expected,
+            "{path}"
+        );
     }
 }
 
@@ -96,7 +121,11 @@ fn a_host_beats_no_host() {
         (Some("::1"), "/only", None),
         (Some(""), "/only", None),
     ] {
-        assert_eq!(component(&routes.find(host, "GET", path)), expected, "{host:?} {path}");
+        assert_eq!(
+            component(&routes.find(host, "GET", path)),
+            expected,
+            "{host:?} {path}"
+        );
     }
 }
 
@@ -116,26 +145,49 @@ fn a_method_that_does_not_fit_leaves_the_request_to_the_next_best() {
         ("HEAD", "/a", None),
         ("get", "/a", None),
     ] {
-        assert_eq!(component(&routes.find(None, method, path)), expected, "{method} {path}");
+        assert_eq!(
+            component(&routes.find(None, method, path)),
+            expected,
+            "{method} {path}"
+        );
     }
     let allowed = vec!["DELETE", "GET", "POST", "PUT"];
-    assert_eq!(routes.find(None, "PATCH", "/a"), Match::MethodNotAllowed(allowed));
-    assert_eq!(routes.find(None, "PATCH", "/z"), Match::MethodNotAllowed(vec!["GET", "PUT"]));
-    assert_eq!(routes.find(Some("h"), "PATCH", "/b"), Match::MethodNotAllowed(vec!["GET", "PUT"]));
+    assert_eq!(
+        routes.find(None, "PATCH", "/a"),
+        Match::MethodNotAllowed(allowed)
+    );
+    assert_eq!(
+        routes.find(None, "PATCH", "/z"),
+        Match::MethodNotAllowed(vec!["GET", "PUT"])
+    );
+    assert_eq!(
+        routes.find(Some("h"), "PATCH", "/b"),
+        Match::MethodNotAllowed(vec!["GET", "PUT"])
+    );
     assert_eq!(routes.find(None, "PATCH", "/b/c"), Match::NotFound);
 }
 
 #[test]
 fn one_route_for_everything() {
-    for routes in [Routes::to_component(3), Routes::new(vec![route("/...", None, &[], 3)]).expect("a route")] {
+    for routes in [
+        Routes::to_component(3),
+        Routes::new(vec![route("/...", None, &[], 3)]).expect("a route"),
+    ] {
         assert_eq!(routes.takes_all, Some(0));
         for path in ["/", "", "/a/b", "/%00", "//"] {
-            assert_eq!(component(&routes.find(Some("x"), "PURGE", path)), Some(3), "{path}");
+            assert_eq!(
+                component(&routes.find(Some("x"), "PURGE", path)),
+                Some(3),
+                "{path}"
+            );
         }
         assert_eq!(routes.find(None, "GET", "no-slash"), Match::NotFound);
     }
     let one_method = Routes::new(vec![route("/...", None, &["GET"], 3)]).expect("a route");
-    assert_eq!(one_method.find(None, "PUT", "/"), Match::MethodNotAllowed(vec!["GET"]));
+    assert_eq!(
+        one_method.find(None, "PUT", "/"),
+        Match::MethodNotAllowed(vec!["GET"])
+    );
     assert_eq!(Routes::default().find(None, "GET", "/"), Match::NotFound);
 }
 
@@ -143,16 +195,27 @@ fn one_route_for_everything() {
 fn duplicates_are_named_both() {
     for (one, other) in [
         (route("/a", None, &[], 0), route("/a", None, &["GET"], 1)),
-        (route("/:a/x", None, &["GET", "PUT"], 0), route("/:b/x", None, &["PUT"], 1)),
+        (
+            route("/:a/x", None, &["GET", "PUT"], 0),
+            route("/:b/x", None, &["PUT"], 1),
+        ),
         (route("/%61", None, &[], 0), route("/a", None, &[], 1)),
-        (route("/...", Some("A.b"), &[], 0), route("/...", Some("a.B."), &[], 1)),
+        (
+            route("/...", Some("A.b"), &[], 0),
+            route("/...", Some("a.B."), &[], 1),
+        ),
     ] {
         let patterns = (one.pattern.clone(), other.pattern.clone());
         let errors = Routes::new(vec![one, other]).expect_err("duplicates");
         assert_eq!(errors.len(), 1);
-        assert_eq!((errors[0].route, errors[0].fault), (1, RouteFault::Duplicate));
-        let what =
-            format!("the route \"{}\" answers the same requests as \"{}\" on line 1", patterns.1, patterns.0);
+        assert_eq!(
+            (errors[0].route, errors[0].fault),
+            (1, RouteFault::Duplicate)
+        );
+        let what = format!(
+            "the route \"{}\" answers the same requests as \"{}\" on line 1",
+            patterns.1, patterns.0
+        );
         assert_eq!(errors[0].what, what);
     }
 }
@@ -174,34 +237,119 @@ fn what_differs_is_no_duplicate() {
 #[test]
 fn every_malformed_route_is_reported() {
     let bad = [
-        (route("a", None, &[], 0), RouteFault::Pattern, "write \"/a\""),
-        (route("/a?b", None, &[], 0), RouteFault::Pattern, "leave out query"),
-        (route("/.../b", None, &[], 0), RouteFault::Pattern, "\"...\" takes the rest"),
-        (route("/a...", None, &[], 0), RouteFault::Pattern, "write \"/...\" for the rest"),
-        (route("/a/*", None, &[], 0), RouteFault::Pattern, "write \"/...\" for the rest"),
-        (route("/{id}", None, &[], 0), RouteFault::Pattern, "write \":id\""),
-        (route("/:", None, &[], 0), RouteFault::Pattern, "write a colon and letters"),
-        (route("/:a.b", None, &[], 0), RouteFault::Pattern, "write a colon and letters"),
-        (route("/50%", None, &[], 0), RouteFault::Pattern, "write the character itself"),
-        (route("/a\0", None, &[], 0), RouteFault::Pattern, "leave it out"),
-        (route(&"/a".repeat(65), None, &[], 0), RouteFault::Pattern, "a route has at most 64"),
-        (route("/a", Some("h:80"), &[], 0), RouteFault::Host, "write \"h\": every port fits"),
-        (route("/a", Some(""), &[], 0), RouteFault::Host, "write one name"),
-        (route("/a", Some("*.h"), &[], 0), RouteFault::Host, "write one name"),
-        (route("/a", Some("http://h"), &[], 0), RouteFault::Host, "write one name"),
-        (route("/a", Some("[x]"), &[], 0), RouteFault::Host, "write one name"),
-        (route("/a", None, &["get"], 0), RouteFault::Methods, "write \"GET\""),
-        (route("/a", None, &[""], 0), RouteFault::Methods, "write for example"),
-        (route("/a", None, &["GET,PUT"], 0), RouteFault::Methods, "write for example"),
-        (route("/a", None, &["GET", "GET"], 0), RouteFault::Methods, "leave one out"),
+        (
+            route("a", None, &[], 0),
+            RouteFault::Pattern,
+            "write \"/a\"",
+        ),
+        (
+            route("/a?b", None, &[], 0),
+            RouteFault::Pattern,
+            "leave out query",
+        ),
+        (
+            route("/.../b", None, &[], 0),
+            RouteFault::Pattern,
+            "\"...\" takes the rest",
+        ),
+        (
+            route("/a...", None, &[], 0),
+            RouteFault::Pattern,
+            "write \"/...\" for the rest",
+        ),
+        (
+            route("/a/*", None, &[], 0),
+            RouteFault::Pattern,
+            "write \"/...\" for the rest",
+        ),
+        (
+            route("/{id}", None, &[], 0),
+            RouteFault::Pattern,
+            "write \":id\"",
+        ),
+        (
+            route("/:", None, &[], 0),
+            RouteFault::Pattern,
+            "write a colon and letters",
+        ),
+        (
+            route("/:a.b", None, &[], 0),
+            RouteFault::Pattern,
+            "write a colon and letters",
+        ),
+        (
+            route("/50%", None, &[], 0),
+            RouteFault::Pattern,
+            "write the character itself",
+        ),
+        (
+            route("/a\0", None, &[], 0),
+            RouteFault::Pattern,
+            "leave it out",
+        ),
+        (
+            route(&"/a".repeat(65), None, &[], 0),
+            RouteFault::Pattern,
+            "a route has at most 64",
+        ),
+        (
+            route("/a", Some("h:80"), &[], 0),
+            RouteFault::Host,
+            "write \"h\": every port fits",
+        ),
+        (
+            route("/a", Some(""), &[], 0),
+            RouteFault::Host,
+            "write one name",
+        ),
+        (
+            route("/a", Some("*.h"), &[], 0),
+            RouteFault::Host,
+            "write one name",
+        ),
+        (
+            route("/a", Some("http://h"), &[], 0),
+            RouteFault::Host,
+            "write one name",
+        ),
+        (
+            route("/a", Some("[x]"), &[], 0),
+            RouteFault::Host,
+            "write one name",
+        ),
+        (
+            route("/a", None, &["get"], 0),
+            RouteFault::Methods,
+            "write \"GET\"",
+        ),
+        (
+            route("/a", None, &[""], 0),
+            RouteFault::Methods,
+            "write for example",
+        ),
+        (
+            route("/a", None, &["GET,PUT"], 0),
+            RouteFault::Methods,
+            "write for example",
+        ),
+        (
+            route("/a", None, &["GET", "GET"], 0),
+            RouteFault::Methods,
+            "leave one out",
+        ),
     ];
     for (route, fault, help) in &bad {
         let errors = Routes::new(vec![route.clone()]).expect_err(&route.pattern);
         assert_eq!((errors.len(), errors[0].fault), (1, *fault), "{errors:?}");
         assert!(errors[0].help.starts_with(help), "{errors:?}");
     }
-    let all = Routes::new(bad.iter().map(|(route, ..)| route.clone()).collect()).expect_err("all of them");
-    let named: Vec<usize> = all.iter().filter(|e| e.fault != RouteFault::Duplicate).map(|e| e.route).collect();
+    let all = Routes::new(bad.iter().map(|(route, ..)| route.clone()).collect())
+        .expect_err("all of them");
+    let named: Vec<usize> = all
+        .iter()
+        .filter(|e| e.fault != RouteFault::Duplicate)
+        .map(|e| e.route)
+        .collect();
     assert_eq!(named, (0..bad.len()).collect::<Vec<_>>());
 }
 
@@ -212,7 +360,8 @@ fn fits(pattern: &[&str], path: &[&str]) -> bool {
         (["..."], _) => true,
         ([], []) => true,
         ([first, pattern @ ..], [segment, path @ ..]) => {
-            (first == segment || (first.starts_with(':') && !segment.is_empty())) && fits(pattern, path)
+            (first == segment || (first.starts_with(':') && !segment.is_empty()))
+                && fits(pattern, path)
         }
         _ => false,
     }
@@ -228,7 +377,10 @@ fn rank(pattern: &[&str]) -> Vec<u8> {
 }
 
 fn split(path: &str) -> Vec<&str> {
-    path.strip_prefix('/').expect("a slash").split('/').collect()
+    path.strip_prefix('/')
+        .expect("a slash")
+        .split('/')
+        .collect()
 }
 
 fn specified<'a>(all: &'a [Route], host: Option<&str>, method: &str, path: &str) -> Match<'a> {
@@ -248,10 +400,18 @@ fn specified<'a>(all: &'a [Route], host: Option<&str>, method: &str, path: &str)
     if let Some(route) = best {
         return Match::Found(route);
     }
-    let mut methods: Vec<&str> = on_path.iter().flat_map(|route| &route.methods).map(String::as_str).collect();
+    let mut methods: Vec<&str> = on_path
+        .iter()
+        .flat_map(|route| &route.methods)
+        .map(String::as_str)
+        .collect();
     methods.sort_unstable();
     methods.dedup();
-    if methods.is_empty() { Match::NotFound } else { Match::MethodNotAllowed(methods) }
+    if methods.is_empty() {
+        Match::NotFound
+    } else {
+        Match::MethodNotAllowed(methods)
+    }
 }
 
 fn any_pattern() -> impl Strategy<Value = String> {
@@ -266,9 +426,9 @@ fn any_pattern() -> impl Strategy<Value = String> {
 
 fn any_route() -> impl Strategy<Value = Route> {
     let host = prop_oneof![3 => Just(None), 1 => Just(Some("h")), 1 => Just(Some("i"))];
-    let methods =
-        prop_oneof![2 => Just(vec![]), 1 => Just(vec!["GET"]), 1 => Just(vec!["PUT"]), 1 => Just(vec!["GET", "PUT"])];
-    (any_pattern(), host, methods).prop_map(|(pattern, host, methods)| route(&pattern, host, &methods, 0))
+    let methods = prop_oneof![2 => Just(vec![]), 1 => Just(vec!["GET"]), 1 => Just(vec!["PUT"]), 1 => Just(vec!["GET", "PUT"])];
+    (any_pattern(), host, methods)
+        .prop_map(|(pattern, host, methods)| route(&pattern, host, &methods, 0))
 }
 
 proptest! {

@@ -65,7 +65,7 @@ pub(crate) async fn answer(
                 (Poll::Ready(outcome), None) => {
                     return Poll::Ready(Err(outcome.err().unwrap_or_else(no_answer)));
                 }
-                (Poll::Pending, None) => return Poll::Pending,
+                (Poll::Pending, None) => return running.clock.alarm(cx).map(Err),
                 (Poll::Ready(outcome), Some(ahead)) => {
                     ahead.fill(cx);
                     return Poll::Ready(Ok(Some(outcome)));
@@ -382,8 +382,12 @@ impl Watched {
         let Some(running) = &mut self.running else {
             return Poll::Ready(());
         };
-        let Poll::Ready(outcome) = running.poll(cx) else {
-            return Poll::Pending;
+        let outcome = match running.poll(cx) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => match running.clock.alarm(cx) {
+                Poll::Ready(fault) => Err(fault),
+                Poll::Pending => return Poll::Pending,
+            },
         };
         match outcome {
             Ok(warm) => running.keep(warm),

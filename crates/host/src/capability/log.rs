@@ -8,10 +8,10 @@ use std::fmt;
 use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hostel_app::limits;
@@ -136,9 +136,17 @@ impl LogSink {
     pub fn flush(&self) {
         let Some(queue) = &self.0.queue else { return };
         let (done, written) = sync_channel(1);
-        if queue.try_send(Entry::Flush(done)).is_ok() {
-            let _in_time = written.recv_timeout(FLUSH_WAIT);
+        let begin = Instant::now();
+        let mut marker = Entry::Flush(done);
+        // The queue may be full of lines that are still being written.
+        while let Err(TrySendError::Full(back)) = queue.try_send(marker) {
+            if begin.elapsed() > FLUSH_WAIT {
+                return;
+            }
+            marker = back;
+            std::thread::park_timeout(Duration::from_millis(1));
         }
+        let _in_time = written.recv_timeout(FLUSH_WAIT);
     }
 
     fn guest_line(&self, origin: &Origin, channel: Channel, line: &[u8]) {

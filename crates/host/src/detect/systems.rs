@@ -154,10 +154,8 @@ fn component_system(found: &Detected) -> Option<&'static str> {
 /// One of the exports that make an ABI, in a version that never became a release.
 fn candidate(export: &str) -> bool {
     let (name, version) = export.split_once('@').unwrap_or((export, ""));
-    matches!(
-        name,
-        "wasi:http/incoming-handler" | "wasi:http/handler" | "wasi:cli/run" | "wasi:http/proxy"
-    ) && Abi::of_export(export).is_none()
+    CALLED.iter().any(|(called, _)| *called == name)
+        && Abi::of_export(export).is_none()
         && Version::parse(version)
             .is_none_or(|version| !version.pre_release.is_empty() || version.minor < 2)
 }
@@ -189,13 +187,16 @@ fn candidate_text(found: &Detected) -> String {
         .iter()
         .find(|export| candidate(export))
         .map_or("", String::as_str);
-    let release = if export.contains("@0.3.") {
-        "0.3.0"
-    } else {
-        "0.2"
+    let name = export.split_once('@').map_or(export, |(name, _)| name);
+    // `wasi:cli/run` is the one interface that both releases have.
+    let release = match CALLED.iter().find(|(called, _)| *called == name) {
+        Some(_) if name == "wasi:cli/run" && !export.contains("@0.3.") => "0.2.12",
+        Some((_, release)) => release,
+        None => "0.3.0",
     };
     format!(
-        "the component exports `{export}`, a release candidate that is not compatible with the released WASI {release}"
+        "the component exports `{export}`, from before the release and compatible with no release of WASI \
+         (nearest: `{name}@{release}`)"
     )
 }
 
@@ -225,8 +226,28 @@ fn system_help(system: &str) -> &'static str {
     }
 }
 
+/// The interfaces that make an ABI, and the newest release of each that this host calls.
+const CALLED: [(&str, &str); 3] = [
+    ("wasi:http/incoming-handler", "0.2.12"),
+    ("wasi:http/handler", "0.3.0"),
+    ("wasi:cli/run", "0.3.0"),
+];
+
 fn component_refusal(found: &Detected) -> DetectError {
-    let wanted = "wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, wasi:cli/run@0.2 or wasi:cli/run@0.3";
+    let known = |export: &String| {
+        let (name, version) = export.split_once('@')?;
+        let (_, release) = CALLED.iter().find(|(called, _)| *called == name)?;
+        Version::parse(version)?;
+        Some(DetectError::new(
+            format!(
+                "the component exports `{export}`, a version that this host does not call (nearest: `{name}@{release}`)"
+            ),
+            "build it with a toolchain of WASI 0.2 or 0.3.0, or use a newer Hostel",
+        ))
+    };
+    if let Some(refusal) = found.exports.iter().find_map(known) {
+        return refusal;
+    }
     let what = match found.exports.as_slice() {
         [] => "the component exports nothing, so nothing can call it".to_owned(),
         [one] => format!("the component exports only `{one}`, which Hostel does not call"),
@@ -235,6 +256,7 @@ fn component_refusal(found: &Detected) -> DetectError {
             rest.len()
         ),
     };
+    let wanted = "wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, wasi:cli/run@0.2 or wasi:cli/run@0.3";
     DetectError::new(what, format!("export one of {wanted}"))
 }
 

@@ -54,7 +54,7 @@ const EXAMPLES: &[(&str, &str, &str, &str)] = &[
         "args",
         "",
         "args = [\"--verbose\"]",
-        "the arguments after FILE",
+        "hostel run FILE --verbose",
     ),
 ];
 

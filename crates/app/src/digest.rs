@@ -1,0 +1,197 @@
+//! The digest of an app: one number for everything that decides what runs.
+//!
+//! The same content gives the same digest wherever its folder lies and in whatever order its tables and grants were
+//! written; any other change gives another. Files in granted directories are not part of it: they may change while
+//! the app runs. Each structure is taken apart field by field, so a new field that is forgotten here does not compile.
+
+use std::path::Path;
+
+use crate::app::{App, Component, Digest, Grants, Reuse};
+use crate::grant::FileGrant;
+use crate::limits::Limits;
+use crate::route::Route;
+
+/// The digest of `app`, whose own `digest` is not looked at. Directories below `folder` count by their path inside it.
+pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
+    let App {
+        name,
+        version,
+        digest: _,
+        components,
+        routes,
+    } = app;
+    let mut out = Canonical::default();
+    out.text("hostel app 1");
+    out.text(name);
+    out.option(version.as_deref());
+    out.set(
+        components
+            .iter()
+            .map(|component| canonical(|out| write_component(out, component, folder))),
+    );
+    out.set(
+        routes
+            .all()
+            .iter()
+            .map(|route| canonical(|out| write_route(out, route, components))),
+    );
+    Digest::of(&out.0)
+}
+
+fn write_component(out: &mut Canonical, component: &Component, folder: &Path) {
+    let Component {
+        name,
+        source: _,
+        digest,
+        args,
+        env,
+        config,
+        grants,
+        limits,
+        reuse,
+    } = component;
+    out.text(name);
+    out.bytes(&digest.0);
+    out.number(args.len() as u64);
+    args.iter().for_each(|arg| out.text(arg));
+    out.set(
+        env.iter()
+            .map(|pair| canonical(|out| write_pair(out, (&pair.0, &pair.1)))),
+    );
+    out.set(
+        config
+            .iter()
+            .map(|pair| canonical(|out| write_pair(out, pair))),
+    );
+    write_grants(out, grants, folder);
+    write_limits(out, limits);
+    let Reuse {
+        requests,
+        concurrent,
+    } = reuse;
+    out.number(u64::from(*requests));
+    out.number(u64::from(*concurrent));
+}
+
+fn write_pair(out: &mut Canonical, (name, value): (&String, &String)) {
+    out.text(name);
+    out.text(value);
+}
+
+fn write_grants(out: &mut Canonical, grants: &Grants, folder: &Path) {
+    let Grants {
+        http,
+        tcp,
+        udp,
+        listen,
+        files,
+    } = grants;
+    out.set(http.iter().map(|grant| grant.to_string().into_bytes()));
+    for addresses in [tcp, udp, listen] {
+        out.set(addresses.iter().map(|grant| grant.to_string().into_bytes()));
+    }
+    out.set(files.iter().map(|FileGrant { guest, host, write }| {
+        canonical(|out| {
+            let inside = host
+                .strip_prefix(folder)
+                .ok()
+                .filter(|_| !folder.as_os_str().is_empty());
+            out.text(guest);
+            out.bytes(inside.unwrap_or(host).as_os_str().as_encoded_bytes());
+            out.number(u64::from(*write));
+        })
+    }));
+}
+
+fn write_limits(out: &mut Canonical, limits: &Limits) {
+    let Limits {
+        memory_bytes,
+        table_elements,
+        deadline_ms,
+        cpu_ms,
+        concurrency,
+        queue_wait_ms,
+        queue_depth,
+        host_call_bytes,
+        handles,
+        resources,
+        header_bytes,
+        random_bytes,
+        request_body_bytes,
+    } = limits;
+    for time in [deadline_ms, cpu_ms] {
+        out.number(u64::from(time.is_some()));
+        out.number(time.unwrap_or(0));
+    }
+    for number in [
+        memory_bytes,
+        queue_wait_ms,
+        random_bytes,
+        request_body_bytes,
+    ] {
+        out.number(*number);
+    }
+    for number in [table_elements, concurrency, queue_depth] {
+        out.number(u64::from(*number));
+    }
+    for number in [host_call_bytes, handles, resources, header_bytes] {
+        out.number(*number as u64);
+    }
+}
+
+fn write_route(out: &mut Canonical, route: &Route, components: &[Component]) {
+    let Route {
+        pattern,
+        host,
+        methods,
+        component,
+        line: _,
+    } = route;
+    out.text(pattern);
+    out.option(host.as_deref());
+    out.set(methods.iter().map(|method| method.clone().into_bytes()));
+    out.option(
+        components
+            .get(*component)
+            .map(|component| component.name.as_str()),
+    );
+}
+
+/// Bytes in which every piece carries its length, so that no two different values are written alike.
+#[derive(Default)]
+struct Canonical(Vec<u8>);
+
+fn canonical(write: impl FnOnce(&mut Canonical)) -> Vec<u8> {
+    let mut out = Canonical::default();
+    write(&mut out);
+    out.0
+}
+
+impl Canonical {
+    fn number(&mut self, number: u64) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    fn option(&mut self, text: Option<&str>) {
+        self.number(u64::from(text.is_some()));
+        self.text(text.unwrap_or(""));
+    }
+
+    /// Pieces whose order and repetition mean nothing.
+    fn set(&mut self, pieces: impl Iterator<Item = Vec<u8>>) {
+        let mut pieces: Vec<Vec<u8>> = pieces.collect();
+        pieces.sort_unstable();
+        pieces.dedup();
+        self.number(pieces.len() as u64);
+        pieces.iter().for_each(|piece| self.bytes(piece));
+    }
+}

@@ -1,0 +1,296 @@
+//! The manifest as written: `hostel.toml`, read into typed values that still know their place in the text.
+//!
+//! Everything that can be judged from the text alone is judged here: keys, types, names, grants, limits. Nothing here
+//! opens another file or knows what the command line said; that is `resolve`.
+
+mod component;
+mod grants;
+mod syntax;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+pub(crate) use component::{ComponentText, SourceText};
+pub(crate) use grants::{FilesText, GrantsText};
+
+use crate::error::{Kind, Report};
+use crate::fields::{At, Fields, Value, described, string, wrong_type};
+use crate::limits;
+
+/// A whole manifest.
+#[derive(Debug, Default)]
+pub(crate) struct Manifest {
+    pub(crate) name: String,
+    pub(crate) version: Option<String>,
+    pub(crate) variables: BTreeMap<String, Variable>,
+    /// Sorted by name.
+    pub(crate) components: Vec<ComponentText>,
+    pub(crate) http: Vec<HttpText>,
+}
+
+/// One entry of `[variables]`.
+#[derive(Debug)]
+pub(crate) struct Variable {
+    /// Its name in the text.
+    pub(crate) span: Range<usize>,
+    pub(crate) default: Option<String>,
+    /// Whether the operator must give a value.
+    pub(crate) required: bool,
+}
+
+/// One `[[http]]`.
+#[derive(Debug)]
+pub(crate) struct HttpText {
+    pub(crate) span: Range<usize>,
+    pub(crate) route: At<String>,
+    pub(crate) host: Option<At<String>>,
+    pub(crate) methods: Option<At<Vec<String>>>,
+    pub(crate) component: At<String>,
+}
+
+/// Reads a manifest. What is wrong goes into the report, and what is returned holds whatever could be read all the
+/// same, so that later steps can find more; `None` if it is not TOML.
+pub(crate) fn parse(report: &mut Report<'_>) -> Option<Manifest> {
+    let (document, errors) = DeTable::parse_recoverable(report.text());
+    if !errors.is_empty() {
+        syntax::report_all(report, errors);
+        return None;
+    }
+    let root = Fields::root(document.get_ref());
+    root.only(
+        report,
+        &["app", "component", "http", "variables"],
+        &["message", "cron", "service"],
+    );
+    let (name, version) = app(report, &root);
+    if !["http", "message", "cron", "service"]
+        .into_iter()
+        .any(|trigger| root.get(trigger).is_some())
+    {
+        let help = "add [[http]] with route = \"/...\" and component = \"NAME\"";
+        report.whole(
+            Kind::NothingToRun,
+            "nothing calls the components of this app",
+            help,
+        );
+    }
+    Some(Manifest {
+        name,
+        version,
+        variables: variables(report, &root),
+        components: components(report, &root),
+        http: root
+            .tables(report, "http")
+            .iter()
+            .filter_map(|fields| http(report, fields))
+            .collect(),
+    })
+}
+
+fn app(report: &mut Report<'_>, root: &Fields<'_, '_>) -> (String, Option<String>) {
+    let Some(value) = root.get("app") else {
+        let help = "add [app] with name = \"...\"";
+        report.whole(Kind::MissingKey, "the manifest has no [app]", help);
+        return Default::default();
+    };
+    let Some(fields) = Fields::new(report, "[app]".to_owned(), value) else {
+        return Default::default();
+    };
+    fields.only(report, &["name", "version"], &[]);
+    fields.required(report, "name", "\"...\"");
+    let name = fields.string(report, "name");
+    if let Some(name) = &name {
+        check_name(report, "an app", name);
+    }
+    let version = fields
+        .string(report, "version")
+        .map(|version| version.value);
+    (name.map(|name| name.value).unwrap_or_default(), version)
+}
+
+/// Names appear in log lines, metrics and addresses, so they are plain.
+fn check_name(report: &mut Report<'_>, of: &str, name: &At<String>) {
+    if !is_name(&name.value) {
+        let what = format!("\"{}\" is not a name for {of}", name.value);
+        let help = "use up to 64 letters, digits, \"-\" and \"_\", a letter or digit first";
+        report.at(Kind::BadValue, name.span.clone(), what, help);
+    }
+}
+
+/// Whether `text` can name an app, a component or a variable.
+pub(crate) fn is_name(text: &str) -> bool {
+    text.len() <= 64
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+fn variables(report: &mut Report<'_>, root: &Fields<'_, '_>) -> BTreeMap<String, Variable> {
+    let mut all = BTreeMap::new();
+    let Some(fields) = root
+        .get("variables")
+        .and_then(|value| Fields::new(report, "[variables]".to_owned(), value))
+    else {
+        return all;
+    };
+    for (name, value) in fields.entries() {
+        check_name(report, "a variable", &name);
+        let (default, required) = match value.get_ref() {
+            DeValue::String(_) => (
+                string(report, &name.value, value).map(|text| text.value),
+                false,
+            ),
+            DeValue::Table(_) => variable(report, &name, value),
+            other => {
+                let help = "a default: \"...\", or { required = true }";
+                wrong_type(report, &name.value, value, other, help);
+                (None, false)
+            }
+        };
+        all.insert(
+            name.value,
+            Variable {
+                span: name.span,
+                default,
+                required,
+            },
+        );
+    }
+    all
+}
+
+/// The default of a variable that is written as a table, and whether it is required.
+fn variable(
+    report: &mut Report<'_>,
+    name: &At<String>,
+    value: &Value<'_>,
+) -> (Option<String>, bool) {
+    let Some(fields) = Fields::new(report, format!("the variable \"{}\"", name.value), value)
+    else {
+        return (None, false);
+    };
+    fields.only(report, &["default", "required", "description"], &[]);
+    fields.string(report, "description");
+    let default = fields
+        .string(report, "default")
+        .map(|default| default.value);
+    let required = fields
+        .boolean(report, "required")
+        .is_some_and(|required| required.value);
+    if required == fields.get("default").is_some() {
+        let (what, help) = if required {
+            (
+                "has a default and is required",
+                "keep one of the two: with a default it is never missing",
+            )
+        } else {
+            (
+                "has no default and is not required",
+                "add default = \"...\" or required = true",
+            )
+        };
+        report.at(
+            Kind::BadValue,
+            name.span.clone(),
+            format!("the variable \"{}\" {what}", name.value),
+            help,
+        );
+    }
+    (default, required)
+}
+
+fn components(report: &mut Report<'_>, root: &Fields<'_, '_>) -> Vec<ComponentText> {
+    let Some(value) = root.get("component") else {
+        let help = "add [component.NAME] with source = \"NAME.wasm\"";
+        report.whole(Kind::NothingToRun, "the manifest has no component", help);
+        return Vec::new();
+    };
+    let Some(fields) = Fields::new(report, "[component]".to_owned(), value) else {
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    for (name, value) in fields.entries() {
+        if let DeValue::Table(_) = value.get_ref() {
+            check_name(report, "a component", &name);
+        } else {
+            let what = format!(
+                "\"{}\" in [component] is {}, not a component",
+                name.value,
+                described(value.get_ref())
+            );
+            report.at(
+                Kind::WrongType,
+                name.span,
+                what,
+                "give the component a name: [component.NAME]",
+            );
+            continue;
+        }
+        all.extend(component::read(report, name.value, value));
+    }
+    if all.len() > limits::COMPONENTS_MAX.size() {
+        let what = format!(
+            "{} components, and an app has at most {}",
+            all.len(),
+            limits::COMPONENTS_MAX.default
+        );
+        report.whole(Kind::TooMany, &what, "split it into several apps");
+    }
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    all
+}
+
+fn http(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Option<HttpText> {
+    fields.only(report, &["route", "component", "host", "methods"], &[]);
+    let route = fields
+        .required(report, "route", "\"/...\"")
+        .and_then(|_| fields.string(report, "route"));
+    let component = fields
+        .required(report, "component", "\"NAME\"")
+        .and_then(|_| fields.string(report, "component"));
+    let host = fields.string(report, "host");
+    let methods = fields
+        .get("methods")
+        .map(|value| methods(report, fields, value));
+    // Without methods a route answers all of them, so one whose methods are wrong must not go on as if it had none.
+    if methods
+        .as_ref()
+        .is_some_and(|methods| methods.value.is_empty())
+    {
+        return None;
+    }
+    Some(HttpText {
+        span: fields.span(),
+        route: route?,
+        host,
+        methods,
+        component: component?,
+    })
+}
+
+fn methods(report: &mut Report<'_>, fields: &Fields<'_, '_>, value: &Value<'_>) -> At<Vec<String>> {
+    if matches!(value.get_ref(), DeValue::Array(list) if list.is_empty()) {
+        let help = "leave \"methods\" out for every method";
+        report.at(
+            Kind::BadRoute,
+            value.span(),
+            "this route answers no method",
+            help,
+        );
+    }
+    let methods = fields
+        .strings(report, "methods")
+        .into_iter()
+        .map(|method| method.value)
+        .collect();
+    At::new(methods, value.span())
+}
+
+/// The folder that a manifest's paths are relative to.
+pub(crate) fn folder(manifest: &Path) -> &Path {
+    manifest.parent().unwrap_or(Path::new(""))
+}

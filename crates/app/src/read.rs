@@ -1,0 +1,159 @@
+//! The only file of this room that opens files: what a path is, and bounded reading.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Kind, ManifestError, ManifestErrors, shown};
+use crate::grant::plain;
+use crate::limits;
+
+/// What the user pointed at.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// A manifest to read.
+    Manifest(PathBuf),
+    /// A component without a manifest.
+    Bare(PathBuf),
+}
+
+/// Recognises a folder with a manifest, a manifest, or a bare component.
+pub(crate) fn recognise(path: &Path) -> Result<Input, ManifestErrors> {
+    let error = |kind, what: String, help: &str| {
+        ManifestErrors::from(ManifestError::whole(kind, shown(path), &what, help))
+    };
+    let found = std::fs::metadata(path).map_err(|found| {
+        let help = "name a folder with a hostel.toml, a manifest, or a .wasm or .wat file";
+        error(
+            Kind::Unreadable,
+            format!("cannot open \"{}\": {}", shown(path), plain(&found)),
+            help,
+        )
+    })?;
+    if found.is_dir() {
+        let manifest = path.join("hostel.toml");
+        return match manifest.is_file() {
+            true => Ok(Input::Manifest(manifest)),
+            false => Err(error(
+                Kind::Unreadable,
+                "there is no hostel.toml in this folder".to_owned(),
+                "name the folder of an app, a manifest, or a .wasm or .wat file",
+            )),
+        };
+    }
+    if !found.is_file() {
+        return Err(error(
+            Kind::NotAManifest,
+            "this is neither a file nor a folder".to_owned(),
+            "name a folder with a hostel.toml, a manifest, or a .wasm or .wat file",
+        ));
+    }
+    let extension = path
+        .extension()
+        .map(|extension| extension.to_ascii_lowercase());
+    match extension
+        .as_deref()
+        .and_then(|extension| extension.to_str())
+    {
+        Some("toml") => Ok(Input::Manifest(path.to_owned())),
+        Some("wasm" | "wat") => Ok(Input::Bare(path.to_owned())),
+        _ if starts_with_magic(path) => Ok(Input::Bare(path.to_owned())),
+        _ => Err(error(
+            Kind::NotAManifest,
+            "this is neither a manifest nor a component".to_owned(),
+            "a manifest ends in .toml; a component ends in .wasm or .wat, or starts with \"\\0asm\"",
+        )),
+    }
+}
+
+fn starts_with_magic(path: &Path) -> bool {
+    let mut start = [0; 4];
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut start))
+        .is_ok_and(|()| start == *b"\0asm")
+}
+
+/// The text of a manifest.
+pub(crate) fn manifest(path: &Path) -> Result<String, ManifestErrors> {
+    let error = |kind, what: &str, help: &str| ManifestError::whole(kind, shown(path), what, help);
+    let most = limits::MANIFEST_BYTES_MAX;
+    let bytes = bounded(path, most.default).map_err(|found| {
+        let what = format!("cannot read the manifest: {}", plain(&found));
+        error(Kind::Unreadable, &what, "check the file")
+    })?;
+    let Some(bytes) = bytes else {
+        let what = format!("the manifest is larger than {}", most.shown());
+        let help = "is this really a manifest? Split a large app into several";
+        return Err(error(Kind::TooLarge, &what, help).into());
+    };
+    String::from_utf8(bytes).map_err(|found| {
+        let at = found.utf8_error().valid_up_to();
+        let good = String::from_utf8_lossy(found.as_bytes().get(..at).unwrap_or(&[]));
+        let column = good.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        let line = good.matches('\n').count() + 1;
+        let error = error(
+            Kind::NotUtf8,
+            "the manifest is not UTF-8",
+            "save it as UTF-8",
+        );
+        ManifestError {
+            line: Some(line),
+            column: Some(column),
+            ..error
+        }
+        .into()
+    })
+}
+
+/// Why a component's file cannot be used.
+#[derive(Debug)]
+pub(crate) enum BadFile {
+    Io(std::io::Error),
+    NotAFile,
+    TooLarge,
+}
+
+impl fmt::Display for BadFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => f.write_str(&plain(error)),
+            Self::NotAFile => f.write_str("it is not a file"),
+            Self::TooLarge => write!(
+                f,
+                "it is larger than {}",
+                limits::COMPONENT_BYTES_MAX.shown()
+            ),
+        }
+    }
+}
+
+/// The size of a component's file.
+pub(crate) fn component_size(path: &Path) -> Result<u64, BadFile> {
+    let found = std::fs::metadata(path).map_err(BadFile::Io)?;
+    if !found.is_file() {
+        return Err(BadFile::NotAFile);
+    }
+    if found.len() > limits::COMPONENT_BYTES_MAX.default {
+        return Err(BadFile::TooLarge);
+    }
+    Ok(found.len())
+}
+
+/// The bytes of a component.
+pub(crate) fn component(path: &Path) -> Result<Vec<u8>, BadFile> {
+    bounded(path, limits::COMPONENT_BYTES_MAX.default)
+        .map_err(BadFile::Io)?
+        .ok_or(BadFile::TooLarge)
+}
+
+/// The whole of a file, or `None` if it is larger than `most` bytes. The size is not taken from the file's metadata:
+/// it may change while it is read.
+fn bounded(path: &Path, most: u64) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    let expected = file.metadata()?.len().min(most);
+    bytes.reserve_exact(usize::try_from(expected).unwrap_or(0));
+    let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok((read as u64 <= most).then_some(bytes))
+}

@@ -1,0 +1,197 @@
+//! The command line: the commands, and the flags that several of them share.
+//!
+//! Values are parsed into the types of `hostel_app` here, so that a misspelt grant is a usage error (exit code 2) with
+//! the same text as in a manifest. What a flag means is decided where it is used.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hostel_app::Operator;
+use hostel_app::grant::{FileGrant, GrantArg, GrantError};
+
+use crate::{build, check, completions, inspect, run, up};
+
+/// Runs server-side WebAssembly.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hostel",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve an app, or a single component, in the foreground.
+    Up(up::Args),
+    /// Run a command guest with this terminal's standard streams; its exit code is Hostel's.
+    Run(run::Args),
+    /// Say what a .wasm or .wat file is, what it imports and which grants it would use.
+    Inspect(inspect::Args),
+    /// Validate a manifest and compile and link every component, without running any.
+    Check(check::Args),
+    /// Run the build commands of a manifest.
+    Build(build::Args),
+    /// Print the completion script of a shell.
+    Completions(completions::Args),
+}
+
+impl Command {
+    /// How the command's errors are printed.
+    pub(crate) fn format(&self) -> Format {
+        match self {
+            Command::Inspect(args) => args.format.format,
+            Command::Check(args) => args.format.format,
+            Command::Build(args) => args.format.format,
+            Command::Up(_) | Command::Run(_) | Command::Completions(_) => Format::Human,
+        }
+    }
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// Text for people.
+    #[default]
+    Human,
+    /// One JSON object on one line.
+    Json,
+}
+
+/// `--format`, for the commands that print data.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct FormatFlag {
+    /// How data and errors are printed.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: Format,
+}
+
+/// What the operator adds to every component.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct GuestFlags {
+    /// Set an environment variable of the guest; repeatable.
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = pair)]
+    env: Vec<(String, String)>,
+    /// Let the guest use a host directory under a name of its own; `:ro` at the end makes it read-only; repeatable.
+    #[arg(long = "dir", value_name = "HOST::GUEST", value_parser = directory)]
+    dirs: Vec<FileGrant>,
+    /// Grant something to the guest: http=URL, tcp=ADDRESS:PORT, udp=…, listen=…; `*` matches anything; repeatable.
+    #[arg(long = "grant", value_name = "KIND=VALUE", value_parser = grant)]
+    grants: Vec<GrantArg>,
+    /// Set a limit of the guest, such as memory=64MiB or deadline=5s; repeatable.
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = pair)]
+    limits: Vec<(String, String)>,
+}
+
+/// `--var`, for the commands that read a manifest.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct VariableFlags {
+    /// Give a variable of the manifest its value; repeatable.
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = pair)]
+    vars: Vec<(String, String)>,
+}
+
+impl GuestFlags {
+    /// What `hostel_app` adds to the manifest.
+    pub(crate) fn operator(&self, variables: &VariableFlags) -> Operator {
+        Operator {
+            env: self.env.clone(),
+            dirs: self.dirs.clone(),
+            grants: self.grants.clone(),
+            vars: variables.vars.iter().cloned().collect::<BTreeMap<_, _>>(),
+            limits: self.limits.clone(),
+        }
+    }
+}
+
+/// Where Hostel keeps what it can make again.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct DataFlags {
+    /// Folder for compiled code and the secret that protects it [default: $XDG_DATA_HOME/hostel, else
+    /// ~/.local/share/hostel]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Compile at every start and keep nothing.
+    #[arg(long, conflicts_with = "data")]
+    pub(crate) no_cache: bool,
+}
+
+/// `NAME=VALUE`; the value may be empty and may hold further equals signs.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}
+
+fn grant(text: &str) -> Result<GrantArg, String> {
+    text.parse().map_err(|error: GrantError| with_help(&error))
+}
+
+fn directory(text: &str) -> Result<FileGrant, String> {
+    text.parse().map_err(|error: GrantError| with_help(&error))
+}
+
+fn with_help(error: &GrantError) -> String {
+    format!("{}\n  help: {}", error.what, error.help)
+}
+
+/// `ADDRESS:PORT`.
+pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
+    hostel_server::listen::parse(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn pairs_need_a_name() {
+        assert_eq!(pair("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
+        assert_eq!(pair("A="), Ok(("A".to_owned(), String::new())));
+        for text in ["A", "=b", ""] {
+            assert!(pair(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_listener_is_an_address() {
+        assert_eq!(listen("localhost:3000"), listen("127.0.0.1:3000"));
+        let error = listen("example.com:80").expect_err("a name");
+        assert!(
+            error.contains("not an address") && error.contains("help: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_bad_grant_is_a_usage_error_with_a_way_out() {
+        let error = Cli::try_parse_from(["hostel", "up", "--grant", "htpp=https://a.example"])
+            .expect_err("a slip");
+        assert_eq!(error.exit_code(), 2);
+        assert!(
+            error.to_string().contains("did you mean \"http\"?"),
+            "{error}"
+        );
+        let error = Cli::try_parse_from(["hostel", "up", "--dir", "/nowhere-at-all::/x"])
+            .expect_err("no directory");
+        assert!(
+            error.to_string().contains("create it, or correct the path"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,235 @@
+//! `hostel check [PATH]`: everything that `hostel up` does before it listens, for every component, and nothing after it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use hostel_app::{App, Resolved, resolve};
+use hostel_host::LogSink;
+use hostel_host::detect;
+use hostel_host::{Role, Runtime};
+use serde::Serialize;
+
+use crate::args::{DataFlags, FormatFlag, GuestFlags, VariableFlags};
+use crate::failure::{Failure, Kind};
+use crate::output::{self, Meanwhile};
+use crate::runtime;
+
+/// The flags of `hostel check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A manifest, the folder that it is in, or a .wasm or .wat file.
+    #[arg(default_value = ".")]
+    path: PathBuf,
+    #[command(flatten)]
+    variables: VariableFlags,
+    #[command(flatten)]
+    guest: GuestFlags,
+    #[command(flatten)]
+    data: DataFlags,
+    #[command(flatten)]
+    pub(crate) format: FormatFlag,
+}
+
+/// The result in JSON.
+#[derive(Debug, Serialize)]
+struct Report {
+    app: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    digest: String,
+    components: Vec<Checked>,
+    routes: Vec<Route>,
+}
+
+#[derive(Debug, Serialize)]
+struct Checked {
+    component: String,
+    abi: &'static str,
+    bytes: usize,
+    digest: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Route {
+    route: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    methods: Vec<String>,
+    component: String,
+}
+
+pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
+    let resolved = resolve(&args.path, &args.guest.operator(&args.variables))?;
+    let meanwhile = Meanwhile::default();
+    let runtime = runtime::start(&args.data, &LogSink::null(), &meanwhile)?;
+    let components = components(&runtime, &resolved, &meanwhile);
+    meanwhile.tell();
+    let app = &resolved.app;
+    let report = Report {
+        app: app.name.clone(),
+        version: app.version.clone(),
+        digest: app.digest.to_string(),
+        components: components?,
+        routes: routes(app),
+    };
+    output::data(args.format.format, &report, || in_words(&report))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Loads every component, so that one run shows everything that is wrong.
+fn components(
+    runtime: &Runtime,
+    resolved: &Resolved,
+    meanwhile: &Meanwhile,
+) -> Result<Vec<Checked>, Failure> {
+    let mut checked = Vec::new();
+    let mut problems = Vec::new();
+    for (index, (component, code)) in resolved
+        .app
+        .components
+        .iter()
+        .zip(&resolved.code)
+        .enumerate()
+    {
+        let role = role(&resolved.app, index, code);
+        match runtime.load(component, code, role, &|event| meanwhile.show(event)) {
+            Ok(guest) => checked.push(Checked {
+                component: component.name.clone(),
+                abi: guest.abi().name(),
+                bytes: code.len(),
+                digest: component.digest.to_string(),
+            }),
+            Err(error) => {
+                meanwhile.end();
+                problems.push(error.into());
+            }
+        }
+    }
+    if problems.is_empty() {
+        Ok(checked)
+    } else {
+        Err(Failure::of(Kind::Component, problems).in_app(&resolved.app))
+    }
+}
+
+/// What a component is there for. A route of a manifest promises a server; a bare file is taken for what it is.
+fn role(app: &App, index: usize, code: &[u8]) -> Role {
+    let routed = app
+        .routes
+        .all()
+        .iter()
+        .any(|route| route.component == index && route.line > 0);
+    let is_command = || {
+        let detected = detect::to_binary(code).and_then(|binary| detect::detect(&binary));
+        detected.is_ok_and(|found| found.http_abi().is_none() && found.command_abi().is_some())
+    };
+    if !routed && is_command() {
+        Role::Run
+    } else {
+        Role::Serve
+    }
+}
+
+fn routes(app: &App) -> Vec<Route> {
+    let written = app.routes.all().iter().filter(|route| route.line > 0);
+    written
+        .map(|route| Route {
+            route: route.pattern.clone(),
+            host: route.host.clone(),
+            methods: route.methods.clone(),
+            component: app
+                .components
+                .get(route.component)
+                .map(|component| component.name.clone())
+                .unwrap_or_default(),
+        })
+        .collect()
+}
+
+fn in_words(report: &Report) -> String {
+    let version = report
+        .version
+        .as_ref()
+        .map_or(String::new(), |version| format!(" {version}"));
+    let mut text = format!("{}{version}: ok\n", report.app);
+    let width = report
+        .components
+        .iter()
+        .map(|checked| checked.component.chars().count())
+        .max()
+        .unwrap_or(0);
+    for checked in &report.components {
+        let Checked {
+            component,
+            abi,
+            bytes,
+            ..
+        } = checked;
+        text.push_str(&format!(
+            "  {component:<width$}  {abi}, {}\n",
+            output::size(*bytes)
+        ));
+    }
+    for Route {
+        route,
+        host,
+        methods,
+        component,
+    } in &report.routes
+    {
+        let host = host.as_deref().unwrap_or("");
+        let methods = if methods.is_empty() {
+            String::new()
+        } else {
+            format!("{} ", methods.join(","))
+        };
+        text.push_str(&format!("  {methods}{host}{route} -> {component}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_has_components_and_routes() {
+        let report = Report {
+            app: "guestbook".into(),
+            version: Some("1.0.0".into()),
+            digest: "blake3:0".into(),
+            components: vec![
+                Checked {
+                    component: "a".into(),
+                    abi: "http-p2",
+                    bytes: 12,
+                    digest: "blake3:1".into(),
+                },
+                Checked {
+                    component: "long".into(),
+                    abi: "http-p3",
+                    bytes: 1_500,
+                    digest: "blake3:2".into(),
+                },
+            ],
+            routes: vec![
+                Route {
+                    route: "/...".into(),
+                    host: None,
+                    methods: Vec::new(),
+                    component: "a".into(),
+                },
+                Route {
+                    route: "/x".into(),
+                    host: Some("h.example".into()),
+                    methods: vec!["GET".into(), "PUT".into()],
+                    component: "long".into(),
+                },
+            ],
+        };
+        assert_eq!(
+            in_words(&report),
+            "guestbook 1.0.0: ok\n  a     http-p2, 12 B\n  long  http-p3, 1.5 kB\n  /... -> a\n  GET,PUT h.example/x -> long\n"
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! Starts the host's runtime with its cache of compiled code in the right folder.
+
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use hostel_host::{LoadError, LogSink, Runtime, RuntimeOptions};
+
+use crate::args::DataFlags;
+use crate::failure::Failure;
+use crate::output::Meanwhile;
+
+/// Starts the runtime. A folder that was asked for must work; without one the user's own is taken, else one among the
+/// temporary files, else none, each with a notice.
+pub(crate) fn start(
+    flags: &DataFlags,
+    log: &LogSink,
+    meanwhile: &Meanwhile,
+) -> Result<Runtime, Failure> {
+    if flags.no_cache {
+        return Ok(with(None, log)?);
+    }
+    if let Some(folder) = &flags.data {
+        return Ok(with(Some(folder), log)?);
+    }
+    let own = own_folder(std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME"));
+    start_in(own.as_deref(), &temporary_folder(), log, meanwhile)
+}
+
+fn with(data: Option<&Path>, log: &LogSink) -> Result<Runtime, LoadError> {
+    let cache_dir = data.map(|data| data.join("compiled"));
+    Runtime::new(RuntimeOptions {
+        cache_dir,
+        log: log.clone(),
+    })
+}
+
+fn start_in(
+    own: Option<&Path>,
+    temporary: &Path,
+    log: &LogSink,
+    meanwhile: &Meanwhile,
+) -> Result<Runtime, Failure> {
+    let cause = match own.map(|folder| with(Some(folder), log)) {
+        Some(Ok(runtime)) => return Ok(runtime),
+        Some(Err(error)) => error.what,
+        None => "neither XDG_DATA_HOME nor HOME names a folder".to_owned(),
+    };
+    match with(Some(temporary), log) {
+        Ok(runtime) => {
+            let place = temporary.display();
+            meanwhile.later(format!("{cause}; compiled code is kept in {place} instead"));
+            Ok(runtime)
+        }
+        Err(error) => {
+            meanwhile.later(format!(
+                "{cause}; {}; compiled code is not kept",
+                error.what
+            ));
+            Ok(with(None, log)?)
+        }
+    }
+}
+
+/// The folder of the XDG base directory specification, which wants a relative path ignored.
+fn own_folder(data_home: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    let absolute =
+        |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute(data_home)
+        .or_else(|| Some(absolute(home)?.join(".local/share")))
+        .map(|data| data.join("hostel"))
+}
+
+/// One folder per user; the runtime refuses it if another user made it first.
+fn temporary_folder() -> PathBuf {
+    let user = std::fs::metadata("/proc/self")
+        .map_or_else(|_| "user".to_owned(), |own| own.uid().to_string());
+    std::env::temp_dir().join(format!("hostel-{user}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_folder_follows_the_base_directory_specification() {
+        let folder = |data_home: &str, home: &str| {
+            let set = |value: &str| (!value.is_empty()).then(|| OsString::from(value));
+            own_folder(set(data_home), set(home)).map(|path| path.display().to_string())
+        };
+        assert_eq!(folder("/data", "/home/a").as_deref(), Some("/data/hostel"));
+        assert_eq!(
+            folder("", "/home/a").as_deref(),
+            Some("/home/a/.local/share/hostel")
+        );
+        assert_eq!(
+            folder("relative", "/home/a").as_deref(),
+            Some("/home/a/.local/share/hostel")
+        );
+        assert_eq!(folder("", ""), None);
+    }
+
+    /// The notices after starting with these folders, and whether the temporary one was made.
+    fn started(own: Option<&str>, temporary: &Path) -> (Vec<String>, bool) {
+        let meanwhile = Meanwhile::default();
+        start_in(own.map(Path::new), temporary, &LogSink::null(), &meanwhile).expect("a runtime");
+        let made = temporary.join("compiled").is_dir();
+        let _absent = std::fs::remove_dir_all(temporary);
+        (meanwhile.waiting(), made)
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_used_is_replaced_and_that_is_said() {
+        let good = |name: &str| {
+            std::env::temp_dir().join(format!("hostel-test-{}-{name}", std::process::id()))
+        };
+        let nowhere = Path::new("/dev/null/hostel");
+        let own = good("own");
+        assert_eq!(started(own.to_str(), nowhere), (Vec::new(), false));
+        std::fs::remove_dir_all(own).expect("the user's own folder was made");
+        let (notices, made) = started(Some("/dev/null/own"), &good("temporary"));
+        assert!(
+            made && notices.len() == 1 && notices[0].contains("is kept in"),
+            "{notices:?}"
+        );
+        let (notices, _) = started(None, &good("homeless"));
+        assert!(
+            notices[0].starts_with("neither XDG_DATA_HOME nor HOME"),
+            "{notices:?}"
+        );
+        let (notices, made) = started(Some("/dev/null/own"), nowhere);
+        assert!(
+            !made && notices[0].ends_with("compiled code is not kept"),
+            "{notices:?}"
+        );
+    }
+
+    #[test]
+    fn a_folder_that_was_asked_for_has_to_work() {
+        let flags = DataFlags {
+            data: Some("/dev/null/x".into()),
+            no_cache: false,
+        };
+        let failure = start(&flags, &LogSink::null(), &Meanwhile::default())
+            .err()
+            .expect("refused");
+        assert!(
+            failure.problems[0].what.contains("/dev/null/x"),
+            "{failure:?}"
+        );
+        let flags = DataFlags {
+            data: None,
+            no_cache: true,
+        };
+        assert!(start(&flags, &LogSink::null(), &Meanwhile::default()).is_ok());
+    }
+}

@@ -1,0 +1,172 @@
+//! `hostel up [PATH]`: an app in the foreground.
+
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use hostel_app::{limits, resolve};
+use hostel_host::LogSink;
+use hostel_server::{Bounds, Outcome, ServeOptions, deploy, serve};
+
+use crate::args::{DataFlags, GuestFlags, VariableFlags, listen};
+use crate::build::{self, Streams};
+use crate::failure::{Failure, Kind};
+use crate::output::{self, Meanwhile};
+use crate::runtime;
+
+/// The flags of `hostel up`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A manifest, the folder that it is in, or a .wasm or .wat file.
+    #[arg(default_value = ".")]
+    path: PathBuf,
+    /// Address to listen on, ADDRESS:PORT; port 0 takes any free one; repeatable.
+    #[arg(long, value_name = "ADDRESS", value_parser = listen, default_value = "127.0.0.1:3000")]
+    listen: Vec<SocketAddr>,
+    /// Run the manifest's build commands first.
+    #[arg(long)]
+    build: bool,
+    #[command(flatten)]
+    variables: VariableFlags,
+    #[command(flatten)]
+    guest: GuestFlags,
+    /// Pass the guests' output through as it is, without component and request in front of each line.
+    #[arg(long)]
+    raw_output: bool,
+    /// Threads that serve requests [default: one per core].
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    data: DataFlags,
+}
+
+pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
+    if args.build {
+        // Programs that read the ready line expect it to be the first there.
+        build::all(
+            &args.path,
+            if io::stderr().is_terminal() {
+                Streams::Inherit
+            } else {
+                Streams::Stdout
+            },
+        )?;
+    }
+    let resolved = resolve(&args.path, &args.guest.operator(&args.variables))?;
+    let app = resolved.app.clone();
+    let log = if args.raw_output {
+        LogSink::raw()
+    } else {
+        LogSink::tagged()
+    };
+    let meanwhile = Meanwhile::default();
+    let runtime = runtime::start(&args.data, &log, &meanwhile)?;
+    let live = deploy(&runtime, resolved, &|event| meanwhile.show(event)).map_err(|error| {
+        meanwhile.tell();
+        Failure::from(error).in_app(&app)
+    })?;
+    let outcome = serve(Arc::new(live), options(args, &log), |addresses| {
+        for address in addresses {
+            output::status(&format!("listening on http://{address}"));
+        }
+        meanwhile.tell();
+    });
+    log.flush();
+    end(outcome?, log.lost())
+}
+
+fn options(args: &Args, log: &LogSink) -> ServeOptions {
+    ServeOptions {
+        listen: args.listen.clone(),
+        threads: args.threads.map(NonZeroUsize::get),
+        drain: limits::DRAIN_MS.duration(),
+        bounds: Bounds::default(),
+        log: log.clone(),
+        draining: Some(Box::new(output::draining)),
+    }
+}
+
+/// Requests that were cut off make the exit code 1, so that a supervisor sees it.
+fn end(outcome: Outcome, lost_lines: u64) -> Result<ExitCode, Failure> {
+    if lost_lines > 0 {
+        output::notice(&format!(
+            "{lost_lines} lines of guest output were dropped because nobody read them in time"
+        ));
+    }
+    let (calls, why) = match outcome {
+        Outcome::Drained | Outcome::Interrupted { calls: 0 } => return Ok(ExitCode::SUCCESS),
+        Outcome::DrainTimedOut { calls } => (calls, "they did not finish in time"),
+        Outcome::Interrupted { calls } => (calls, "a second signal came"),
+    };
+    let what = format!("{calls} requests were cut off at the end: {why}");
+    Err(Failure::new(
+        Kind::Host,
+        what,
+        "lower the `deadline` limit of the components, so that every request ends in time",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn parsed(words: &[&str]) -> Args {
+        let cli =
+            Cli::try_parse_from(["hostel", "up"].iter().chain(words)).expect("a command line");
+        let Command::Up(args) = cli.command else {
+            panic!("not `up`")
+        };
+        args
+    }
+
+    #[test]
+    fn the_current_folder_is_served_on_this_machine_only() {
+        let args = parsed(&[]);
+        assert_eq!(args.path, PathBuf::from("."));
+        let options = options(&args, &LogSink::null());
+        assert_eq!(
+            options.listen,
+            ["127.0.0.1:3000".parse().expect("an address")]
+        );
+        assert_eq!(options.threads, None);
+    }
+
+    #[test]
+    fn flags_may_follow_the_path_and_listeners_replace_the_default() {
+        let args = parsed(&[
+            "app",
+            "--listen",
+            "127.0.0.1:0",
+            "--listen",
+            "[::1]:0",
+            "--threads",
+            "2",
+            "--raw-output",
+        ]);
+        let options = options(&args, &LogSink::null());
+        assert_eq!(
+            (options.listen.len(), options.threads, args.raw_output),
+            (2, Some(2), true)
+        );
+        assert!(Cli::try_parse_from(["hostel", "up", "--threads", "0"]).is_err());
+        assert!(Cli::try_parse_from(["hostel", "up", "--data", "d", "--no-cache"]).is_err());
+    }
+
+    #[test]
+    fn requests_that_were_cut_off_are_an_error() {
+        assert!(end(Outcome::Drained, 0).is_ok());
+        assert!(end(Outcome::Interrupted { calls: 0 }, 3).is_ok());
+        let failure = end(Outcome::DrainTimedOut { calls: 2 }, 0).expect_err("cut off");
+        assert_eq!(
+            failure.problems[0].what,
+            "2 requests were cut off at the end: they did not finish in time"
+        );
+        assert!(end(Outcome::Interrupted { calls: 1 }, 0).is_err());
+    }
+}

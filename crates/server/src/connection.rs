@@ -1,0 +1,185 @@
+//! One client connection from accept to close: which protocol it speaks, how long it may keep us waiting, and how it
+//! ends. What its requests mean is `http`'s business.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use crate::bounds::Bounds;
+use crate::http::{self, Callee};
+use crate::stream::{self, GuardedStream};
+use crate::wire::{Wait, Wire};
+use crate::worker::Seat;
+
+/// How long an HTTP/2 client may take to acknowledge that its idle connection ends.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    retry-after: 1\r\nconnection: close\r\ncontent-length: 21\r\n\r\ntoo many connections\n";
+const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
+    connection: close\r\ncontent-length: 34\r\n\r\nthe request head came too slowly.\n";
+const HEAD_INCOMPLETE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    connection: close\r\ncontent-length: 31\r\n\r\nthe request head is incomplete.\n";
+
+/// How the part of a connection that hyper drives ended.
+#[derive(Debug)]
+enum End {
+    /// hyper is done with it, well or badly.
+    Hyper(hyper::Result<()>),
+    /// The client let us wait too long.
+    Expired(Wait),
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve<C: Callee>(seat: Seat<C>, mut tcp: TcpStream) {
+    let worker = &seat.0;
+    let opening = tokio::select! {
+        biased;
+        opening = tokio::time::timeout(worker.bounds.head_timeout, stream::open(&mut tcp)) => opening,
+        () = worker.drained() => return,
+    };
+    // Nobody there: too slow to say a word, or gone.
+    let Ok(Some(opening)) = opening else { return };
+    let wire = Arc::new(Wire::new(worker.clone(), opening.is_http2()));
+    let io = TokioIo::new(GuardedStream::new(tcp, opening, wire.clone()));
+    let service = service_fn({
+        let wire = wire.clone();
+        move |request| http::answer(wire.clone(), request)
+    });
+    if wire.h2 {
+        let mut connection = worker.h2.serve_connection(io, service);
+        let end = drive(&wire, &mut connection, |connection| {
+            connection.graceful_shutdown()
+        })
+        .await;
+        if let End::Expired(Wait::Request | Wait::Head) = end {
+            Pin::new(&mut connection).graceful_shutdown();
+            // Whether the client acknowledged or not, it is over.
+            let _acknowledged = tokio::time::timeout(GOODBYE, connection).await;
+        }
+    } else {
+        let mut connection = worker.h1.serve_connection(io, service);
+        let end = drive(&wire, &mut connection, |connection| {
+            connection.graceful_shutdown()
+        })
+        .await;
+        close(&wire, &end, connection.into_parts().io.inner());
+    }
+}
+
+/// Polls hyper, the drain and the watchdog. hyper comes first, so that a client which has sent something in time is
+/// served even if its time ran out while this thread was busy.
+async fn drive<C, F>(wire: &Wire<C>, connection: &mut F, shut_down: impl Fn(Pin<&mut F>)) -> End
+where
+    F: Future<Output = hyper::Result<()>> + Unpin,
+{
+    let mut watchdog = Watchdog::new(wire);
+    let mut alarm = pin!(tokio::time::sleep(Duration::MAX));
+    let mut drain = pin!(wire.worker.drained());
+    let mut drain_is_awaited = false;
+    let mut shutting_down = false;
+    std::future::poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(end) = Pin::new(&mut *connection).poll(cx) {
+                return Poll::Ready(End::Hyper(end));
+            }
+            // One poll leaves this task's waker there for good; after it the flag is cheaper to ask.
+            if !drain_is_awaited {
+                drain_is_awaited = true;
+                let _not_yet = drain.as_mut().poll(cx);
+            }
+            if shutting_down || !wire.worker.is_draining() {
+                return watchdog.poll(cx, wire, alarm.as_mut()).map(End::Expired);
+            }
+            shutting_down = true;
+            shut_down(Pin::new(&mut *connection));
+        }
+    })
+    .await
+}
+
+/// Says what hyper did not say, and makes sure that a broken answer does not end like a complete one.
+fn close<C>(wire: &Wire<C>, end: &End, stream: &GuardedStream<C>) {
+    match end {
+        _ if wire.is_reset() => stream.reset_on_close(),
+        End::Expired(Wait::Reader) => stream.reset_on_close(),
+        End::Expired(Wait::Head) if wire.is_mid_message() => stream.farewell(HEAD_TOO_SLOW),
+        End::Hyper(Err(error))
+            if error.is_incomplete_message() && wire.is_unanswered() && wire.is_mid_message() =>
+        {
+            stream.farewell(HEAD_INCOMPLETE);
+        }
+        End::Expired(_) | End::Hyper(_) => {}
+    }
+}
+
+/// Answers a connection beyond the total, without waiting for its request: half-open clients must not occupy anything.
+pub(crate) fn turn_away(tcp: &TcpStream) {
+    // Best effort: the client may be gone.
+    let _sent = tcp.try_write(TOO_MANY_CONNECTIONS);
+}
+
+/// Closes a connection whose client lets us wait. Every event that gives the client new time changes the wire's epoch;
+/// the alarm is only ever moved when it fires or would fire too late, so that a request costs one look at the clock.
+struct Watchdog {
+    waiting: (Wait, u32),
+    since: Instant,
+}
+
+impl Watchdog {
+    fn new<C>(wire: &Wire<C>) -> Self {
+        Self {
+            waiting: (wire.wait(), wire.epoch()),
+            since: Instant::now(),
+        }
+    }
+
+    /// Ready with what was waited for too long.
+    fn poll<C>(
+        &mut self,
+        cx: &mut Context<'_>,
+        wire: &Wire<C>,
+        mut alarm: Pin<&mut Sleep>,
+    ) -> Poll<Wait> {
+        let waiting = (wire.wait(), wire.epoch());
+        let Some(patience) = patience(waiting.0, &wire.worker.bounds) else {
+            self.waiting = waiting;
+            return Poll::Pending;
+        };
+        if waiting != self.waiting {
+            self.waiting = waiting;
+            self.since = Instant::now();
+        }
+        let end = self.since + patience;
+        if alarm.deadline() > end {
+            alarm.as_mut().reset(end);
+        } else if !alarm.is_elapsed() {
+            // It has been polled by this task before and fires early enough.
+            return Poll::Pending;
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= end {
+                return Poll::Ready(waiting.0);
+            }
+            alarm.as_mut().reset(end);
+        }
+        Poll::Pending
+    }
+}
+
+/// How long each kind of waiting may last; `None` where something else keeps the time.
+fn patience(wait: Wait, bounds: &Bounds) -> Option<Duration> {
+    match wait {
+        Wait::Guest => None,
+        Wait::Head => Some(bounds.head_timeout),
+        Wait::Request => Some(bounds.idle_timeout),
+        Wait::Reader => Some(bounds.write_stall),
+    }
+}

@@ -1,0 +1,321 @@
+//! Listening sockets: one per thread and address, all on the same port, with errors that say how to mend them.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::fault_log::FaultLog;
+
+/// Connections that the kernel keeps for one socket before they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// How long accepting pauses when the process or the machine has no descriptor left, at first and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// How often the port of an address that asked for any port may be snatched away before we give up.
+const ANY_PORT_ATTEMPTS: usize = 8;
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Not of the form `ADDRESS:PORT`.
+    #[error(
+        "`{text}` is not an address to listen on\n  \
+         help: write an IP address and a port, such as 127.0.0.1:3000, [::1]:3000, or 0.0.0.0:3000 for every interface; \
+         port 0 picks a free one"
+    )]
+    NotAnAddress {
+        /// As written.
+        text: String,
+    },
+    /// Another socket listens there.
+    #[error(
+        "cannot listen on {address}: the port is in use\n  \
+         help: another program, perhaps another hostel, holds it (`ss -ltnp 'sport = :{port}'` shows which); \
+         stop it, or pick a free port with `--listen {ip}:0`",
+        port = address.port(),
+        ip = bracketed(address.ip())
+    )]
+    InUse {
+        /// As asked for.
+        address: SocketAddr,
+    },
+    /// The port needs a privilege.
+    #[error(
+        "cannot listen on {address}: permission denied\n  \
+         help: ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); use a higher one, such as `--listen {ip}:8080`",
+        ip = bracketed(address.ip())
+    )]
+    Denied {
+        /// As asked for.
+        address: SocketAddr,
+    },
+    /// No interface has this address.
+    #[error(
+        "cannot listen on {address}: this machine does not have that address\n  \
+         help: use one of its own (`ip address` shows them), 127.0.0.1 for this machine alone, or 0.0.0.0 for every \
+         interface"
+    )]
+    NotLocal {
+        /// As asked for.
+        address: SocketAddr,
+    },
+    /// Anything else that the kernel says.
+    #[error("cannot listen on {address}: {error}")]
+    Kernel {
+        /// As asked for.
+        address: SocketAddr,
+        /// The kernel's error.
+        error: io::Error,
+    },
+}
+
+impl ListenError {
+    fn of(address: SocketAddr, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { address },
+            io::ErrorKind::PermissionDenied => Self::Denied { address },
+            io::ErrorKind::AddrNotAvailable => Self::NotLocal { address },
+            _ => Self::Kernel { address, error },
+        }
+    }
+}
+
+fn bracketed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
+/// Reads `127.0.0.1:3000`, `[::1]:0` or `localhost:3000` (which is 127.0.0.1). Other names are not looked up: which
+/// interface they mean would depend on a resolver.
+///
+/// # Errors
+///
+/// [`ListenError::NotAnAddress`].
+pub fn parse(text: &str) -> Result<SocketAddr, ListenError> {
+    let local = text
+        .strip_prefix("localhost:")
+        .and_then(|port| port.parse().ok());
+    if let Some(port) = local {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    text.parse().map_err(|_| ListenError::NotAnAddress {
+        text: text.to_owned(),
+    })
+}
+
+/// `count` listening sockets on one address; the kernel spreads connections over them (`SO_REUSEPORT`). Returns the
+/// address with its real port.
+pub(crate) fn bind(
+    address: SocketAddr,
+    count: usize,
+) -> Result<(SocketAddr, Vec<StdListener>), ListenError> {
+    let mut attempts = if address.port() == 0 {
+        ANY_PORT_ATTEMPTS
+    } else {
+        1
+    };
+    loop {
+        attempts -= 1;
+        match bind_once(address, count) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+            outcome => return outcome.map_err(|error| ListenError::of(address, error)),
+        }
+    }
+}
+
+/// Binds a socket without `SO_REUSEPORT` first: with it, a port that another program of the same user listens on in
+/// the same way would not be refused but shared. The probe never listens, and stays until the others do.
+fn bind_once(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<StdListener>)> {
+    let probe = socket(address)?;
+    probe.bind(&address.into())?;
+    let real = probe
+        .local_addr()?
+        .as_socket()
+        .ok_or(io::ErrorKind::Unsupported)?;
+    let mut listeners = Vec::with_capacity(count);
+    for _ in 0..count {
+        let socket = socket(real)?;
+        socket.set_reuse_port(true)?;
+        // Accepted sockets inherit it: answers leave at once.
+        socket.set_tcp_nodelay(true)?;
+        socket.bind(&real.into())?;
+        socket.listen(BACKLOG)?;
+        listeners.push(socket.into());
+    }
+    Ok((real, listeners))
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// A listening socket whose accept cannot fail: whatever goes wrong with one connection, or for want of descriptors,
+/// the next one is accepted.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: TcpListener,
+    pause: Duration,
+}
+
+impl Listener {
+    /// Must be called inside the runtime that will accept.
+    pub(crate) fn new(socket: StdListener) -> io::Result<Self> {
+        Ok(Self {
+            socket: TcpListener::from_std(socket)?,
+            pause: PAUSE_MIN,
+        })
+    }
+
+    /// The next connection. Cancel safe.
+    pub(crate) async fn accept(&mut self, log: &FaultLog) -> TcpStream {
+        loop {
+            match self.socket.accept().await {
+                Ok((tcp, _)) => {
+                    self.pause = PAUSE_MIN;
+                    return tcp;
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    log.host(format_args!("cannot accept a connection: {error}; waiting"));
+                    tokio::time::sleep(self.pause).await;
+                    self.pause = (self.pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+}
+
+/// The connection was gone before it was accepted (accept(2) passes such errors on); the next one is unharmed.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any_port() -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+    }
+
+    #[test]
+    fn addresses_are_written_as_ip_and_port() {
+        assert_eq!(parse("127.0.0.1:3000").unwrap().port(), 3000);
+        assert_eq!(parse("[::1]:0").unwrap().to_string(), "[::1]:0");
+        assert_eq!(parse("localhost:80").unwrap().to_string(), "127.0.0.1:80");
+        for bad in [
+            "",
+            "3000",
+            ":3000",
+            "::1:3000x",
+            "example.com:80",
+            "127.0.0.1",
+            "127.0.0.1:65536",
+            "localhost:",
+        ] {
+            let message = parse(bad).unwrap_err().to_string();
+            assert!(
+                message.contains(&format!("`{bad}`")) && message.contains("127.0.0.1:3000"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_thread_listens_on_the_same_real_port() {
+        let (address, listeners) = bind(any_port(), 3).unwrap();
+        assert_ne!(address.port(), 0);
+        assert_eq!(listeners.len(), 3);
+        for listener in &listeners {
+            assert_eq!(listener.local_addr().unwrap(), address);
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_refused_although_it_could_be_shared() {
+        let (address, _listeners) = bind(any_port(), 2).unwrap();
+        let message = bind(address, 2).unwrap_err().to_string();
+        assert!(
+            message.contains(&address.to_string()) && message.contains("in use"),
+            "{message}"
+        );
+        assert!(message.contains("--listen 127.0.0.1:0"), "{message}");
+    }
+
+    #[test]
+    fn a_port_that_was_just_closed_can_be_taken_again() {
+        let (address, listeners) = bind(any_port(), 2).unwrap();
+        drop(listeners);
+        bind(address, 2).unwrap();
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_refused() {
+        let message = bind("192.0.2.1:0".parse().unwrap(), 1)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("192.0.2.1") && message.contains("does not have that address"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_denied_port_names_the_privilege() {
+        let error = io::Error::from(io::ErrorKind::PermissionDenied);
+        let message = ListenError::of("[::1]:80".parse().unwrap(), error).to_string();
+        assert!(
+            message.contains("CAP_NET_BIND_SERVICE") && message.contains("--listen [::1]:8080"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn other_kernel_errors_are_passed_on() {
+        let message = ListenError::of(any_port(), io::Error::from_raw_os_error(97)).to_string();
+        assert!(
+            message.contains("127.0.0.1:0") && message.contains("os error 97"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn running_out_of_descriptors_is_not_one_connections_fault() {
+        const EMFILE: i32 = 24;
+        const ENFILE: i32 = 23;
+        const ECONNABORTED: i32 = 103;
+        assert!(!concerns_one_connection(&io::Error::from_raw_os_error(
+            EMFILE
+        )));
+        assert!(!concerns_one_connection(&io::Error::from_raw_os_error(
+            ENFILE
+        )));
+        assert!(concerns_one_connection(&io::Error::from_raw_os_error(
+            ECONNABORTED
+        )));
+    }
+}

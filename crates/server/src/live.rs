@@ -1,0 +1,184 @@
+//! The app that is being served: its routes and its guests, compiled and ready.
+
+use hostel_app::App;
+use hostel_app::Resolved;
+use hostel_app::route::Match;
+use hostel_host::{Abi, Guest, LoadError, Progress, Runtime};
+use http::header;
+use http::request::Parts;
+
+/// A deployed app. Immutable; a new revision is a new value.
+#[derive(Debug)]
+pub struct Live<C = Guest> {
+    /// What was deployed.
+    pub app: App,
+    /// One guest per component, in the order of `app.components`.
+    pub guests: Vec<C>,
+}
+
+/// Why an app cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// A component cannot be compiled or wants what the host does not have.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A route leads to a component that does not speak HTTP.
+    #[error(
+        "component `{component}` cannot answer HTTP requests: it is a `{abi}` program\n  \
+         route: {route}\n  \
+         help: a server exports wasi:http/incoming-handler (0.2) or wasi:http/handler (0.3); \
+         run a command with `hostel run FILE`"
+    )]
+    NotAServer {
+        /// Its name in the manifest.
+        component: String,
+        /// What it is instead.
+        abi: Abi,
+        /// The pattern of the route that leads to it.
+        route: String,
+    },
+    /// Nothing would ever be called.
+    #[error(
+        "app `{app}` has no route, so nothing would answer a request\n  \
+         help: add an [[http]] section with `route = \"/...\"` and `component = \"NAME\"`"
+    )]
+    NoRoute {
+        /// The app's name.
+        app: String,
+    },
+}
+
+/// Loads every component of `resolved` and checks that every route leads to a server.
+///
+/// # Errors
+///
+/// The first component that cannot be loaded or does not fit its route.
+pub fn deploy(
+    runtime: &Runtime,
+    resolved: Resolved,
+    progress: &dyn Fn(Progress),
+) -> Result<Live, DeployError> {
+    let Resolved { app, code } = resolved;
+    if app.routes.all().is_empty() {
+        return Err(DeployError::NoRoute { app: app.name });
+    }
+    let mut guests = Vec::with_capacity(app.components.len());
+    for (component, code) in app.components.iter().zip(&code) {
+        guests.push(runtime.load(component, code, hostel_host::Role::Serve, progress)?);
+    }
+    check_abis(&app, &guests, Guest::abi)?;
+    Ok(Live { app, guests })
+}
+
+fn check_abis<C>(app: &App, guests: &[C], abi: impl Fn(&C) -> Abi) -> Result<(), DeployError> {
+    for route in app.routes.all() {
+        let Some((component, guest)) = app
+            .components
+            .get(route.component)
+            .zip(guests.get(route.component))
+        else {
+            continue;
+        };
+        let abi = abi(guest);
+        if !matches!(abi, Abi::HttpP2 | Abi::HttpP3) {
+            let (component, route) = (component.name.clone(), route.pattern.clone());
+            return Err(DeployError::NotAServer {
+                component,
+                abi,
+                route,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Where a request leads.
+#[derive(Debug)]
+pub(crate) enum Routed<'a, C> {
+    /// To this guest, with its index in [`Live::guests`].
+    Guest(usize, &'a C),
+    /// Nowhere by this method; the value of `Allow`.
+    MethodNotAllowed(String),
+    /// Nowhere.
+    NotFound,
+}
+
+impl<C> Live<C> {
+    /// The guest for a request that `request::admit` has let pass.
+    pub(crate) fn route(&self, parts: &Parts) -> Routed<'_, C> {
+        let host = match parts.uri.authority() {
+            Some(authority) => Some(authority.as_str()),
+            None => parts
+                .headers
+                .get(header::HOST)
+                .and_then(|host| host.to_str().ok()),
+        };
+        match self
+            .app
+            .routes
+            .find(host, parts.method.as_str(), parts.uri.path())
+        {
+            Match::Found(route) => match self.guests.get(route.component) {
+                Some(guest) => Routed::Guest(route.component, guest),
+                None => Routed::NotFound,
+            },
+            Match::MethodNotAllowed(methods) => Routed::MethodNotAllowed(methods.join(", ")),
+            Match::NotFound => Routed::NotFound,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::fake::{Fake, app};
+    use http::{Method, Request};
+
+    fn parts(method: Method, target: &str, host: &str) -> Parts {
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header("host", host);
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn a_route_to_a_command_says_how_to_run_it() {
+        let app = app(&[("/jobs/...", &[])]);
+        let error = check_abis(&app, &[()], |()| Abi::CommandP1).unwrap_err();
+        let message = error.to_string();
+        for part in ["`web`", "command-p1", "/jobs/...", "hostel run"] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert!(check_abis(&app, &[()], |()| Abi::HttpP3).is_ok());
+    }
+
+    #[test]
+    fn an_app_without_routes_says_what_to_add() {
+        let message = DeployError::NoRoute { app: "shop".into() }.to_string();
+        assert!(
+            message.contains("`shop`") && message.contains("[[http]]"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn requests_are_routed_by_path_and_method() {
+        let live = Live {
+            app: app(&[("/a", &["GET", "PUT"])]),
+            guests: vec![Fake::new()],
+        };
+        assert!(matches!(
+            live.route(&parts(Method::GET, "/a?b", "h")),
+            Routed::Guest(0, _)
+        ));
+        assert!(matches!(
+            live.route(&parts(Method::GET, "/b", "h")),
+            Routed::NotFound
+        ));
+        let Routed::MethodNotAllowed(allow) = live.route(&parts(Method::POST, "/a", "h")) else {
+            panic!("POST was routed");
+        };
+        assert_eq!(allow, "GET, PUT");
+    }
+}

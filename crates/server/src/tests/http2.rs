@@ -1,0 +1,289 @@
+//! HTTP/2 with prior knowledge, in frames made by hand (RFC 9113; header blocks as in RFC 7541 appendix A).
+
+use std::time::Duration;
+
+use super::client::Client;
+use super::server::Server;
+use crate::bounds::Bounds;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut bytes = length[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+/// `:method GET`, `:scheme http`, the path and the given literal fields.
+fn get(path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
+    block.extend(path.bytes());
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend(text.bytes());
+        }
+    }
+    block
+}
+
+const AUTHORITY: (&str, &str) = (":authority", "h");
+
+struct H2(Client);
+
+impl H2 {
+    fn connect(server: &Server) -> Self {
+        let mut client = server.connect();
+        client.send(PREFACE);
+        client.send(frame(SETTINGS, 0, 0, &[]));
+        Self(client)
+    }
+
+    fn headers(&mut self, stream: u32, flags: u8, block: &[u8]) {
+        self.0
+            .send(frame(HEADERS, flags | END_HEADERS, stream, block));
+    }
+
+    fn next(&mut self) -> Frame {
+        let head = self.0.read(9);
+        let number = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(0, |number, byte| number << 8 | u32::from(*byte))
+        };
+        let payload = self.0.read(number(&head[..3]) as usize);
+        Frame {
+            kind: head[3],
+            flags: head[4],
+            stream: number(&head[5..]),
+            payload,
+        }
+    }
+
+    /// The next frame of this kind.
+    fn expect(&mut self, kind: u8) -> Frame {
+        loop {
+            let frame = self.next();
+            if frame.kind == kind {
+                return frame;
+            }
+            assert!(frame.kind != GOAWAY, "GOAWAY {:?}", frame.payload);
+        }
+    }
+
+    /// Status and body of the next answer on an odd stream. The status is the block's first field.
+    fn answer(&mut self) -> (u16, String) {
+        let head = self.expect(HEADERS);
+        let mut body = Vec::new();
+        let mut ended = head.flags & END_STREAM != 0;
+        while !ended {
+            let part = self.next();
+            if part.stream == head.stream {
+                assert!(matches!(part.kind, DATA | HEADERS), "kind {}", part.kind);
+                body.extend(if part.kind == DATA {
+                    part.payload
+                } else {
+                    Vec::new()
+                });
+                ended = part.flags & END_STREAM != 0;
+            }
+        }
+        (status(&head.payload), String::from_utf8(body).unwrap())
+    }
+}
+
+fn status(block: &[u8]) -> u16 {
+    match block {
+        [0x88, ..] => 200,
+        [0x89, ..] => 204,
+        [0x8c, ..] => 400,
+        [0x8d, ..] => 404,
+        [0x8e, ..] => 500,
+        _ => panic!("an unknown status: {block:x?}"),
+    }
+}
+
+#[test]
+fn streams_are_served_on_one_connection() {
+    let server = Server::start();
+    let mut h2 = H2::connect(&server);
+    h2.headers(1, END_STREAM, &get("/", &[AUTHORITY]));
+    assert_eq!(h2.answer(), (200, "hello\n".into()));
+    h2.headers(
+        3,
+        END_STREAM,
+        &get("/seen", &[AUTHORITY, ("te", "trailers"), ("x-kept", "1")]),
+    );
+    let (_, seen) = h2.answer();
+    assert_eq!(seen, "GET http://h/seen\nte: trailers\nx-kept: 1\n");
+    h2.headers(5, END_STREAM, &get("/trap", &[AUTHORITY]));
+    assert_eq!(h2.answer().0, 500);
+}
+
+#[test]
+fn the_preface_may_arrive_in_pieces() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for piece in PREFACE.chunks(5) {
+        client.send(piece);
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    client.send(frame(SETTINGS, 0, 0, &[]));
+    let mut h2 = H2(client);
+    h2.headers(1, END_STREAM, &get("/", &[AUTHORITY]));
+    assert_eq!(h2.answer(), (200, "hello\n".into()));
+}
+
+#[test]
+fn a_slow_stream_does_not_hold_up_another() {
+    let server = Server::start();
+    let mut h2 = H2::connect(&server);
+    h2.headers(1, END_STREAM, &get("/gate", &[AUTHORITY]));
+    h2.headers(3, END_STREAM, &get("/", &[AUTHORITY]));
+    assert_eq!(h2.answer().1, "hello\n");
+    server.gate.add_permits(1);
+    assert_eq!(h2.answer().1, "through\n");
+}
+
+#[test]
+fn authority_and_host_must_agree() {
+    let server = Server::start();
+    let mut h2 = H2::connect(&server);
+    h2.headers(1, END_STREAM, &get("/", &[AUTHORITY, ("host", "other")]));
+    assert_eq!(h2.answer().0, 400);
+    h2.headers(3, END_STREAM, &get("/", &[]));
+    assert_eq!(h2.answer().0, 400);
+    h2.headers(5, END_STREAM, &get("/", &[AUTHORITY, ("host", "H")]));
+    assert_eq!(h2.answer().0, 200);
+}
+
+#[test]
+fn bodies_and_trailers_pass_in_both_directions() {
+    let server = Server::start();
+    let mut h2 = H2::connect(&server);
+    let mut post = get("/echo", &[AUTHORITY]);
+    post[0] = 0x83;
+    h2.headers(1, 0, &post);
+    h2.0.send(frame(DATA, 0, 1, b"ab"));
+    h2.0.send(frame(DATA, 0, 1, b"c"));
+    h2.headers(1, END_STREAM, b"\x00\x05x-sum\x0242");
+    assert_eq!(status(&h2.expect(HEADERS).payload), 200);
+    assert_eq!(h2.expect(DATA).payload, b"abc");
+    let trailers = h2.expect(HEADERS);
+    assert_ne!(trailers.flags & END_STREAM, 0);
+    assert!(!trailers.payload.is_empty());
+}
+
+#[test]
+fn head_and_no_content_have_no_body() {
+    let server = Server::start();
+    let mut h2 = H2::connect(&server);
+    let mut head = vec![0x02, 4];
+    head.extend(b"HEAD");
+    head.extend(&get("/", &[AUTHORITY])[1..]);
+    h2.headers(1, END_STREAM, &head);
+    assert_eq!(h2.answer(), (200, String::new()));
+    h2.headers(3, END_STREAM, &get("/no-content", &[AUTHORITY]));
+    assert_eq!(h2.answer(), (204, String::new()));
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_reset() {
+    let server = Server::start();
+    let mut h2 = H2::connect(&server);
+    for (stream, path) in [(1, "/broken"), (3, "/short"), (5, "/long")] {
+        h2.headers(stream, END_STREAM, &get(path, &[AUTHORITY]));
+        assert_eq!(h2.expect(RST_STREAM).stream, stream, "{path}");
+    }
+    h2.headers(7, END_STREAM, &get("/", &[AUTHORITY]));
+    assert_eq!(h2.answer().0, 200, "the other streams go on");
+}
+
+#[test]
+fn a_stream_that_is_reset_cancels_its_call() {
+    let server = Server::start();
+    let mut h2 = H2::connect(&server);
+    h2.headers(1, END_STREAM, &get("/gate", &[AUTHORITY]));
+    h2.headers(3, END_STREAM, &get("/", &[AUTHORITY]));
+    assert_eq!(h2.answer().0, 200);
+    h2.0.send(frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes()));
+    h2.headers(5, END_STREAM, &get("/", &[AUTHORITY]));
+    assert_eq!(h2.answer().0, 200);
+    assert_eq!(
+        server.cancelled.load(std::sync::atomic::Ordering::SeqCst),
+        1
+    );
+}
+
+#[test]
+fn too_many_streams_are_refused() {
+    let server = Server::bounded(Bounds {
+        h2_streams: 1,
+        ..Bounds::default()
+    });
+    let mut h2 = H2::connect(&server);
+    let settings = h2.expect(SETTINGS);
+    assert!(
+        settings
+            .payload
+            .chunks(6)
+            .any(|setting| setting == [0, 3, 0, 0, 0, 1]),
+        "{:?}",
+        settings.payload
+    );
+    h2.0.send(frame(SETTINGS, ACK, 0, &[]));
+    h2.headers(1, END_STREAM, &get("/gate", &[AUTHORITY]));
+    h2.headers(3, END_STREAM, &get("/", &[AUTHORITY]));
+    assert_eq!(h2.expect(RST_STREAM).stream, 3);
+}
+
+#[test]
+fn an_idle_connection_is_ended_with_goaway() {
+    let server = Server::bounded(Bounds {
+        idle_timeout: Duration::from_millis(50),
+        ..Bounds::default()
+    });
+    let mut h2 = H2::connect(&server);
+    h2.headers(1, END_STREAM, &get("/", &[AUTHORITY]));
+    assert_eq!(h2.answer().0, 200);
+    loop {
+        if h2.next().kind == GOAWAY {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_client_that_gives_no_window_is_cut_off() {
+    let server = Server::bounded(Bounds {
+        write_stall: Duration::from_millis(50),
+        ..Bounds::default()
+    });
+    let mut h2 = H2::connect(&server);
+    h2.headers(1, END_STREAM, &get("/endless", &[AUTHORITY]));
+    let mut received = 0;
+    // The first window of 65,535 bytes, then nothing more until the end.
+    while received < 65_535 {
+        received += h2.expect(DATA).payload.len();
+    }
+    assert!(h2.0.is_closed());
+}

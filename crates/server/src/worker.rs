@@ -1,0 +1,250 @@
+//! One thread of the server: its own runtime, its own listeners, its own connections. A connection and all of its
+//! requests stay on the thread that accepted them, so nothing here is ever contended except the total of connections.
+
+use std::future::ready;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use http::HeaderValue;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::sync::watch;
+
+use crate::bounds::Bounds;
+use crate::connection;
+use crate::fault_log::FaultLog;
+use crate::http::Callee;
+use crate::listen::Listener;
+use crate::live::Live;
+
+/// hyper's own bound, kept on its stack; any other number costs an allocation per request.
+const HYPER_HEADERS_COUNT: usize = 100;
+
+/// Streams that a client made us reset by sending wrong frames ("MadeYouReset", CVE-2025-8671); hyper's 1024 is more
+/// than any honest client needs.
+const H2_LOCAL_RESETS: usize = 128;
+
+/// What the threads are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    /// Accept nothing new, finish what is in flight.
+    Draining,
+    /// Leave now.
+    Over,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Worker<C> {
+    pub(crate) live: Arc<Live<C>>,
+    pub(crate) bounds: Bounds,
+    pub(crate) log: Arc<FaultLog>,
+    /// The authority of a request that names none.
+    pub(crate) authority: HeaderValue,
+    pub(crate) h1: http1::Builder,
+    pub(crate) h2: http2::Builder<TokioExecutor>,
+    /// Connections of all threads.
+    seats: Arc<AtomicUsize>,
+    /// Connections of this thread.
+    open: AtomicUsize,
+    emptied: Notify,
+    calls: AtomicUsize,
+    draining: AtomicBool,
+    drain: Notify,
+}
+
+/// What all threads of one server have in common.
+pub(crate) struct Shared<C> {
+    pub(crate) live: Arc<Live<C>>,
+    pub(crate) bounds: Bounds,
+    pub(crate) log: Arc<FaultLog>,
+    pub(crate) authority: HeaderValue,
+    pub(crate) seats: Arc<AtomicUsize>,
+}
+
+impl<C: Callee> Worker<C> {
+    pub(crate) fn new(shared: &Shared<C>) -> Self {
+        Self {
+            live: shared.live.clone(),
+            bounds: shared.bounds.clone(),
+            log: shared.log.clone(),
+            authority: shared.authority.clone(),
+            h1: h1(&shared.bounds),
+            h2: h2(&shared.bounds),
+            seats: shared.seats.clone(),
+            open: AtomicUsize::new(0),
+            emptied: Notify::new(),
+            calls: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            drain: Notify::new(),
+        }
+    }
+
+    /// Serves until it is told to stop and the last connection has ended, or until it is told to leave.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        listeners: Vec<Listener>,
+        mut phase: watch::Receiver<Phase>,
+    ) {
+        let accepting: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| tokio::spawn(self.clone().accept(listener)))
+            .collect();
+        // An error means that whoever tells the phase is gone: leave.
+        let _told = phase
+            .wait_for(|phase| *phase != Phase::Serving)
+            .await
+            .is_ok();
+        self.draining.store(true, Relaxed);
+        self.drain.notify_waiters();
+        for task in accepting {
+            // A panic there has been reported by the runtime; what is open is drained all the same.
+            let _ended = task.await;
+        }
+        tokio::select! {
+            () = self.empty() => {}
+            _told = phase.wait_for(|phase| *phase == Phase::Over) => {}
+        }
+    }
+
+    async fn accept(self: Arc<Self>, mut listener: Listener) {
+        let mut drained = pin!(self.drained());
+        loop {
+            tokio::select! {
+                biased;
+                tcp = listener.accept(&self.log) => self.welcome(tcp),
+                () = &mut drained => break,
+            }
+        }
+        // Clients whose connection the kernel has already accepted for us are served, not reset.
+        tokio::task::yield_now().await;
+        loop {
+            tokio::select! {
+                biased;
+                tcp = listener.accept(&self.log) => self.welcome(tcp),
+                () = ready(()) => return,
+            }
+        }
+    }
+
+    fn welcome(self: &Arc<Self>, tcp: TcpStream) {
+        let Some(seat) = Seat::take(self) else {
+            connection::turn_away(&tcp);
+            return;
+        };
+        tokio::spawn(connection::serve(seat, tcp));
+    }
+
+    async fn empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.open.load(Relaxed) == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+impl<C> Worker<C> {
+    /// Requests between their head's arrival and the end of their answer.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Relaxed)
+    }
+
+    /// Open connections of this thread.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
+    pub(crate) fn call_began(&self) {
+        self.calls
+            .store(self.calls.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    pub(crate) fn call_ended(&self) {
+        self.calls
+            .store(self.calls.load(Relaxed).wrapping_sub(1), Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Ready once the drain has begun.
+    pub(crate) async fn drained(&self) {
+        // Nothing can begin between the question and the answer: it begins on this very thread.
+        if !self.is_draining() {
+            self.drain.notified().await;
+        }
+    }
+}
+
+/// The right to be one of the open connections; given back on drop.
+pub(crate) struct Seat<C>(pub(crate) Arc<Worker<C>>);
+
+impl<C> Seat<C> {
+    fn take(worker: &Arc<Worker<C>>) -> Option<Self> {
+        if worker.seats.fetch_add(1, Relaxed) >= worker.bounds.connections {
+            worker.seats.fetch_sub(1, Relaxed);
+            return None;
+        }
+        worker.open.fetch_add(1, Relaxed);
+        Some(Self(worker.clone()))
+    }
+}
+
+impl<C> Drop for Seat<C> {
+    fn drop(&mut self) {
+        let worker = &self.0;
+        worker.seats.fetch_sub(1, Relaxed);
+        if worker.open.fetch_sub(1, Relaxed) == 1 {
+            worker.emptied.notify_waiters();
+        }
+        if std::thread::panicking() {
+            worker.log.host("a panic ended one connection");
+        }
+    }
+}
+
+/// hyper's timer for heads is off: it costs an allocation and two timer operations per request, and cannot tell a
+/// silent client from a slow head. The watchdog in `connection` does both.
+fn h1(bounds: &Bounds) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .half_close(false)
+        .keep_alive(true)
+        .header_read_timeout(None)
+        .max_header_size(bounds.head_bytes)
+        .max_buf_size(bounds.read_buffer_bytes);
+    if bounds.headers_count != HYPER_HEADERS_COUNT {
+        builder.max_headers(bounds.headers_count);
+    }
+    builder
+}
+
+fn h2(bounds: &Bounds) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(bounds.h2_streams)
+        .max_header_list_size(bounds.h2_header_list_bytes)
+        .max_pending_accept_reset_streams(bounds.h2_resets)
+        .max_local_error_reset_streams(H2_LOCAL_RESETS)
+        .max_send_buf_size(bounds.h2_send_buffer_bytes)
+        .keep_alive_interval(bounds.h2_keepalive)
+        .keep_alive_timeout(bounds.h2_keepalive);
+    builder
+}
+
+/// A runtime for one thread.
+pub(crate) fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}

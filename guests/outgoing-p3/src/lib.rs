@@ -1,0 +1,63 @@
+//! Sends a GET to `?url=…` and relays the status and the body as they come; the status 502 with the error
+//! code's name where there is no answer. `?header=NAME:VALUE` adds one header to the request.
+
+use wasip3::exports::http::handler::Guest;
+use wasip3::http::client;
+use wasip3::http::types::{ErrorCode, Fields, Request, Response, Scheme};
+use wasip3::wit_future;
+
+struct Outgoing;
+
+wasip3::http::service::export!(Outgoing);
+
+impl Guest for Outgoing {
+    async fn handle(request: Request) -> Result<Response, ErrorCode> {
+        let Some(url) = http_p3::query(&request, "url") else {
+            return Ok(http_p3::answer(400, "say url\n"));
+        };
+        let headers = Fields::new();
+        if let Some((name, value)) = http_p3::query(&request, "header")
+            .as_deref()
+            .and_then(|header| header.split_once(':'))
+            && let Err(error) = headers.append(name, value.as_bytes())
+        {
+            return Ok(http_p3::answer(
+                400,
+                format!("the host refuses {name}: {error:?}\n"),
+            ));
+        }
+        match get(&url, headers).await {
+            Ok(response) => Ok(relay(response)),
+            Err(error) => Ok(http_p3::answer(502, format!("{error:?}\n"))),
+        }
+    }
+}
+
+/// Sends a GET and waits for the head of the answer.
+async fn get(url: &str, headers: Fields) -> Result<Response, ErrorCode> {
+    let (scheme, authority, path) = query::url(url).ok_or(ErrorCode::HttpRequestUriInvalid)?;
+    let scheme = match scheme {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        other => Scheme::Other(other.to_string()),
+    };
+    let (_, trailers) = wit_future::new(|| Ok(None));
+    let (request, _sent) = Request::new(headers, None, trailers, None);
+    let invalid = |()| ErrorCode::HttpRequestUriInvalid;
+    request.set_scheme(Some(&scheme)).map_err(invalid)?;
+    request.set_authority(Some(authority)).map_err(invalid)?;
+    request.set_path_with_query(Some(path)).map_err(invalid)?;
+    client::send(request).await
+}
+
+/// Passes status, body and trailers on without touching the bytes: the host joins the two streams.
+fn relay(response: Response) -> Response {
+    let status = response.get_status_code();
+    let (_, taken) = wit_future::new(|| Ok(()));
+    let (body, trailers) = Response::consume_body(response, taken);
+    let (relayed, _sent) = Response::new(Fields::new(), Some(body), trailers);
+    relayed
+        .set_status_code(status)
+        .expect("a status that came in");
+    relayed
+}

@@ -1,0 +1,4 @@
+;; A core module that is no server and no command: one export, no imports.
+(module
+  (func (export "add") (param i32 i32) (result i32)
+    (i32.add (local.get 0) (local.get 1))))

@@ -1,0 +1,44 @@
+//! Whose instance answers: a fresh one for each request, or a warm one where the manifest allows it.
+
+use crate::harness::app::App;
+use crate::harness::http2::{connect, converse};
+use crate::harness::server::Server;
+
+#[test]
+fn every_request_has_a_fresh_instance() {
+    let server = Server::of("counter-p2");
+    for _ in 0..3 {
+        assert_eq!(server.page("/"), "1\n");
+    }
+    let server = Server::of("counter-p3");
+    for _ in 0..3 {
+        assert_eq!(server.page("/"), "seen 1 running 1\n");
+    }
+}
+
+#[test]
+fn an_instance_answers_as_often_as_reuse_says() {
+    let server = App::of("counter-p2", "reuse = 3").up_with(&["--threads", "1"]);
+    let pages: Vec<String> = (0..7).map(|_| server.page("/")).collect();
+    assert_eq!(pages, ["1\n", "2\n", "3\n", "1\n", "2\n", "3\n", "1\n"]);
+}
+
+#[test]
+fn a_p3_instance_answers_as_often_as_reuse_says() {
+    let server = App::of("counter-p3", "reuse = 3").up_with(&["--threads", "1"]);
+    let seen: Vec<String> = (0..4).map(|_| server.page("/").replace(" running 1\n", "")).collect();
+    assert_eq!(seen, ["seen 1", "seen 2", "seen 3", "seen 1"]);
+}
+
+#[test]
+fn a_p3_instance_serves_as_many_requests_at_once_as_concurrent_says() {
+    let server = App::of("counter-p3", "reuse = 100\nconcurrent = 4").up_with(&["--threads", "1"]);
+    let answers = converse(async {
+        let client = connect(server.address()).await;
+        let one = || async { client.get("/?ms=200").await.text() };
+        let (a, b, c, d) = tokio::join!(one(), one(), one(), one());
+        [a, b, c, d]
+    });
+    // All four came in before the first was over.
+    assert!(answers.iter().any(|answer| answer.ends_with(" running 4\n")), "{answers:?}");
+}

@@ -1,0 +1,20 @@
+//! What works, seen from outside.
+
+mod bodies;
+mod cache;
+mod chores;
+mod files;
+mod framing;
+mod grants;
+mod headers;
+mod hello;
+mod http2;
+mod inspect;
+mod instances;
+mod log;
+mod network;
+mod ready_line;
+mod routes;
+mod run;
+mod shutdown;
+mod trailers;

@@ -1,0 +1,214 @@
+//! A running `hostel up`, ended with its test.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{ChildStdout, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::capture::Capture;
+use super::command::Guarded;
+use super::http::Connection;
+use super::message::{Answer, get};
+use super::{PATIENCE, data, eventually, executable, guest};
+
+/// What stands in front of the address in the ready line.
+const READY: &str = "listening on http://";
+
+/// A server on a port of its own. Dropping it ends the process and fails the test if the process ever panicked.
+pub(crate) struct Server {
+    child: Guarded,
+    addresses: Vec<SocketAddr>,
+    stdout: Capture,
+    stderr: Capture,
+    /// Standard output that nobody reads.
+    unread: Option<ChildStdout>,
+}
+
+impl Server {
+    /// Serves one guest from its bare file.
+    pub(crate) fn of(name: &str) -> Self {
+        Self::with(name, &[])
+    }
+
+    /// The same with further flags.
+    pub(crate) fn with(name: &str, flags: &[&str]) -> Self {
+        Self::start(&guest(name), flags)
+    }
+
+    /// Serves a file or an app's folder.
+    pub(crate) fn start(path: &Path, flags: &[&str]) -> Self {
+        Self::launch(path, &data(), flags, true)
+    }
+
+    /// The same, with a folder of its own for compiled code.
+    pub(crate) fn start_in(data: &Path, path: &Path) -> Self {
+        Self::launch(path, data, &[], true)
+    }
+
+    /// Serves one guest, and never reads what the server writes to its standard output.
+    pub(crate) fn unread(name: &str, flags: &[&str]) -> Self {
+        Self::launch(&guest(name), &data(), flags, false)
+    }
+
+    fn launch(path: &Path, data: &Path, flags: &[&str], read: bool) -> Self {
+        let mut command = executable();
+        command.arg("up").arg(path).arg("--data").arg(data).args(flags);
+        if !flags.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = Guarded(command.spawn().expect("the executable starts"));
+        let stdout = child.0.stdout.take().expect("a pipe");
+        let stderr = Capture::of(child.0.stderr.take().expect("a pipe"));
+        let (stdout, unread) = if read { (Capture::of(stdout), None) } else { (Capture::default(), Some(stdout)) };
+        let listeners = flags.iter().filter(|flag| **flag == "--listen").count().max(1);
+        let addresses = stderr.find("the ready line", |text| ready(text, listeners));
+        Self { child, addresses, stdout, stderr, unread }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// All addresses where it listens.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A new connection.
+    pub(crate) fn connect(&self) -> Connection {
+        self.try_connect().expect("the server accepts")
+    }
+
+    /// A new connection, unless it is refused.
+    pub(crate) fn try_connect(&self) -> std::io::Result<Connection> {
+        Connection::open(self.address())
+    }
+
+    /// `GET PATH` on a new connection.
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.connect().ask(&get(path))
+    }
+
+    /// The body of the answer to `GET PATH`, which must be 200.
+    pub(crate) fn page(&self, path: &str) -> String {
+        let answer = self.get(path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer.text()
+    }
+
+    /// Fails unless the process is there and answers a request for `path` with 200.
+    pub(crate) fn is_alive(&self, path: &str) {
+        let _page = self.page(path);
+    }
+
+    /// Standard output so far.
+    pub(crate) fn stdout(&self) -> &Capture {
+        &self.stdout
+    }
+
+    /// Standard error so far, the ready line included.
+    pub(crate) fn stderr(&self) -> &Capture {
+        &self.stderr
+    }
+
+    /// Starts to read a standard output that was left unread.
+    pub(crate) fn read_stdout(&mut self) {
+        self.stdout = Capture::of(self.unread.take().expect("an unread output"));
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the process is there");
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.0.id()).expect("a process id")).expect("not 0")
+    }
+
+    /// Waits until no new connection is accepted any more.
+    pub(crate) fn refuses(&self) {
+        eventually("new connections are refused", || {
+            TcpStream::connect_timeout(&self.address(), PATIENCE).err()
+        });
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        self.child.end()
+    }
+
+    /// The most memory that the process ever had resident, in bytes.
+    pub(crate) fn memory_peak(&self) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib << 10
+    }
+
+    /// CPU time that the process has used, in ticks of the kernel (usually 10 ms).
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = self.proc("stat");
+        // The name in parentheses may hold spaces; user and system time are the 12th and 13th word behind it.
+        let (_, words) = stat.rsplit_once(") ").expect("a name");
+        let words: Vec<&str> = words.split(' ').collect();
+        [words[11], words[12]].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+
+    /// Waits until the process has used no CPU for a while: everything that can be done has been done.
+    pub(crate) fn comes_to_rest(&self) {
+        const QUIET: Duration = Duration::from_millis(100);
+        let mut last = (self.cpu_ticks(), std::time::Instant::now());
+        eventually("the process is at rest", || {
+            let ticks = self.cpu_ticks();
+            if ticks != last.0 {
+                last = (ticks, std::time::Instant::now());
+            }
+            (last.1.elapsed() >= QUIET).then_some(())
+        });
+    }
+
+    fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.child.0.id())).expect("the process is there")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the server's standard error:\n{}", self.stderr.text());
+            return;
+        }
+        let text = self.stderr.text();
+        // A guest's own panic is a tagged line.
+        let panicked = text.lines().find(|line| !line.starts_with('[') && line.contains("panicked"));
+        assert_eq!(panicked, None, "the host panicked:\n{text}");
+    }
+}
+
+/// The addresses of the ready lines, which must be the first lines; `None` until all of them are there.
+fn ready(text: &str, listeners: usize) -> Option<Vec<SocketAddr>> {
+    let complete = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    let addresses: Vec<_> = complete
+        .take(listeners)
+        .map(|line| {
+            let address = line.strip_prefix(READY).unwrap_or_else(|| panic!("not a ready line: {line}\n{text}"));
+            address.parse().expect("an address")
+        })
+        .collect();
+    (addresses.len() == listeners).then_some(addresses)
+}
+
+/// For commands that must fail before they listen: `hostel up PATH FLAGS`, with its exit code and standard error.
+pub(crate) fn refused_start(path: &Path, flags: &[&str]) -> String {
+    let mut words: Vec<&OsStr> = vec!["up".as_ref(), path.as_os_str(), "--listen".as_ref(), "127.0.0.1:0".as_ref()];
+    let data = data();
+    words.extend(["--data".as_ref(), data.as_os_str()]);
+    words.extend(flags.iter().map(OsStr::new));
+    super::command::hostel(&words).failure(1)
+}
