@@ -19,7 +19,10 @@ fn pattern(length: usize) -> Vec<u8> {
 
 /// Fails with the place of the first difference instead of printing megabytes.
 fn assert_same(got: &[u8], expected: &[u8]) {
-    let differs = got.iter().zip(expected).position(|(one, other)| one != other);
+    let differs = got
+        .iter()
+        .zip(expected)
+        .position(|(one, other)| one != other);
     assert_eq!((got.len(), differs), (expected.len(), None));
 }
 
@@ -27,7 +30,10 @@ fn assert_same(got: &[u8], expected: &[u8]) {
 fn echo(mut connection: Connection, head: Vec<u8>, body: Vec<u8>) -> Vec<u8> {
     let mut stream = connection.stream();
     let writer = std::thread::spawn(move || {
-        stream.write_all(&head).and_then(|()| stream.write_all(&body)).expect("the server reads");
+        stream
+            .write_all(&head)
+            .and_then(|()| stream.write_all(&body))
+            .expect("the server reads");
     });
     let answer = connection.answer();
     writer.join().expect("all was sent");
@@ -51,7 +57,13 @@ fn an_empty_body_comes_back() {
     for guest in ECHOES {
         let server = Server::of(guest);
         assert_eq!(server.connect().ask(&sized_head("/", 0)).body, b"");
-        assert_eq!(server.connect().ask(&[chunked_head("/", &[]), last_chunk(&[])].concat()).body, b"");
+        assert_eq!(
+            server
+                .connect()
+                .ask(&[chunked_head("/", &[]), last_chunk(&[])].concat())
+                .body,
+            b""
+        );
         assert_eq!(server.get("/").body, b"");
     }
 }
@@ -60,11 +72,20 @@ fn an_empty_body_comes_back() {
 fn a_chunked_body_comes_back_however_it_is_cut() {
     for guest in ECHOES {
         let server = Server::of(guest);
-        let request = [chunked_head("/", &[]), chunk("one "), chunk("two "), chunk(pattern(100)), last_chunk(&[])].concat();
+        let request = [
+            chunked_head("/", &[]),
+            chunk("one "),
+            chunk("two "),
+            chunk(pattern(100)),
+            last_chunk(&[]),
+        ]
+        .concat();
         let expected = [b"one two ".as_slice(), &pattern(100)].concat();
         for size in [1, 7, request.len()] {
             let mut connection = server.connect();
-            request.chunks(size).for_each(|piece| connection.send(piece));
+            request
+                .chunks(size)
+                .for_each(|piece| connection.send(piece));
             assert_same(&connection.answer().body, &expected);
         }
     }
@@ -80,7 +101,11 @@ fn a_body_streams_in_both_directions_at_once() {
         let head = connection.head();
         connection.send([chunk("second"), last_chunk(&[])].concat());
         let answer = connection.body_of(head);
-        assert_eq!((answer.status, answer.text().as_str()), (200, "firstsecond"), "{guest}");
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, "firstsecond"),
+            "{guest}"
+        );
     }
 }
 
@@ -104,7 +129,10 @@ fn passes_in_bounded_memory(guest: &str, path: &str) {
     let _warm = echo(server.connect(), sized_head(path, 4096), pattern(4096));
     let before = server.memory_peak();
     let body = pattern(LARGE);
-    assert_same(&echo(server.connect(), sized_head(path, LARGE), body.clone()), &body);
+    assert_same(
+        &echo(server.connect(), sized_head(path, LARGE), body.clone()),
+        &body,
+    );
     let grown = server.memory_peak() - before;
     assert!(grown < ROOM, "{grown} bytes for a body of {LARGE}");
 }
@@ -142,7 +170,10 @@ fn a_client_that_does_not_read_stops_the_guest_and_loses_nothing() {
     // The guest has written what the sockets take, and waits.
     server.comes_to_rest();
     let grown = server.memory_peak() - before;
-    assert!(grown < ROOM, "{grown} bytes for a body of {LARGE} that nobody reads");
+    assert!(
+        grown < ROOM,
+        "{grown} bytes for a body of {LARGE} that nobody reads"
+    );
     assert_letters(&connection.body_of(head).body);
 }
 
@@ -165,7 +196,9 @@ fn a_body_that_the_guest_leaves_unread_does_not_disturb_the_answer() {
 fn a_client_that_waits_for_permission_to_send_gets_it() {
     let server = Server::of("stream-in-p2");
     let mut connection = server.connect();
-    connection.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    connection.send(
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+    );
     assert_eq!(connection.head().status, 100);
     connection.send(b"hello");
     assert_eq!(connection.answer().text(), "5\n");

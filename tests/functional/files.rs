@@ -8,7 +8,10 @@ const FILES: &str = "[component.web.grants]\n\
     files = { \"/site\" = { host = \"site\" }, \"/data\" = { host = \"data\", write = true } }";
 
 fn app() -> App {
-    App::of("files-p2", FILES).with_file("site/page.txt", "text").with_file("site/deep/er.txt", "deep").with_file("data/old", "old")
+    App::of("files-p2", FILES)
+        .with_file("site/page.txt", "text")
+        .with_file("site/deep/er.txt", "deep")
+        .with_file("data/old", "old")
 }
 
 #[test]
@@ -24,11 +27,18 @@ fn a_granted_directory_is_read() {
 fn a_directory_for_reading_is_not_written() {
     let app = app();
     let server = app.up();
-    for query in ["/?write=/site/new.txt&text=x", "/?write=/site/page.txt&text=x", "/?remove=/site/page.txt"] {
+    for query in [
+        "/?write=/site/new.txt&text=x",
+        "/?write=/site/page.txt&text=x",
+        "/?remove=/site/page.txt",
+    ] {
         let page = server.page(query);
         assert!(page.starts_with("error: "), "{query}: {page}");
     }
-    assert_eq!(std::fs::read_to_string(app.path("site/page.txt")).expect("it is there"), "text");
+    assert_eq!(
+        std::fs::read_to_string(app.path("site/page.txt")).expect("it is there"),
+        "text"
+    );
     assert!(!app.path("site/new.txt").exists());
 }
 
@@ -36,10 +46,16 @@ fn a_directory_for_reading_is_not_written() {
 fn a_directory_for_writing_is_written() {
     let app = app();
     let server = app.up();
-    assert_eq!(server.page("/?write=/data/new.txt&text=fresh"), "ok: wrote 5 bytes\n");
+    assert_eq!(
+        server.page("/?write=/data/new.txt&text=fresh"),
+        "ok: wrote 5 bytes\n"
+    );
     assert_eq!(server.page("/?remove=/data/old"), "ok: removed\n");
     assert_eq!(server.page("/?list=/data"), "ok: new.txt\n");
-    assert_eq!(std::fs::read_to_string(app.path("data/new.txt")).expect("it is there"), "fresh");
+    assert_eq!(
+        std::fs::read_to_string(app.path("data/new.txt")).expect("it is there"),
+        "fresh"
+    );
 }
 
 #[test]
@@ -49,8 +65,18 @@ fn the_operator_shares_a_directory_and_can_make_it_read_only() {
     let host = shared.path().display();
     let server = Server::with("files-p2", &["--dir", &format!("{host}::/in:ro")]);
     assert_eq!(server.page("/?read=/in/a.txt"), "ok: shared\n");
-    assert!(server.page("/?write=/in/b.txt&text=x").starts_with("error: "));
+    assert!(
+        server
+            .page("/?write=/in/b.txt&text=x")
+            .starts_with("error: ")
+    );
     let server = Server::with("files-p2", &["--dir", &format!("{host}::/out")]);
-    assert_eq!(server.page("/?write=/out/b.txt&text=x"), "ok: wrote 1 bytes\n");
-    assert_eq!(std::fs::read_to_string(shared.path().join("b.txt")).expect("it is there"), "x");
+    assert_eq!(
+        server.page("/?write=/out/b.txt&text=x"),
+        "ok: wrote 1 bytes\n"
+    );
+    assert_eq!(
+        std::fs::read_to_string(shared.path().join("b.txt")).expect("it is there"),
+        "x"
+    );
 }

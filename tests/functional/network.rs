@@ -1,9 +1,9 @@
 //! Outgoing HTTP and sockets, each by its grant. (Without one: `security::isolation`.)
 
 use crate::harness::app::App;
+use crate::harness::eventually;
 use crate::harness::server::Server;
 use crate::harness::upstream::{Upstream, udp};
-use crate::harness::eventually;
 
 const OUTGOING: [&str; 2] = ["outgoing-p2", "outgoing-p3"];
 
@@ -14,12 +14,21 @@ fn a_granted_request_leaves_and_its_answer_comes_back() {
         let url = format!("http://{}", upstream.address());
         let server = Server::with(guest, &["--grant", &format!("http={url}")]);
         let answer = server.get(&format!("/?url={url}/path%3Fq=1&header=x-own:yes"));
-        assert_eq!((answer.status, answer.text().as_str()), (203, "from upstream"), "{guest}");
-        let heard = eventually("the upstream was asked", || upstream.heard().into_iter().next());
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (203, "from upstream"),
+            "{guest}"
+        );
+        let heard = eventually("the upstream was asked", || {
+            upstream.heard().into_iter().next()
+        });
         let lines: Vec<&str> = heard.split("\r\n").collect();
         assert_eq!(lines[0], "GET /path?q=1 HTTP/1.1", "{guest}");
         let host = format!("host: {}", upstream.address());
-        assert!(lines.iter().any(|line| line.eq_ignore_ascii_case(&host)), "{guest}: {heard}");
+        assert!(
+            lines.iter().any(|line| line.eq_ignore_ascii_case(&host)),
+            "{guest}: {heard}"
+        );
         assert!(lines.contains(&"x-own: yes"), "{guest}: {heard}");
     }
 }
@@ -28,13 +37,26 @@ fn a_granted_request_leaves_and_its_answer_comes_back() {
 fn a_grant_covers_its_own_port_only() {
     for guest in OUTGOING {
         let (granted, other) = (Upstream::http("granted"), Upstream::http("other"));
-        let grant = format!("[component.web.grants]\nhttp = [\"http://{}\"]", granted.address());
+        let grant = format!(
+            "[component.web.grants]\nhttp = [\"http://{}\"]",
+            granted.address()
+        );
         let app = App::of(guest, &grant);
         let server = app.up();
-        assert_eq!(server.get(&format!("/?url=http://{}/", granted.address())).text(), "granted", "{guest}");
+        assert_eq!(
+            server
+                .get(&format!("/?url=http://{}/", granted.address()))
+                .text(),
+            "granted",
+            "{guest}"
+        );
         let answer = server.get(&format!("/?url=http://{}/", other.address()));
         assert_eq!(answer.status, 502, "{guest}");
-        assert!(answer.text().contains("HttpRequestDenied"), "{guest}: {}", answer.text());
+        assert!(
+            answer.text().contains("HttpRequestDenied"),
+            "{guest}: {}",
+            answer.text()
+        );
         assert_eq!(other.heard(), [""; 0], "{guest}");
     }
 }
@@ -44,18 +66,30 @@ fn an_upstream_that_is_not_there_is_an_error_of_the_guest_s_call() {
     for guest in OUTGOING {
         let server = Server::with(guest, &["--grant", "http=*://*:*"]);
         // A port that was free a moment ago.
-        let gone = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
+        let gone = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|it| it.local_addr())
+            .expect("a port");
         let answer = server.get(&format!("/?url=http://{gone}/"));
         assert_eq!(answer.status, 502, "{guest}");
-        assert!(answer.text().contains("Connection"), "{guest}: {}", answer.text());
+        assert!(
+            answer.text().contains("Connection"),
+            "{guest}: {}",
+            answer.text()
+        );
     }
 }
 
 #[test]
 fn a_granted_tcp_connection_carries_bytes_both_ways() {
     let upstream = Upstream::tcp();
-    let server = Server::with("sockets-p2", &["--grant", &format!("tcp={}", upstream.address())]);
-    assert_eq!(server.page(&format!("/?tcp={}&send=hello", upstream.address())), "ok: HELLO\n");
+    let server = Server::with(
+        "sockets-p2",
+        &["--grant", &format!("tcp={}", upstream.address())],
+    );
+    assert_eq!(
+        server.page(&format!("/?tcp={}&send=hello", upstream.address())),
+        "ok: HELLO\n"
+    );
     let other = Upstream::tcp();
     let page = server.page(&format!("/?tcp={}&send=hello", other.address()));
     assert!(page.starts_with("error: PermissionDenied"), "{page}");
@@ -67,7 +101,10 @@ fn a_granted_datagram_arrives() {
     let socket = udp();
     let address = socket.local_addr().expect("an address");
     let server = Server::with("sockets-p2", &["--grant", &format!("udp={address}")]);
-    assert_eq!(server.page(&format!("/?udp={address}")), "ok: sent 4 bytes\n");
+    assert_eq!(
+        server.page(&format!("/?udp={address}")),
+        "ok: sent 4 bytes\n"
+    );
     let mut bytes = [0; 16];
     assert_eq!(socket.recv(&mut bytes).expect("a datagram"), 4);
     assert_eq!(&bytes[..4], b"ping");
@@ -76,7 +113,11 @@ fn a_granted_datagram_arrives() {
 #[test]
 fn a_granted_address_is_bound() {
     let server = Server::with("sockets-p2", &["--grant", "listen=127.0.0.1:*"]);
-    assert!(server.page("/?listen=127.0.0.1:0").starts_with("ok: listening on 127.0.0.1:"));
+    assert!(
+        server
+            .page("/?listen=127.0.0.1:0")
+            .starts_with("ok: listening on 127.0.0.1:")
+    );
     let page = server.page("/?listen=127.0.0.2:0");
     assert!(page.starts_with("error: PermissionDenied"), "{page}");
 }
@@ -85,5 +126,8 @@ fn a_granted_address_is_bound() {
 fn a_name_is_resolved_where_sockets_are_granted() {
     let server = Server::with("sockets-p2", &["--grant", "tcp=*:*"]);
     let page = server.page("/?name=localhost");
-    assert!(page.starts_with("ok: ") && page.contains("127.0.0.1"), "{page}");
+    assert!(
+        page.starts_with("ok: ") && page.contains("127.0.0.1"),
+        "{page}"
+    );
 }

@@ -83,15 +83,22 @@ fn a_host_has_routes_of_its_own() {
 fn a_method_that_no_route_has_is_405_and_says_which_there_are() {
     let manifest = SEVERAL.replace("route = \"/...\"", "route = \"/elsewhere\"");
     let server = App::new(&manifest).up();
-    let answer = server.connect().ask(&request("DELETE", "/only-get", &[], ""));
-    assert_eq!((answer.status, answer.field("allow")), (405, Some("GET, HEAD")));
+    let answer = server
+        .connect()
+        .ask(&request("DELETE", "/only-get", &[], ""));
+    assert_eq!(
+        (answer.status, answer.field("allow")),
+        (405, Some("GET, HEAD"))
+    );
     assert_eq!(server.page("/only-get"), COUNT);
 }
 
 #[test]
 fn a_route_without_the_method_is_passed_over() {
     let server = App::new(SEVERAL).up();
-    let answer = server.connect().ask(&request("DELETE", "/only-get", &[], ""));
+    let answer = server
+        .connect()
+        .ask(&request("DELETE", "/only-get", &[], ""));
     assert_eq!((answer.status, answer.text().as_str()), (200, P2));
 }
 
@@ -100,14 +107,25 @@ fn a_path_that_no_route_has_is_404() {
     let manifest = SEVERAL.replace("route = \"/...\"", "route = \"/elsewhere\"");
     let answer = App::new(&manifest).up().get("/nowhere");
     assert_eq!(answer.status, 404);
-    assert!(answer.text().starts_with("no route has this path: request "), "{}", answer.text());
+    assert!(
+        answer
+            .text()
+            .starts_with("no route has this path: request "),
+        "{}",
+        answer.text()
+    );
 }
 
 #[test]
 fn a_client_that_reads_json_is_answered_in_json() {
     let manifest = SEVERAL.replace("route = \"/...\"", "route = \"/elsewhere\"");
     let server = App::new(&manifest).up();
-    let answer = server.connect().ask(&request("GET", "/nowhere", &[("Accept", "application/json")], ""));
+    let answer = server.connect().ask(&request(
+        "GET",
+        "/nowhere",
+        &[("Accept", "application/json")],
+        "",
+    ));
     let value: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
     assert_eq!(value["error"], "no route has this path");
     assert_eq!(value["request"].as_str().map(str::len), Some(16));

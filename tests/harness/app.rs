@@ -15,7 +15,10 @@ impl App {
     /// Writes this manifest and copies every guest that it names as `source = "NAME.wasm"`.
     pub(crate) fn new(manifest: &str) -> Self {
         let app = Self(tempfile::tempdir().expect("a folder"));
-        for name in manifest.split('"').filter_map(|word| word.strip_suffix(".wasm")) {
+        for name in manifest
+            .split('"')
+            .filter_map(|word| word.strip_suffix(".wasm"))
+        {
             // A name that a test only pretends to have must not be looked for among the guests.
             if !name.starts_with("missing") {
                 fs::copy(guest(name), app.0.path().join(format!("{name}.wasm"))).expect("a copy");

@@ -20,6 +20,7 @@ struct Page {
 struct Content {
     bytes: Vec<u8>,
     ended: bool,
+    held: bool,
 }
 
 impl Capture {
@@ -30,6 +31,7 @@ impl Capture {
         std::thread::spawn(move || {
             let mut piece = [0; 16 << 10];
             loop {
+                page.wait_while_held();
                 let length = source.read(&mut piece).unwrap_or(0);
                 let mut content = page.lock();
                 content.bytes.extend_from_slice(&piece[..length]);
@@ -44,7 +46,27 @@ impl Capture {
     }
 
     fn lock(&self) -> MutexGuard<'_, Content> {
-        self.0.content.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .content
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops reading, as a reader that hangs would: after one more piece the stream's pipe fills up.
+    pub(crate) fn hold(&self) {
+        self.lock().held = true;
+    }
+
+    /// Reads on.
+    pub(crate) fn release(&self) {
+        self.lock().held = false;
+        self.0.changed.notify_all();
+    }
+
+    fn wait_while_held(&self) {
+        let content = self.lock();
+        let released = self.0.changed.wait_while(content, |content| content.held);
+        drop(released.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Everything so far.
@@ -59,16 +81,23 @@ impl Capture {
 
     /// Waits until the stream has ended, and returns all of it.
     pub(crate) fn to_the_end(&self) -> Vec<u8> {
-        self.wait("it never ended", |content| content.ended.then(|| content.bytes.clone()))
+        self.wait("it never ended", |content| {
+            content.ended.then(|| content.bytes.clone())
+        })
     }
 
     /// Waits until `pick` finds what it looks for in the text so far. Fails at the end of the stream or of the patience.
     pub(crate) fn find<T>(&self, what: &str, pick: impl Fn(&str) -> Option<T>) -> T {
         let found = self.wait(what, |content| {
             let found = pick(&String::from_utf8_lossy(&content.bytes));
-            if found.is_none() && content.ended { Some(None) } else { found.map(Some) }
+            if found.is_none() && content.ended {
+                Some(None)
+            } else {
+                found.map(Some)
+            }
         });
-        found.unwrap_or_else(|| panic!("the stream ended without {what}; it said:\n{}", self.text()))
+        found
+            .unwrap_or_else(|| panic!("the stream ended without {what}; it said:\n{}", self.text()))
     }
 
     /// Waits until this text has come.
@@ -84,8 +113,24 @@ impl Capture {
                 return found;
             }
             let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "waited in vain: {what}; so far:\n{}", String::from_utf8_lossy(&content.bytes));
-            content = self.0.changed.wait_timeout(content, left).unwrap_or_else(PoisonError::into_inner).0;
+            assert!(
+                !left.is_zero(),
+                "waited in vain: {what}; at last:\n{}",
+                last_lines(&String::from_utf8_lossy(&content.bytes))
+            );
+            content = self
+                .0
+                .changed
+                .wait_timeout(content, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
+}
+
+/// The end of a text, short enough for a report.
+pub(crate) fn last_lines(text: &str) -> String {
+    const LINES: usize = 30;
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }

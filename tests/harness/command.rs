@@ -53,13 +53,22 @@ pub(crate) fn hostel_in<S: AsRef<OsStr>>(folder: &Path, arguments: &[S]) -> Outc
 /// Runs a program under `hostel run FLAGS FILE ARGUMENTS` with this standard input.
 pub(crate) fn run(flags: &[&str], file: &Path, arguments: &[&str], stdin: &[u8]) -> Outcome {
     let mut command = executable();
-    command.arg("run").arg("--data").arg(data()).args(flags).arg(file).args(arguments);
+    command
+        .arg("run")
+        .arg("--data")
+        .arg(data())
+        .args(flags)
+        .arg(file)
+        .args(arguments);
     finish(&mut command, stdin)
 }
 
 /// Starts a command with all three streams caught, and waits for its end.
 fn finish(command: &mut Command, stdin: &[u8]) -> Outcome {
-    let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let streams = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = Guarded(streams.spawn().expect("the executable starts"));
     let mut input = child.0.stdin.take().expect("a pipe");
     let stdin = stdin.to_vec();
@@ -80,7 +89,9 @@ pub(crate) struct Guarded(pub(crate) Child);
 impl Guarded {
     /// Waits for its end.
     pub(crate) fn end(&mut self) -> ExitStatus {
-        eventually("the end of the process", || self.0.try_wait().expect("a child"))
+        eventually("the end of the process", || {
+            self.0.try_wait().expect("a child")
+        })
     }
 }
 

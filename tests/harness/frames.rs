@@ -12,14 +12,11 @@ pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
-pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const CONTINUATION: u8 = 9;
 
 /// Flag of DATA and HEADERS.
 pub(crate) const END_STREAM: u8 = 1;
-/// Flag of SETTINGS and PING.
-pub(crate) const ACK: u8 = 1;
 /// Flag of HEADERS and CONTINUATION.
 pub(crate) const END_HEADERS: u8 = 4;
 
@@ -28,6 +25,8 @@ pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 3;
 /// The setting that bounds a header list.
 pub(crate) const MAX_HEADER_LIST_SIZE: u16 = 6;
 
+/// Error code of a stream that its own client takes back.
+pub(crate) const CANCEL: u32 = 8;
 /// Error code of a stream beyond the concurrent ones.
 pub(crate) const REFUSED_STREAM: u32 = 7;
 /// Error code for a client that asks too much.
@@ -56,7 +55,9 @@ impl Frame {
     pub(crate) fn setting(&self, id: u16) -> Option<u32> {
         let mut pairs = self.payload.chunks_exact(6);
         let pair = pairs.find(|pair| pair[..2] == id.to_be_bytes())?;
-        Some(u32::from_be_bytes(pair[2..].try_into().expect("four bytes")))
+        Some(u32::from_be_bytes(
+            pair[2..].try_into().expect("four bytes"),
+        ))
     }
 
     /// Whether these are the headers of a 200.
@@ -67,14 +68,31 @@ impl Frame {
 
 /// A frame as bytes.
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
+    let length = u32::try_from(payload.len())
+        .expect("a short frame")
+        .to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// The HEADERS frame of a request with one more field where one is given.
-pub(crate) fn request(stream: u32, method: &str, path: &str, more: &[(&str, &str)], flags: u8) -> Vec<u8> {
-    let pseudo = [(":method", method), (":scheme", "http"), (":authority", "localhost"), (":path", path)];
-    let block: Vec<u8> = pseudo.iter().chain(more).flat_map(|(name, value)| literal(name, value)).collect();
+pub(crate) fn request(
+    stream: u32,
+    method: &str,
+    path: &str,
+    more: &[(&str, &str)],
+    flags: u8,
+) -> Vec<u8> {
+    let pseudo = [
+        (":method", method),
+        (":scheme", "http"),
+        (":authority", "localhost"),
+        (":path", path),
+    ];
+    let block: Vec<u8> = pseudo
+        .iter()
+        .chain(more)
+        .flat_map(|(name, value)| literal(name, value))
+        .collect();
     frame(HEADERS, flags | END_HEADERS, stream, &block)
 }
 
@@ -114,7 +132,10 @@ impl Wire {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the server accepts");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
-        let mut wire = Self { stream, unread: Vec::new() };
+        let mut wire = Self {
+            stream,
+            unread: Vec::new(),
+        };
         wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         wire.send(frame(SETTINGS, 0, 0, &[]));
         wire
@@ -135,7 +156,9 @@ impl Wire {
             match self.stream.read(&mut piece) {
                 Ok(0) => return None,
                 Ok(length) => self.unread.extend_from_slice(&piece[..length]),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
                     panic!("no frame came for {PATIENCE:?}")
                 }
                 Err(_) => return None,
@@ -149,7 +172,12 @@ impl Wire {
         let payload = self.unread.get(9..9 + length)?.to_vec();
         self.unread.drain(..9 + length);
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Some(Frame { kind: head[3], flags: head[4], stream, payload })
+        Some(Frame {
+            kind: head[3],
+            flags: head[4],
+            stream,
+            payload,
+        })
     }
 
     /// The next frame that `wanted` picks; others are passed over.

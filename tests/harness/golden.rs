@@ -13,7 +13,8 @@ pub(crate) fn check(name: &str, text: &str) {
         fs::write(&path, text).expect("a golden file");
         return;
     }
-    let expected = fs::read_to_string(&path).unwrap_or_else(|error| panic!("tests/golden/{name}: {error}"));
+    let expected =
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("tests/golden/{name}: {error}"));
     assert!(
         expected == text,
         "tests/golden/{name} differs; HOSTEL_BLESS=1 accepts the new text\n--- expected\n{expected}--- is\n{text}"

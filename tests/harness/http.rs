@@ -29,7 +29,10 @@ impl Connection {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, unread: Vec::new() })
+        Ok(Self {
+            stream,
+            unread: Vec::new(),
+        })
     }
 
     /// The socket itself, for those who write and read at once.
@@ -39,7 +42,9 @@ impl Connection {
 
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).expect("the server reads");
+        self.stream
+            .write_all(bytes.as_ref())
+            .expect("the server reads");
     }
 
     /// Sends bytes as far as they are taken: for a server that may close before it has read them all.
@@ -49,23 +54,27 @@ impl Connection {
 
     /// Says that nothing more will be sent.
     pub(crate) fn finish_sending(&mut self) {
-        self.stream.shutdown(Shutdown::Write).expect("the server is there");
+        self.stream
+            .shutdown(Shutdown::Write)
+            .expect("the server is there");
     }
 
     /// Sends a request and reads the whole answer.
     pub(crate) fn ask(&mut self, request: &[u8]) -> Answer {
         self.send(request);
         let is_head = request.starts_with(b"HEAD ");
-        self.read_answer(is_head).unwrap_or_else(|cut| panic!("no whole answer: {cut:?}"))
+        self.read_answer(is_head)
+            .unwrap_or_else(|cut| panic!("no whole answer: {cut:?}"))
     }
 
     /// Reads the whole answer to a request that is no `HEAD`.
     pub(crate) fn answer(&mut self) -> Answer {
-        self.read_answer(false).unwrap_or_else(|cut| panic!("no whole answer: {cut:?}"))
+        self.read_answer(false)
+            .unwrap_or_else(|cut| panic!("no whole answer: {cut:?}"))
     }
 
     /// Reads the answer, whole or not.
-    pub(crate) fn try_answer(&mut self) -> Result<Answer, Cut> {
+    pub(crate) fn try_answer(&mut self) -> Result<Answer, Box<Cut>> {
         self.read_answer(false)
     }
 
@@ -75,8 +84,10 @@ impl Connection {
         self.answer()
     }
 
-    fn read_answer(&mut self, no_body: bool) -> Result<Answer, Cut> {
-        let head = self.try_head().map_err(|how| Cut { part: None, how })?;
+    fn read_answer(&mut self, no_body: bool) -> Result<Answer, Box<Cut>> {
+        let head = self
+            .try_head()
+            .map_err(|how| Box::new(Cut { part: None, how }))?;
         let mut answer = Answer {
             status: head.status,
             fields: head.fields,
@@ -89,20 +100,31 @@ impl Connection {
         }
         match self.read_body(&mut answer) {
             Ok(()) => Ok(answer),
-            Err(how) => Err(Cut { part: Some(answer), how }),
+            Err(how) => Err(Box::new(Cut {
+                part: Some(answer),
+                how,
+            })),
         }
     }
 
     /// Reads the head of an answer; its body is to follow by [`Connection::body_of`].
     pub(crate) fn head(&mut self) -> Head {
-        self.try_head().unwrap_or_else(|how| panic!("no head: {how}"))
+        self.try_head()
+            .unwrap_or_else(|how| panic!("no head: {how}"))
     }
 
     /// Reads the body behind a head.
     pub(crate) fn body_of(&mut self, head: Head) -> Answer {
         let Head { status, fields } = head;
-        let mut answer = Answer { status, fields, body: Vec::new(), chunks: Vec::new(), trailers: Fields::new() };
-        self.read_body(&mut answer).unwrap_or_else(|how| panic!("no whole body: {how}"));
+        let mut answer = Answer {
+            status,
+            fields,
+            body: Vec::new(),
+            chunks: Vec::new(),
+            trailers: Fields::new(),
+        };
+        self.read_body(&mut answer)
+            .unwrap_or_else(|how| panic!("no whole body: {how}"));
         answer
     }
 
@@ -112,8 +134,11 @@ impl Connection {
     }
 
     fn read_body(&mut self, answer: &mut Answer) -> Result<(), String> {
-        let length = answer.field("content-length").map(|length| length.parse::<usize>().expect("a length"));
-        let chunked = value(&answer.fields, "transfer-encoding").map(|coding| assert_eq!(coding, "chunked"));
+        let length = answer
+            .field("content-length")
+            .map(|length| length.parse::<usize>().expect("a length"));
+        let chunked =
+            value(&answer.fields, "transfer-encoding").map(|coding| assert_eq!(coding, "chunked"));
         match (length, chunked) {
             (Some(_), Some(())) => panic!("both framings in an answer: {:?}", answer.fields),
             (Some(length), None) => self.read_exactly(length, &mut answer.body),
@@ -128,7 +153,8 @@ impl Connection {
     fn read_chunks(&mut self, answer: &mut Answer) -> Result<(), String> {
         loop {
             let size = self.read_until(b"\r\n")?;
-            let size = usize::from_str_radix(&size, 16).unwrap_or_else(|_| panic!("not a chunk size: {size:?}"));
+            let size = usize::from_str_radix(&size, 16)
+                .unwrap_or_else(|_| panic!("not a chunk size: {size:?}"));
             if size == 0 {
                 break;
             }
@@ -150,7 +176,9 @@ impl Connection {
         let mut searched: usize = 0;
         loop {
             let from = searched.saturating_sub(end.len());
-            let found = self.unread[from..].windows(end.len()).position(|part| part == end);
+            let found = self.unread[from..]
+                .windows(end.len())
+                .position(|part| part == end);
             if let Some(at) = found.map(|at| at + from) {
                 let text = String::from_utf8_lossy(&self.unread[..at]).into_owned();
                 self.unread.drain(..at + end.len());
@@ -184,7 +212,10 @@ impl Connection {
                 Ok(())
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                panic!("nothing came for {PATIENCE:?}; unread: {:?}", String::from_utf8_lossy(&self.unread))
+                panic!(
+                    "nothing came for {PATIENCE:?}; unread: {:?}",
+                    String::from_utf8_lossy(&self.unread)
+                )
             }
             Err(error) => Err(error.kind().to_string()),
         }
@@ -198,6 +229,10 @@ impl Connection {
 
     /// Fails unless the connection ends without another byte.
     pub(crate) fn is_closed(&mut self) {
-        assert_eq!(String::from_utf8_lossy(&self.rest()), "", "something came before the end");
+        assert_eq!(
+            String::from_utf8_lossy(&self.rest()),
+            "",
+            "something came before the end"
+        );
     }
 }

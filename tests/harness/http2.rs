@@ -32,16 +32,26 @@ pub(crate) struct Client {
 
 /// Runs a test's conversation within the patience.
 pub(crate) fn converse<T>(conversation: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, conversation).await.expect("it ends in time") })
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        tokio::time::timeout(PATIENCE, conversation)
+            .await
+            .expect("it ends in time")
+    })
 }
 
 /// Connects.
 pub(crate) async fn connect(address: SocketAddr) -> Client {
-    let stream = std::net::TcpStream::connect_timeout(&address, PATIENCE).expect("the server accepts");
+    let stream =
+        std::net::TcpStream::connect_timeout(&address, PATIENCE).expect("the server accepts");
     stream.set_nonblocking(true).expect("a socket");
     let io = TokioIo::new(TcpStream::from_std(stream).expect("a socket"));
-    let (sender, connection) = handshake(TokioExecutor::new(), io).await.expect("a handshake");
+    let (sender, connection) = handshake(TokioExecutor::new(), io)
+        .await
+        .expect("a handshake");
     tokio::spawn(connection);
     Client { sender, address }
 }
@@ -54,7 +64,10 @@ impl Client {
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(crate) async fn send(&self, request: Request<Outgoing>) -> hyper::Result<Response<Incoming>> {
+    pub(crate) async fn send(
+        &self,
+        request: Request<Outgoing>,
+    ) -> hyper::Result<Response<Incoming>> {
         let mut sender = self.sender.clone();
         sender.ready().await?;
         sender.send_request(request).await
@@ -67,7 +80,12 @@ impl Client {
 
     /// `GET PATH`.
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.ask(self.request("GET", path).body(nothing()).expect("a request")).await
+        self.ask(
+            self.request("GET", path)
+                .body(nothing())
+                .expect("a request"),
+        )
+        .await
     }
 }
 
@@ -87,7 +105,10 @@ pub(crate) async fn whole(response: Response<Incoming>) -> Answer {
 
 fn fields(headers: &HeaderMap) -> Fields {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), text(value)))
+        .collect()
 }
 
 /// No body.
@@ -112,14 +133,23 @@ pub(crate) struct Pen(mpsc::Sender<Frame<Bytes>>);
 impl Pen {
     /// Sends a piece.
     pub(crate) async fn write(&self, bytes: impl Into<Bytes>) {
-        self.0.send(Frame::data(bytes.into())).await.expect("somebody reads");
+        self.0
+            .send(Frame::data(bytes.into()))
+            .await
+            .expect("somebody reads");
     }
 
     /// Ends the body with a trailer.
     pub(crate) async fn end(self, name: &'static str, value: &'static str) {
-        let pair = (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let pair = (
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
         let trailers = HeaderMap::from_iter([pair]);
-        self.0.send(Frame::trailers(trailers)).await.expect("somebody reads");
+        self.0
+            .send(Frame::trailers(trailers))
+            .await
+            .expect("somebody reads");
     }
 }
 
@@ -129,7 +159,10 @@ impl Body for OpenBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.0.poll_recv(cx).map(|frame| frame.map(Ok))
     }
 }

@@ -1,7 +1,12 @@
 //! HTTP/1.1 messages: requests as bytes, answers as what was received.
 
 /// A request whose body is all here: `Host` and, with a body, `Content-Length` are added.
-pub(crate) fn request(method: &str, target: &str, fields: &[(&str, &str)], body: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn request(
+    method: &str,
+    target: &str,
+    fields: &[(&str, &str)],
+    body: impl AsRef<[u8]>,
+) -> Vec<u8> {
     let body = body.as_ref();
     let mut head = head(method, target, fields);
     if !body.is_empty() {
@@ -42,11 +47,17 @@ pub(crate) fn last_chunk(trailers: &[(&str, &str)]) -> Vec<u8> {
 }
 
 fn head(method: &str, target: &str, fields: &[(&str, &str)]) -> String {
-    format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{}", lines(fields))
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\n{}",
+        lines(fields)
+    )
 }
 
 fn lines(fields: &[(&str, &str)]) -> String {
-    fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+    fields
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect()
 }
 
 /// Header fields or trailers in the order of their arrival, names in lower case.
@@ -84,7 +95,10 @@ impl Answer {
 
 /// The value of the one field with this name.
 pub(crate) fn value<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
-    let mut values = fields.iter().filter(|(field, _)| field == name).map(|(_, value)| value.as_str());
+    let mut values = fields
+        .iter()
+        .filter(|(field, _)| field == name)
+        .map(|(_, value)| value.as_str());
     let first = values.next();
     assert_eq!(values.next(), None, "{name} is repeated");
     first
@@ -95,8 +109,14 @@ pub(crate) fn parse_head(text: &str) -> Head {
     let (status_line, rest) = text.split_once("\r\n").unwrap_or((text, ""));
     let mut words = status_line.splitn(3, ' ');
     assert_eq!(words.next(), Some("HTTP/1.1"), "{status_line}");
-    let status = words.next().and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{status_line}"));
-    Head { status, fields: parse_fields(rest) }
+    let status = words
+        .next()
+        .and_then(|code| code.parse().ok())
+        .unwrap_or_else(|| panic!("{status_line}"));
+    Head {
+        status,
+        fields: parse_fields(rest),
+    }
 }
 
 /// Reads header lines.
@@ -104,7 +124,9 @@ pub(crate) fn parse_fields(text: &str) -> Fields {
     let lines = text.split("\r\n").filter(|line| !line.is_empty());
     lines
         .map(|line| {
-            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not a field: {line:?}"));
+            let (name, value) = line
+                .split_once(':')
+                .unwrap_or_else(|| panic!("not a field: {line:?}"));
             (name.to_ascii_lowercase(), value.trim().to_owned())
         })
         .collect()

@@ -5,10 +5,10 @@
 pub(crate) mod app;
 pub(crate) mod capture;
 pub(crate) mod command;
+pub(crate) mod frames;
 pub(crate) mod golden;
 pub(crate) mod http;
 pub(crate) mod http2;
-pub(crate) mod frames;
 pub(crate) mod message;
 pub(crate) mod server;
 pub(crate) mod upstream;
@@ -31,7 +31,11 @@ pub(crate) fn guest(name: &str) -> PathBuf {
 /// A file of this repository that `cargo xtask guests` makes, by its path from the root.
 pub(crate) fn built(path: &str) -> PathBuf {
     let path = root().join(path);
-    assert!(path.is_file(), "{} is missing: run `cargo xtask guests`", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo xtask guests`",
+        path.display()
+    );
     path
 }
 
@@ -43,7 +47,11 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
 /// The repository.
 pub(crate) fn root() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.ancestors().nth(2).expect("crates/cli is two folders down").to_path_buf()
+    package
+        .ancestors()
+        .nth(2)
+        .expect("crates/cli is two folders down")
+        .to_path_buf()
 }
 
 /// Where the servers of all tests keep compiled code. It outlives the run: what is in it is found by its content only.
@@ -54,7 +62,10 @@ pub(crate) fn data() -> PathBuf {
 /// The executable, with an environment of which guests must not see anything.
 pub(crate) fn executable() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hostel"));
-    command.env(HOST_SECRET.0, HOST_SECRET.1).env_remove("XDG_DATA_HOME").env_remove("NO_COLOR");
+    command
+        .env(HOST_SECRET.0, HOST_SECRET.1)
+        .env_remove("XDG_DATA_HOME")
+        .env_remove("NO_COLOR");
     command
 }
 
@@ -68,7 +79,10 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        assert!(
+            begin.elapsed() < PATIENCE,
+            "waited {PATIENCE:?} in vain: {what}"
+        );
         std::thread::park_timeout(REST);
     }
 }

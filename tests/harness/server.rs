@@ -4,12 +4,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{ChildStdout, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
-use super::capture::Capture;
+use super::capture::{Capture, last_lines};
 use super::command::Guarded;
 use super::http::Connection;
 use super::message::{Answer, get};
@@ -24,8 +24,6 @@ pub(crate) struct Server {
     addresses: Vec<SocketAddr>,
     stdout: Capture,
     stderr: Capture,
-    /// Standard output that nobody reads.
-    unread: Option<ChildStdout>,
 }
 
 impl Server {
@@ -41,33 +39,44 @@ impl Server {
 
     /// Serves a file or an app's folder.
     pub(crate) fn start(path: &Path, flags: &[&str]) -> Self {
-        Self::launch(path, &data(), flags, true)
+        Self::launch(path, &data(), flags)
     }
 
     /// The same, with a folder of its own for compiled code.
     pub(crate) fn start_in(data: &Path, path: &Path) -> Self {
-        Self::launch(path, data, &[], true)
+        Self::launch(path, data, &[])
     }
 
-    /// Serves one guest, and never reads what the server writes to its standard output.
-    pub(crate) fn unread(name: &str, flags: &[&str]) -> Self {
-        Self::launch(&guest(name), &data(), flags, false)
-    }
-
-    fn launch(path: &Path, data: &Path, flags: &[&str], read: bool) -> Self {
+    fn launch(path: &Path, data: &Path, flags: &[&str]) -> Self {
         let mut command = executable();
-        command.arg("up").arg(path).arg("--data").arg(data).args(flags);
+        command
+            .arg("up")
+            .arg(path)
+            .arg("--data")
+            .arg(data)
+            .args(flags);
         if !flags.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = Guarded(command.spawn().expect("the executable starts"));
-        let stdout = child.0.stdout.take().expect("a pipe");
+        let stdout = Capture::of(child.0.stdout.take().expect("a pipe"));
         let stderr = Capture::of(child.0.stderr.take().expect("a pipe"));
-        let (stdout, unread) = if read { (Capture::of(stdout), None) } else { (Capture::default(), Some(stdout)) };
-        let listeners = flags.iter().filter(|flag| **flag == "--listen").count().max(1);
+        let listeners = flags
+            .iter()
+            .filter(|flag| **flag == "--listen")
+            .count()
+            .max(1);
         let addresses = stderr.find("the ready line", |text| ready(text, listeners));
-        Self { child, addresses, stdout, stderr, unread }
+        Self {
+            child,
+            addresses,
+            stdout,
+            stderr,
+        }
     }
 
     /// Where it listens.
@@ -117,14 +126,21 @@ impl Server {
         &self.stderr
     }
 
-    /// Starts to read a standard output that was left unread.
-    pub(crate) fn read_stdout(&mut self) {
-        self.stdout = Capture::of(self.unread.take().expect("an unread output"));
-    }
-
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the process is there");
+    }
+
+    /// Lets the process have no more open files than it has now and so many more.
+    pub(crate) fn allow_more_files(&self, more: u64) {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.child.0.id())).expect("its files");
+        let limit = open.count() as u64 + more;
+        let old = getrlimit(Resource::Nofile);
+        let new = Rlimit {
+            current: Some(limit),
+            maximum: old.maximum,
+        };
+        prlimit(Some(self.pid()), Resource::Nofile, new).expect("a lower limit");
     }
 
     fn pid(&self) -> Pid {
@@ -146,8 +162,15 @@ impl Server {
     /// The most memory that the process ever had resident, in bytes.
     pub(crate) fn memory_peak(&self) -> u64 {
         let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .expect("a peak");
+        let kib: u64 = line
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .expect("a number");
         kib << 10
     }
 
@@ -157,7 +180,10 @@ impl Server {
         // The name in parentheses may hold spaces; user and system time are the 12th and 13th word behind it.
         let (_, words) = stat.rsplit_once(") ").expect("a name");
         let words: Vec<&str> = words.split(' ').collect();
-        [words[11], words[12]].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+        [words[11], words[12]]
+            .iter()
+            .map(|ticks| ticks.parse::<u64>().expect("a number"))
+            .sum()
     }
 
     /// Waits until the process has used no CPU for a while: everything that can be done has been done.
@@ -174,30 +200,38 @@ impl Server {
     }
 
     fn proc(&self, file: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{file}", self.child.0.id())).expect("the process is there")
+        fs::read_to_string(format!("/proc/{}/{file}", self.child.0.id()))
+            .expect("the process is there")
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the server's standard error:\n{}", self.stderr.text());
+            let text = last_lines(&self.stderr.text());
+            eprintln!("the last lines of the server's standard error:\n{text}");
             return;
         }
         let text = self.stderr.text();
         // A guest's own panic is a tagged line.
-        let panicked = text.lines().find(|line| !line.starts_with('[') && line.contains("panicked"));
+        let panicked = text
+            .lines()
+            .find(|line| !line.starts_with('[') && line.contains("panicked"));
         assert_eq!(panicked, None, "the host panicked:\n{text}");
     }
 }
 
 /// The addresses of the ready lines, which must be the first lines; `None` until all of them are there.
 fn ready(text: &str, listeners: usize) -> Option<Vec<SocketAddr>> {
-    let complete = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    let complete = text
+        .split_inclusive('\n')
+        .filter_map(|line| line.strip_suffix('\n'));
     let addresses: Vec<_> = complete
         .take(listeners)
         .map(|line| {
-            let address = line.strip_prefix(READY).unwrap_or_else(|| panic!("not a ready line: {line}\n{text}"));
+            let address = line
+                .strip_prefix(READY)
+                .unwrap_or_else(|| panic!("not a ready line: {line}\n{text}"));
             address.parse().expect("an address")
         })
         .collect();
@@ -206,7 +240,12 @@ fn ready(text: &str, listeners: usize) -> Option<Vec<SocketAddr>> {
 
 /// For commands that must fail before they listen: `hostel up PATH FLAGS`, with its exit code and standard error.
 pub(crate) fn refused_start(path: &Path, flags: &[&str]) -> String {
-    let mut words: Vec<&OsStr> = vec!["up".as_ref(), path.as_os_str(), "--listen".as_ref(), "127.0.0.1:0".as_ref()];
+    let mut words: Vec<&OsStr> = vec![
+        "up".as_ref(),
+        path.as_os_str(),
+        "--listen".as_ref(),
+        "127.0.0.1:0".as_ref(),
+    ];
     let data = data();
     words.extend(["--data".as_ref(), data.as_os_str()]);
     words.extend(flags.iter().map(OsStr::new));

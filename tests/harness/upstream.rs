@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::PATIENCE;
+use super::{PATIENCE, eventually};
 
 /// Answers every connection in the same way and remembers what it was sent. It lives as long as the test's process.
 pub(crate) struct Upstream {
@@ -15,7 +15,10 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Reads one HTTP request per connection and answers with this text.
     pub(crate) fn http(text: &'static str) -> Self {
-        let answer = format!("HTTP/1.1 203 Fine\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+        let answer = format!(
+            "HTTP/1.1 203 Fine\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
+            text.len()
+        );
         Self::start(move |mut stream| {
             let request = read_until(&mut stream, |heard| heard.ends_with("\r\n\r\n"));
             // A guest that is not interested in the answer is no failure of this side.
@@ -41,7 +44,10 @@ impl Upstream {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let said = serve(stream);
-                notes.lock().unwrap_or_else(PoisonError::into_inner).push(said);
+                notes
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(said);
             }
         });
         Self { address, heard }
@@ -54,7 +60,10 @@ impl Upstream {
 
     /// What came over each connection that was served.
     pub(crate) fn heard(&self) -> Vec<String> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -77,4 +86,66 @@ pub(crate) fn udp() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
     socket
+}
+
+/// A server that answers only when it is told to: while it keeps a guest waiting, the guest's call is in flight.
+pub(crate) struct Held(TcpListener);
+
+/// One request that a guest is waiting for.
+pub(crate) struct Call(TcpStream);
+
+impl Held {
+    /// Listens.
+    pub(crate) fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a socket");
+        Self(listener)
+    }
+
+    /// The query of a request that makes `outgoing-p2` or `-p3` call this server.
+    pub(crate) fn query(&self) -> String {
+        format!("/?url=http://{}/", self.0.local_addr().expect("an address"))
+    }
+
+    /// Waits for the next guest.
+    pub(crate) fn accept(&self) -> Call {
+        let (stream, _) = eventually("a guest calls", || self.0.accept().ok());
+        stream.set_nonblocking(false).expect("a socket");
+        Call(stream)
+    }
+}
+
+impl Call {
+    /// Answers.
+    pub(crate) fn answer(mut self, text: &str) {
+        let length = text.len();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{text}"
+        );
+        self.0
+            .write_all(answer.as_bytes())
+            .expect("the guest waits");
+        // Closing with unread bytes would reset the connection before the answer is read.
+        let _request = read_until(&mut self.0, |heard| heard.contains("\r\n\r\n"));
+    }
+
+    /// Waits until the guest has given up: its end of the connection is closed.
+    pub(crate) fn wait_until_abandoned(mut self) {
+        self.0.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let mut piece = [0; 4096];
+        loop {
+            match self.0.read(&mut piece) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(
+                        error.kind(),
+                        std::io::ErrorKind::ConnectionReset,
+                        "the guest is still there"
+                    );
+                    return;
+                }
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! with a `run(&[String]) -> anyhow::Result<()>` and one row in `CHORES`. Read `shell` first: it is how
 //! every chore starts a program.
 
+mod bench;
 mod debian;
 mod demo;
 mod deny;
@@ -24,6 +25,12 @@ struct Chore {
 }
 
 const CHORES: &[Chore] = &[
+    Chore {
+        name: "bench",
+        usage: "http [ARGUMENTS]",
+        about: "measure what a small answer costs, beside native hyper; `bench http --help` says how",
+        run: |arguments| bench::main(arguments.to_vec()),
+    },
     Chore {
         name: "demo",
         usage: "[--check]",

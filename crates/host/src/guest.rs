@@ -14,6 +14,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use wasmtime::{Engine, PoolConcurrencyLimitError};
 use wasmtime_wasi::I32Exit;
 
+use crate::abi::shared::Crew;
 use crate::abi::{Callable, Warm, command, http};
 use crate::capability::log::LogSink;
 use crate::detect::Abi;
@@ -69,6 +70,7 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) pool: Pool,
     pub(crate) idle: Idle<Warm>,
+    pub(crate) crew: Crew,
     pub(crate) reuse: Reuse,
     pub(crate) ticker: Arc<Ticker>,
 }

@@ -6,6 +6,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -174,6 +176,72 @@ impl Clock {
             .map(|()| Fault::Deadline(millis(deadline)))
     }
 }
+
+/// The CPU of an instance that several calls share: together they may use as much as each of them alone.
+#[derive(Debug, Clone)]
+pub(crate) struct CpuBudget {
+    per_call_ms: Option<u64>,
+    calls: Arc<AtomicU64>,
+    used_ns: Arc<AtomicU64>,
+}
+
+impl CpuBudget {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            per_call_ms: limits.cpu_ms,
+            calls: Arc::new(AtomicU64::new(1)),
+            used_ns: Arc::default(),
+        }
+    }
+
+    /// One more call shares the instance.
+    pub(crate) fn add_call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Nothing runs: the next call starts afresh.
+    pub(crate) fn rest(&self) {
+        self.calls.store(0, Ordering::Relaxed);
+        self.used_ns.store(0, Ordering::Relaxed);
+    }
+
+    /// Polls the instance and charges for it; `Err` once the budget is spent.
+    pub(crate) fn poll<F: Future + ?Sized>(
+        &self,
+        instance: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Fault>> {
+        let begin = Instant::now();
+        let cpu = (self.used_ns.load(Ordering::Relaxed) > 0).then(thread_cpu);
+        let outcome = instance.poll(cx);
+        if let Poll::Ready(output) = outcome {
+            return Poll::Ready(Ok(output));
+        }
+        // Short polls are charged by the wall clock, as in `Clock`; whoever used more than a tick, exactly.
+        let spent = match cpu {
+            Some(before) => thread_cpu().saturating_sub(before),
+            None => begin.elapsed(),
+        };
+        if spent < SHORT_POLL {
+            return Poll::Pending;
+        }
+        let spent = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
+        let used = self
+            .used_ns
+            .fetch_add(spent, Ordering::Relaxed)
+            .saturating_add(spent);
+        let calls = self.calls.load(Ordering::Relaxed).max(1);
+        match self.per_call_ms {
+            Some(ms) if used / 1_000_000 >= ms.saturating_mul(calls) => {
+                Poll::Ready(Err(Fault::Cpu(ms)))
+            }
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// A poll that is too short to be charged to a shared instance: far less than a tick.
+const SHORT_POLL: Duration = Duration::from_micros(500);
 
 /// Polls that are charged by the wall clock.
 const WALL_POLLS: u32 = 8;

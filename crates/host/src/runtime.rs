@@ -9,6 +9,7 @@ use hostel_app::Component;
 use wasmtime::component::Linker;
 use wasmtime::{Engine, Result};
 
+use crate::abi::shared::Crew;
 use crate::cache::{Cache, CacheStats};
 use crate::capability::log::LogSink;
 use crate::compile::{self, Job, LoadError};
@@ -143,6 +144,7 @@ impl Runtime {
             engine: loaded.engine,
             pool: Pool::new(&component.limits),
             idle: Idle::new(&component.limits),
+            crew: Crew::default(),
             reuse: component.reuse,
             ticker: half.ticker.clone(),
         })))

@@ -5,7 +5,6 @@ use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hostel_host::fault::Level;
 use hostel_host::{Fault, LogSink, RequestId};
 
 /// Lines per window; those beyond it are counted and reported with the next line that is written.
@@ -23,7 +22,7 @@ pub(crate) struct FaultLog {
 struct Window {
     begin: Instant,
     lines: u32,
-    suppressed: u64,
+    left_out: u64,
 }
 
 impl FaultLog {
@@ -31,7 +30,7 @@ impl FaultLog {
         let window = Window {
             begin: Instant::now(),
             lines: 0,
-            suppressed: 0,
+            left_out: 0,
         };
         Self {
             sink,
@@ -39,41 +38,31 @@ impl FaultLog {
         }
     }
 
-    /// A guest failed before it answered.
+    /// A guest failed and its client is told no more than that.
     pub(crate) fn fault(&self, guest: &str, request: RequestId, fault: &Fault) {
-        let row = fault.row();
-        let level = level(row.level);
-        self.line(|| {
-            format!(
-                "{level} guest={guest} request={request} fault={}: {fault}",
-                row.name
-            )
-        });
-    }
-
-    /// A guest failed after its answer had begun.
-    pub(crate) fn broken_off(&self, guest: &str, request: RequestId, error: &dyn Display) {
-        self.line(|| format!("warn guest={guest} request={request} answer broken off: {error}"));
+        if self.admitted() {
+            self.sink.fault(guest, request, fault);
+        }
     }
 
     /// Something of the host's own.
     pub(crate) fn host(&self, what: impl Display) {
-        self.line(|| format!("warn {what}"));
+        if self.admitted() {
+            self.sink.host_line(&format!("hostel: {what}"));
+        }
     }
 
-    /// The text is made only if it is going to be written.
-    fn line(&self, text: impl FnOnce() -> String) {
+    /// Whether a line may be written now; tells first how many were not.
+    fn admitted(&self) -> bool {
         let admitted = {
             let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
             window.admit(Instant::now())
         };
-        let Some(suppressed) = admitted else { return };
-        if suppressed > 0 {
-            self.sink.host_line(&format!(
-                "warn {suppressed} more lines like the last ones were left out"
-            ));
+        if let Some(left_out @ 1..) = admitted {
+            let text = format!("hostel: {left_out} more faults were not logged");
+            self.sink.host_line(&text);
         }
-        self.sink.host_line(&text());
+        admitted.is_some()
     }
 }
 
@@ -85,19 +74,11 @@ impl Window {
             self.lines = 0;
         }
         if self.lines >= LINES_PER_WINDOW {
-            self.suppressed += 1;
+            self.left_out += 1;
             return None;
         }
         self.lines += 1;
-        Some(std::mem::take(&mut self.suppressed))
-    }
-}
-
-fn level(level: Level) -> &'static str {
-    match level {
-        Level::Info => "info",
-        Level::Warn => "warn",
-        Level::Error => "error",
+        Some(std::mem::take(&mut self.left_out))
     }
 }
 
@@ -111,7 +92,7 @@ mod tests {
         let mut window = Window {
             begin,
             lines: 0,
-            suppressed: 0,
+            left_out: 0,
         };
         let written = (0..1000).filter(|_| window.admit(begin).is_some()).count();
         assert_eq!(written, LINES_PER_WINDOW as usize);

@@ -3,10 +3,11 @@
 //! and turns what comes back into an answer (`response`).
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use hostel_app::limits::Limits;
@@ -18,6 +19,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 
+use crate::bounds::Bounds;
 use crate::live::Routed;
 use crate::request::{self, Asked, Refusal};
 use crate::response::{self, Flight, Outgoing};
@@ -60,17 +62,25 @@ impl Callee for Guest {
     }
 }
 
+/// A request on its way to its guest.
+struct Admitted {
+    request: Request<RequestBody>,
+    /// Tells afterwards whether the body was cut off; `None` without a body.
+    trouble: Option<Arc<Trouble>>,
+}
+
 /// Why there is no answer of a guest.
 enum Failure {
     Refused(Refusal),
     Fault(Fault),
 }
 
-/// Answers one request; whatever goes wrong becomes an answer too.
-pub(crate) async fn answer<C: Callee>(
+/// Answers one request; whatever goes wrong becomes an answer too. All that comes before the call is done at once, so
+/// that the future, which hyper moves into place for every request, holds little besides the call.
+pub(crate) fn answer<C: Callee>(
     wire: Arc<Wire<C>>,
     request: Request<Incoming>,
-) -> Result<Response<Outgoing<C>>, Infallible> {
+) -> impl Future<Output = Result<Response<Outgoing<C>>, Infallible>> + Send {
     let offence = wire.begin();
     wire.worker.call_began();
     let (parts, incoming) = request.into_parts();
@@ -80,57 +90,86 @@ pub(crate) async fn answer<C: Callee>(
         asked: Asked::of(&parts),
         guest: None,
     };
-    let called = match offence {
-        None => call(&mut flight, parts, incoming).await,
-        Some(offence) => Err(Failure::Refused(Refusal::closing(
-            StatusCode::BAD_REQUEST,
-            offence.reason(),
-        ))),
+    let admitted = match offence {
+        None => admit(&mut flight, parts, incoming),
+        Some(offence) => Err(Refusal::closing(StatusCode::BAD_REQUEST, offence.reason())),
     };
-    let (failure, flight) = match called {
-        Ok(response) => match response::from_guest(response, flight) {
-            Ok(response) => return Ok(response),
-            Err((fault, flight)) => (Failure::Fault(fault), flight),
-        },
-        Err(failure) => (failure, flight),
-    };
-    Ok(match failure {
-        Failure::Refused(refusal) => response::from_refusal(refusal, flight),
-        Failure::Fault(fault) => {
-            flight
-                .wire
-                .worker
-                .log
-                .fault(flight.guest_name(), flight.id, &fault);
-            response::from_fault(&fault, flight)
-        }
-    })
+    async move {
+        let called = match admitted {
+            Ok(admitted) => call(&flight, admitted).await,
+            Err(refusal) => Err(Failure::Refused(refusal)),
+        };
+        Ok(respond(called, flight))
+    }
 }
 
-/// Checks, routes and calls.
-async fn call<C: Callee>(
+/// Checks and routes.
+fn admit<C: Callee>(
     flight: &mut Flight<C>,
     mut parts: Parts,
     incoming: Incoming,
-) -> Result<Response<C::Body>, Failure> {
+) -> Result<Admitted, Refusal> {
     let worker = &*flight.wire.worker;
-    request::admit(&mut parts, &worker.authority).map_err(Failure::Refused)?;
-    let (index, guest) = route(worker.live.route(&parts)).map_err(Failure::Refused)?;
-    flight.guest = Some(index);
+    request::admit(&mut parts, &worker.authority)?;
+    let (index, guest) = route(worker.live.route(&parts))?;
     let limit = guest.limits().request_body_bytes;
-    let (body, trouble) = body(incoming, limit, flight).map_err(Failure::Refused)?;
+    let (body, trouble) = body(incoming, limit, &worker.bounds)?;
+    flight.guest = Some(index);
+    Ok(Admitted {
+        request: Request::from_parts(parts, body),
+        trouble,
+    })
+}
+
+/// Calls the guest. A panic in host code costs this request only: it becomes a fault, and what panicked is dropped
+/// without being polled again.
+async fn call<C: Callee>(
+    flight: &Flight<C>,
+    admitted: Admitted,
+) -> Result<Response<C::Body>, Failure> {
+    let Some(guest) = flight.guest() else {
+        let what = "the route leads to no guest".to_owned();
+        return Err(Failure::Fault(Fault::Host(what)));
+    };
     let call = Call {
         id: flight.id,
         scheme: Scheme::HTTP,
     };
-    let outcome = contain(guest.call(Request::from_parts(parts, body), call)).await;
+    let mut call = pin!(guest.call(admitted.request, call));
+    let outcome = poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))).unwrap_or_else(|_| {
+            let what = "a panic while the guest was called".to_owned();
+            Poll::Ready(Err(Fault::Host(what)))
+        })
+    })
+    .await;
     outcome.map_err(
-        |fault| match trouble.and_then(|trouble| trouble.refusal()) {
+        |fault| match admitted.trouble.and_then(|trouble| trouble.refusal()) {
             // The guest failed because its client did.
             Some(refusal) => Failure::Refused(refusal),
             None => Failure::Fault(fault),
         },
     )
+}
+
+fn respond<C: Callee>(
+    called: Result<Response<C::Body>, Failure>,
+    flight: Flight<C>,
+) -> Response<Outgoing<C>> {
+    let (failure, flight) = match called {
+        Ok(response) => match response::from_guest(response, flight) {
+            Ok(response) => return response,
+            Err((fault, flight)) => (Failure::Fault(fault), flight),
+        },
+        Err(failure) => (failure, flight),
+    };
+    match failure {
+        Failure::Refused(refusal) => response::from_refusal(refusal, flight),
+        Failure::Fault(fault) => {
+            flight.log(&fault);
+            response::from_fault(&fault, flight)
+        }
+    }
 }
 
 fn route<C>(routed: Routed<'_, C>) -> Result<(usize, &C), Refusal> {
@@ -151,10 +190,10 @@ fn route<C>(routed: Routed<'_, C>) -> Result<(usize, &C), Refusal> {
 }
 
 /// The request's body for the guest. The usual request has none, and then nothing is allocated for it.
-fn body<C>(
+fn body(
     incoming: Incoming,
     limit: u64,
-    flight: &Flight<C>,
+    bounds: &Bounds,
 ) -> Result<(RequestBody, Option<Arc<Trouble>>), Refusal> {
     if incoming.is_end_stream() {
         let empty = Empty::new().map_err(|never: Infallible| match never {});
@@ -163,19 +202,7 @@ fn body<C>(
     if incoming.size_hint().lower() > limit {
         return Err(upload::too_large());
     }
-    let upload = Upload::new(incoming, limit, &flight.wire.worker.bounds);
+    let upload = Upload::new(incoming, limit, bounds);
     let trouble = upload.trouble();
     Ok((upload.boxed_unsync(), Some(trouble)))
-}
-
-/// Awaits a call so that a panic in host code costs this request only: it becomes a fault, and what panicked is not
-/// polled again but dropped.
-async fn contain<T>(call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    let mut call = pin!(call);
-    std::future::poll_fn(|cx| {
-        catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))).unwrap_or_else(|_| {
-            Err(Fault::Host("a panic while the guest was called".into())).into()
-        })
-    })
-    .await
 }

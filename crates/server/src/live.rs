@@ -3,7 +3,7 @@
 use hostel_app::App;
 use hostel_app::Resolved;
 use hostel_app::route::Match;
-use hostel_host::{Abi, Guest, LoadError, Progress, Runtime};
+use hostel_host::{Guest, LoadError, Progress, Role, Runtime};
 use http::header;
 use http::request::Parts;
 
@@ -19,24 +19,9 @@ pub struct Live<C = Guest> {
 /// Why an app cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
-    /// A component cannot be compiled or wants what the host does not have.
+    /// A component is no server, cannot be compiled, or wants what the host does not have.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A route leads to a component that does not speak HTTP.
-    #[error(
-        "component `{component}` cannot answer HTTP requests: it is a `{abi}` program\n  \
-         route: {route}\n  \
-         help: a server exports wasi:http/incoming-handler (0.2) or wasi:http/handler (0.3); \
-         run a command with `hostel run FILE`"
-    )]
-    NotAServer {
-        /// Its name in the manifest.
-        component: String,
-        /// What it is instead.
-        abi: Abi,
-        /// The pattern of the route that leads to it.
-        route: String,
-    },
     /// Nothing would ever be called.
     #[error(
         "app `{app}` has no route, so nothing would answer a request\n  \
@@ -48,11 +33,11 @@ pub enum DeployError {
     },
 }
 
-/// Loads every component of `resolved` and checks that every route leads to a server.
+/// Loads every component of `resolved`; each must be a server, so that every route leads to one.
 ///
 /// # Errors
 ///
-/// The first component that cannot be loaded or does not fit its route.
+/// The first component that cannot be loaded, or that nothing would ever be called.
 pub fn deploy(
     runtime: &Runtime,
     resolved: Resolved,
@@ -64,32 +49,9 @@ pub fn deploy(
     }
     let mut guests = Vec::with_capacity(app.components.len());
     for (component, code) in app.components.iter().zip(&code) {
-        guests.push(runtime.load(component, code, hostel_host::Role::Serve, progress)?);
+        guests.push(runtime.load(component, code, Role::Serve, progress)?);
     }
-    check_abis(&app, &guests, Guest::abi)?;
     Ok(Live { app, guests })
-}
-
-fn check_abis<C>(app: &App, guests: &[C], abi: impl Fn(&C) -> Abi) -> Result<(), DeployError> {
-    for route in app.routes.all() {
-        let Some((component, guest)) = app
-            .components
-            .get(route.component)
-            .zip(guests.get(route.component))
-        else {
-            continue;
-        };
-        let abi = abi(guest);
-        if !matches!(abi, Abi::HttpP2 | Abi::HttpP3) {
-            let (component, route) = (component.name.clone(), route.pattern.clone());
-            return Err(DeployError::NotAServer {
-                component,
-                abi,
-                route,
-            });
-        }
-    }
-    Ok(())
 }
 
 /// Where a request leads.
@@ -132,6 +94,7 @@ impl<C> Live<C> {
 mod tests {
     use super::*;
     use crate::tests::fake::{Fake, app};
+    use hostel_host::{LogSink, RuntimeOptions};
     use http::{Method, Request};
 
     fn parts(method: Method, target: &str, host: &str) -> Parts {
@@ -142,22 +105,34 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
+    fn deployed(routes: &[(&str, &[&str])], code: &str) -> Result<Live, DeployError> {
+        let runtime = Runtime::new(RuntimeOptions {
+            cache_dir: None,
+            log: LogSink::null(),
+        })
+        .unwrap();
+        let resolved = Resolved {
+            app: app(routes),
+            code: vec![code.into()],
+        };
+        deploy(&runtime, resolved, &|_| {})
+    }
+
+    const COMMAND: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+
     #[test]
-    fn a_route_to_a_command_says_how_to_run_it() {
-        let app = app(&[("/jobs/...", &[])]);
-        let error = check_abis(&app, &[()], |()| Abi::CommandP1).unwrap_err();
-        let message = error.to_string();
-        for part in ["`web`", "command-p1", "/jobs/...", "hostel run"] {
+    fn a_command_is_no_server_and_says_how_to_run_it() {
+        let message = deployed(&[("/...", &[])], COMMAND).unwrap_err().to_string();
+        for part in ["web", "command-p1", "hostel run"] {
             assert!(message.contains(part), "{message}");
         }
-        assert!(check_abis(&app, &[()], |()| Abi::HttpP3).is_ok());
     }
 
     #[test]
     fn an_app_without_routes_says_what_to_add() {
-        let message = DeployError::NoRoute { app: "shop".into() }.to_string();
+        let message = deployed(&[], COMMAND).unwrap_err().to_string();
         assert!(
-            message.contains("`shop`") && message.contains("[[http]]"),
+            message.contains("`test`") && message.contains("[[http]]"),
             "{message}"
         );
     }

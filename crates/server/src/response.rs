@@ -27,11 +27,15 @@ pub(crate) struct Flight<C> {
 }
 
 impl<C: Callee> Flight<C> {
-    /// The guest's name for the log.
-    pub(crate) fn guest_name(&self) -> &str {
-        self.guest
-            .and_then(|guest| self.wire.worker.live.guests.get(guest))
-            .map_or("-", Callee::name)
+    /// The guest that answers, once there is one.
+    pub(crate) fn guest(&self) -> Option<&C> {
+        self.wire.worker.live.guests.get(self.guest?)
+    }
+
+    /// Tells the operator.
+    pub(crate) fn log(&self, fault: &Fault) {
+        let name = self.guest().map_or("-", Callee::name);
+        self.wire.worker.log.fault(name, self.id, fault);
     }
 }
 
@@ -46,7 +50,7 @@ impl<C> Drop for Flight<C> {
 pub(crate) struct Outgoing<C: Callee> {
     content: Content<C::Body>,
     flight: Flight<C>,
-    /// Bytes still owed of what `Content-Length` promised, where the body itself does not know its size.
+    /// Bytes still owed of what `Content-Length` promised.
     owed: Option<u64>,
     /// HTTP/2: a piece was handed out and hyper has not come back for the next.
     offered: bool,
@@ -254,13 +258,17 @@ impl<C: Callee> Outgoing<C> {
         if self.flight.asked.http10 {
             self.flight.wire.must_reset();
         }
-        let flight = &self.flight;
-        flight
-            .wire
-            .worker
-            .log
-            .broken_off(flight.guest_name(), flight.id, &error);
         Poll::Ready(Some(Err(error)))
+    }
+
+    /// As above, where only this file knows that the guest is at fault.
+    fn blame(
+        &mut self,
+        what: &str,
+        error: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.flight.log(&Fault::BadGuest(what.into()));
+        self.break_off(error)
     }
 
     fn poll_guest(
@@ -272,7 +280,12 @@ impl<C: Callee> Outgoing<C> {
         };
         let frame = match ready!(Pin::new(body).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
-            Some(Err(error)) => return self.break_off(error),
+            // The host has logged a fault of the guest already; what is left is the guest's own doing.
+            Some(Err(error @ BodyError::HttpResponseIncomplete)) => return self.break_off(error),
+            Some(Err(error)) => {
+                let what = format!("its answer broke off: {error}");
+                return self.blame(&what, error);
+            }
             None => return self.end(),
         };
         match frame.into_data() {
@@ -290,7 +303,8 @@ impl<C: Callee> Outgoing<C> {
     fn data(&mut self, data: Bytes) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(owed) = self.owed {
             let Some(left) = owed.checked_sub(data.len() as u64) else {
-                return self.break_off(BodyError::HttpResponseBodySize(None));
+                let what = "its body is longer than its Content-Length";
+                return self.blame(what, BodyError::HttpResponseBodySize(None));
             };
             self.owed = Some(left);
         }
@@ -303,7 +317,8 @@ impl<C: Callee> Outgoing<C> {
 
     fn end(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.owed.is_some_and(|owed| owed > 0) {
-            return self.break_off(BodyError::HttpResponseIncomplete);
+            let what = "its body is shorter than its Content-Length";
+            return self.blame(what, BodyError::HttpResponseIncomplete);
         }
         self.content = Content::Empty;
         Poll::Ready(None)
@@ -407,7 +422,7 @@ mod tests {
         assert_eq!(
             (framing, left),
             (
-                Ok(Framing::Body { owed: None }),
+                Ok(Framing::Body { owed: Some(5) }),
                 vec!["content-length: 5".into()]
             )
         );

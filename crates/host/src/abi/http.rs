@@ -19,7 +19,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
 
-use crate::abi::{Callable, Exports, Warm, http_p2, http_p3};
+use crate::abi::{Callable, Exports, Warm, http_p2, http_p3, shared};
 use crate::fault::Fault;
 use crate::guest::{BodyError, Call, Inner, RequestBody, RequestId, fault_of};
 use crate::meter::Clock;
@@ -42,6 +42,9 @@ pub(crate) async fn answer(
     request: Request<RequestBody>,
     call: Call,
 ) -> Result<Response<ResponseBody>, Fault> {
+    if guest.reuse.concurrent > 1 && matches!(guest.callable, Callable::HttpP3(_)) {
+        return shared::answer(guest, permit, request, call).await;
+    }
     let (sender, mut receiver) = oneshot::channel();
     let id = call.id;
     let mut running = Running::new(
@@ -95,8 +98,8 @@ pub(crate) async fn answer(
         }
         Some(Err(fault)) => Err(fault),
         None => {
-            let late = Late::spawn(running);
-            Ok(ahead.into_response(Some(late)))
+            let task = LateTask::spawn(running);
+            Ok(ahead.into_response(Some(Late::Own(task))))
         }
     }
 }
@@ -129,7 +132,7 @@ fn work(
     })
 }
 
-async fn instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
+pub(super) async fn instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
     let host_fault = |error: wasmtime::Error| Fault::Host(format!("{error:?}"));
     let mut store = Host::store(&guest.engine, &guest.template, request).map_err(host_fault)?;
     let exports = match &guest.callable {
@@ -197,7 +200,7 @@ impl Running {
 }
 
 /// The answer's head and the first frames of its body.
-struct Ahead {
+pub(super) struct Ahead {
     head: http::response::Parts,
     body: WasiBody,
     frames: VecDeque<Result<Frame<Bytes>, BodyError>>,
@@ -206,7 +209,7 @@ struct Ahead {
 }
 
 impl Ahead {
-    fn new(response: Response<WasiBody>) -> Self {
+    pub(super) fn new(response: Response<WasiBody>) -> Self {
         let (head, body) = response.into_parts();
         Self {
             head,
@@ -217,7 +220,7 @@ impl Ahead {
     }
 
     /// Takes the frames that are ready, a few at the most. True if there was one.
-    fn fill(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn fill(&mut self, cx: &mut Context<'_>) -> bool {
         let before = self.frames.len();
         while !self.ended && self.frames.len() < AHEAD_FRAMES {
             match Pin::new(&mut self.body).poll_frame(cx) {
@@ -229,7 +232,12 @@ impl Ahead {
         self.frames.len() > before
     }
 
-    fn into_response(self, late: Option<Late>) -> Response<ResponseBody> {
+    /// Whether nothing more can be taken: the body is complete, or enough of it is here.
+    pub(super) fn is_full(&self) -> bool {
+        self.ended || self.frames.len() >= AHEAD_FRAMES
+    }
+
+    pub(super) fn into_response(self, late: Option<Late>) -> Response<ResponseBody> {
         let declared = self
             .head
             .headers
@@ -337,13 +345,37 @@ impl Drop for ResponseBody {
 }
 
 /// A guest that still runs after its answer's head has left.
-struct Late {
+pub(super) enum Late {
+    /// In a task of its own.
+    Own(LateTask),
+    /// In an instance that it shares with other requests.
+    Shared(shared::Ticket),
+}
+
+impl Late {
+    fn failed(&self) -> bool {
+        match self {
+            Late::Own(task) => task.failed(),
+            Late::Shared(ticket) => ticket.failed(),
+        }
+    }
+
+    fn cancel(&self) {
+        match self {
+            Late::Own(task) => task.cancel(),
+            Late::Shared(ticket) => ticket.cancel(),
+        }
+    }
+}
+
+/// The task of a late guest.
+pub(super) struct LateTask {
     task: tokio::task::AbortHandle,
     failed: Arc<AtomicBool>,
     cancelled: Arc<AtomicBool>,
 }
 
-impl Late {
+impl LateTask {
     fn spawn(running: Running) -> Self {
         let failed = Arc::new(AtomicBool::new(false));
         let cancelled = Arc::new(AtomicBool::new(false));

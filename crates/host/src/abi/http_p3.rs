@@ -30,7 +30,8 @@ pub(crate) async fn handle(
     };
     warm.store
         .run_concurrent(async |accessor| {
-            converse(accessor, service, request, call, answer).await?;
+            // Nobody listens any more if the client is gone.
+            let _heard = answer.send(respond(accessor, service, request, call).await?);
             // Tasks that the guest started before it answered keep its instance at work.
             poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
             Ok(())
@@ -38,14 +39,13 @@ pub(crate) async fn handle(
         .await?
 }
 
-/// One request and its answer.
-async fn converse(
+/// Gives the guest a request and waits for its answer; an error is a sentence for the log.
+pub(crate) async fn respond(
     accessor: &Accessor<Host>,
     service: &Service,
     request: Request<RequestBody>,
     call: &Call,
-    answer: oneshot::Sender<Answer>,
-) -> Result<()> {
+) -> Result<Answer> {
     let (request, transmitted) = accessor.with(|mut store| {
         let http = store.data_mut().http();
         let (request, transmitted) = incoming(http.hooks, request, call);
@@ -55,16 +55,14 @@ async fn converse(
         .wasi_http_handler()
         .call_handle(accessor, request)
         .await?;
-    let outcome = match outcome {
-        Err(code) => Err(format!("it answered with the error {code:?}")),
-        Ok(response) => Ok(accessor.with(|mut store| {
-            let response = store.data_mut().http().table.delete(response)?;
-            response.into_http(&mut store, transmitted)
-        })?),
+    let response = match outcome {
+        Err(code) => return Ok(Err(format!("it answered with the error {code:?}"))),
+        Ok(response) => response,
     };
-    // Nobody listens any more if the client is gone.
-    let _heard = answer.send(outcome);
-    Ok(())
+    accessor.with(|mut store| {
+        let response = store.data_mut().http().table.delete(response)?;
+        Ok(Ok(response.into_http(&mut store, transmitted)?))
+    })
 }
 
 /// The request as the guest sees it: the authority is where the client sent it.

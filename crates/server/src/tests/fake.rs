@@ -102,6 +102,7 @@ impl Fake {
                 Ok(response)
             }
             "/endless" => answer(vec![Step::Forever(Bytes::from(vec![b'x'; 16 * 1024]))]),
+            "/panic-later" => answer(vec![Step::data("begun"), Step::Panic]),
             "/hang" => answer(vec![Step::data("begun"), Step::Hang]),
             "/short" | "/long" => {
                 let bytes = if path == "/short" { "ab" } else { "abcdef" };
@@ -196,6 +197,8 @@ pub(crate) enum Step {
     Forever(Bytes),
     /// Nothing ever again.
     Hang,
+    /// The host has a bug.
+    Panic,
 }
 
 impl Step {
@@ -253,6 +256,7 @@ impl Body for Script {
                 self.steps.push_front(Step::Forever(data.clone()));
                 Ok(Frame::data(data))
             }
+            Some(Step::Panic) => panic!("told to"),
             Some(Step::Hang) => {
                 self.steps.push_front(Step::Hang);
                 return Poll::Pending;

@@ -5,12 +5,14 @@ use std::time::Duration;
 use super::client::Client;
 use super::server::Server;
 use crate::bounds::Bounds;
+use crate::serve::Outcome;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -265,11 +267,40 @@ fn an_idle_connection_is_ended_with_goaway() {
     let mut h2 = H2::connect(&server);
     h2.headers(1, END_STREAM, &get("/", &[AUTHORITY]));
     assert_eq!(h2.answer().0, 200);
+    while h2.next().kind != GOAWAY {}
+}
+
+#[test]
+fn a_client_that_never_asks_for_anything_is_left_as_soon_as_one_with_half_a_head() {
+    let server = Server::bounded(Bounds {
+        head_timeout: Duration::from_millis(50),
+        ..Bounds::default()
+    });
+    let mut h2 = H2::connect(&server);
+    while h2.next().kind != GOAWAY {}
+}
+
+#[test]
+fn a_drain_says_goaway_and_answers_what_is_in_flight() {
+    let server = Server::start();
+    let mut h2 = H2::connect(&server);
+    h2.headers(1, END_STREAM, &get("/gate", &[AUTHORITY]));
+    h2.headers(3, END_STREAM, &get("/", &[AUTHORITY]));
+    assert_eq!(h2.answer().1, "hello\n");
+    server.signal();
+    while h2.next().kind != GOAWAY {}
+    server.gate.add_permits(1);
     loop {
-        if h2.next().kind == GOAWAY {
-            return;
+        let next = h2.next();
+        match next.kind {
+            // How h2 learns that the client knows of the drain.
+            PING if next.flags & ACK == 0 => h2.0.send(frame(PING, ACK, 0, &next.payload)),
+            DATA if next.stream == 1 => break,
+            _ => {}
         }
     }
+    drop(h2);
+    assert_eq!(server.outcome(), Outcome::Drained);
 }
 
 #[test]

@@ -1,0 +1,320 @@
+//! An `http-p3` instance that answers several requests at once (`concurrent = n` in the manifest).
+//!
+//! Each worker thread has its own instances, so that a request never changes threads. An instance has a task that
+//! turns its event loop; a request is a job in its bounded inbox. What one request does to a shared instance all of
+//! its requests feel: after a fault, or when a client goes away, the instance takes no further requests and is dropped
+//! with the last one.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::thread::ThreadId;
+
+use futures::stream::{FuturesUnordered, Stream};
+use ::http::{Request, Response};
+use tokio::sync::{mpsc, oneshot};
+use wasmtime::Result;
+use wasmtime::component::Accessor;
+use wasmtime_wasi_http::p3::bindings::Service;
+
+use crate::abi::http::{self, Ahead, Late, ResponseBody};
+use crate::abi::{Exports, Warm, http_p3};
+use crate::fault::Fault;
+use crate::guest::{Call, Inner, RequestBody, RequestId, fault_of};
+use crate::meter::{Clock, CpuBudget};
+use crate::pool::Permit;
+use crate::state::Host;
+use crate::ticker;
+
+/// The shared instances of one component, by thread.
+#[derive(Default)]
+pub(crate) struct Crew(Mutex<HashMap<ThreadId, Vec<Arc<Seat>>>>);
+
+/// One shared instance, as its requests see it.
+struct Seat {
+    inbox: mpsc::Sender<Job>,
+    accepted: AtomicU32,
+    in_flight: AtomicU32,
+    /// No further requests, and gone with the last of those that run.
+    retired: AtomicBool,
+    /// Why the instance is gone.
+    fault: OnceLock<Fault>,
+    task: OnceLock<tokio::task::AbortHandle>,
+}
+
+/// One request for a shared instance.
+struct Job {
+    request: Request<RequestBody>,
+    call: Call,
+    answer: oneshot::Sender<Result<Ahead, String>>,
+}
+
+/// A request's place in a shared instance, held until its answer is complete.
+pub(crate) struct Ticket {
+    seat: Arc<Seat>,
+    _permit: Permit,
+    _ticking: ticker::Running,
+}
+
+/// Turns of the event loop in which a guest may add to its answer before the head leaves.
+const TURNS: u32 = 4;
+
+/// Answers one request on a shared instance.
+pub(crate) async fn answer(
+    guest: &Arc<Inner>,
+    permit: Permit,
+    request: Request<RequestBody>,
+    call: Call,
+) -> Result<Response<ResponseBody>, Fault> {
+    let mut clock = Clock::start(&guest.template.limits);
+    let ticket = Ticket::take(guest, permit);
+    let mut unanswered = RetireOnDrop(Some(ticket));
+    let (sender, receiver) = oneshot::channel();
+    let job = Job {
+        request,
+        call,
+        answer: sender,
+    };
+    unanswered
+        .seat()?
+        .inbox
+        .try_send(job)
+        .map_err(|_| Fault::Busy(1))?;
+    let mut receiver = pin!(receiver);
+    let outcome = poll_fn(|cx| match receiver.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
+        Poll::Pending => clock.alarm(cx).map(Err),
+    })
+    .await?;
+    match outcome {
+        Ok(Ok(ahead)) => {
+            let ticket = unanswered.0.take();
+            Ok(ahead.into_response(ticket.map(Late::Shared)))
+        }
+        Ok(Err(reason)) => Err(Fault::BadGuest(reason)),
+        Err(_) => Err(unanswered.seat()?.last_words()),
+    }
+}
+
+impl Ticket {
+    /// A place in an instance of this thread that has one, or in a fresh one.
+    fn take(guest: &Arc<Inner>, permit: Permit) -> Self {
+        let mut crew = guest.crew.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seats = crew.entry(std::thread::current().id()).or_default();
+        seats.retain(|seat| seat.may_accept(guest));
+        let free = seats
+            .iter()
+            .find(|seat| seat.in_flight.load(Ordering::Relaxed) < guest.reuse.concurrent);
+        let seat = match free {
+            Some(seat) => seat.clone(),
+            None => {
+                let seat = Seat::start(guest);
+                seats.push(seat.clone());
+                seat
+            }
+        };
+        seat.accepted.fetch_add(1, Ordering::Relaxed);
+        seat.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self {
+            seat,
+            _permit: permit,
+            _ticking: guest.ticker.enter(),
+        }
+    }
+
+    /// Whether the instance failed while the answer was on its way.
+    pub(crate) fn failed(&self) -> bool {
+        self.seat.fault.get().is_some()
+    }
+
+    /// The client is gone before the end of its answer.
+    pub(crate) fn cancel(&self) {
+        self.seat.retired.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let last = self.seat.in_flight.fetch_sub(1, Ordering::Relaxed) == 1;
+        if last
+            && self.seat.retired.load(Ordering::Relaxed)
+            && let Some(task) = self.seat.task.get()
+        {
+            task.abort();
+        }
+    }
+}
+
+/// Retires the instance unless the request was answered.
+struct RetireOnDrop(Option<Ticket>);
+
+impl RetireOnDrop {
+    fn seat(&self) -> Result<&Seat, Fault> {
+        self.0
+            .as_ref()
+            .map(|ticket| ticket.seat.as_ref())
+            .ok_or(Fault::Cancelled)
+    }
+}
+
+impl Drop for RetireOnDrop {
+    fn drop(&mut self) {
+        if let Some(ticket) = &self.0 {
+            ticket.cancel();
+        }
+    }
+}
+
+impl Seat {
+    fn start(guest: &Arc<Inner>) -> Arc<Self> {
+        let (sender, inbox) = mpsc::channel(guest.reuse.concurrent as usize);
+        let seat = Arc::new(Self {
+            inbox: sender,
+            accepted: AtomicU32::new(0),
+            in_flight: AtomicU32::new(0),
+            retired: AtomicBool::new(false),
+            fault: OnceLock::new(),
+            task: OnceLock::new(),
+        });
+        let task = tokio::spawn(attend(Arc::downgrade(guest), Arc::downgrade(&seat), inbox));
+        seat.task.get_or_init(|| task.abort_handle());
+        seat
+    }
+
+    fn may_accept(&self, guest: &Inner) -> bool {
+        !self.retired.load(Ordering::Relaxed)
+            && self.accepted.load(Ordering::Relaxed) < guest.reuse.requests
+            && !self.inbox.is_closed()
+    }
+
+    fn last_words(&self) -> Fault {
+        self.fault.get().cloned().unwrap_or_else(|| {
+            Fault::Host("the shared instance is gone; see the message above".into())
+        })
+    }
+}
+
+/// The life of one shared instance: from instantiation until nobody can send it requests any more, or it fails.
+async fn attend(guest: Weak<Inner>, seat: Weak<Seat>, inbox: mpsc::Receiver<Job>) {
+    let Some(strong) = guest.upgrade() else {
+        return;
+    };
+    let (ticker, cpu) = (
+        strong.ticker.clone(),
+        CpuBudget::new(&strong.template.limits),
+    );
+    let life = live(strong, guest, inbox, cpu.clone());
+    let mut life = pin!(life);
+    let outcome = poll_fn(|cx| {
+        // Work after an answer needs the tick as much as work before it.
+        let _ticking = ticker.enter();
+        cpu.poll(life.as_mut(), cx)
+    })
+    .await;
+    if let Err(fault) = outcome.flatten()
+        && let Some(seat) = seat.upgrade()
+    {
+        seat.retired.store(true, Ordering::Relaxed);
+        seat.fault.get_or_init(|| fault);
+    }
+}
+
+async fn live(
+    guest: Arc<Inner>,
+    weak: Weak<Inner>,
+    mut inbox: mpsc::Receiver<Job>,
+    cpu: CpuBudget,
+) -> Result<(), Fault> {
+    let mut warm = http::instantiate(&guest, RequestId::next()).await?;
+    // From here on only requests keep the guest alive, not its idle instances.
+    drop(guest);
+    let Warm { store, exports, .. } = &mut warm;
+    let Exports::P3(service) = &*exports else {
+        return Err(Fault::Host("not an http-p3 instance".into()));
+    };
+    let outcome = store
+        .run_concurrent(async |accessor| serve(accessor, service, &mut inbox, &cpu).await)
+        .await;
+    match outcome.and_then(|served| served) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let fault = fault_of(&error, &warm.store.data().meter);
+            if let Some(guest) = weak.upgrade() {
+                guest.report(RequestId::next(), &fault);
+            }
+            Err(fault)
+        }
+    }
+}
+
+/// Takes jobs and turns the event loop until the inbox is closed and everything is done.
+async fn serve(
+    accessor: &Accessor<Host>,
+    service: &Service,
+    inbox: &mut mpsc::Receiver<Job>,
+    cpu: &CpuBudget,
+) -> Result<()> {
+    let mut calls = pin!(FuturesUnordered::new());
+    let mut open = true;
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(Some(done)) = calls.as_mut().poll_next(cx) {
+                match done {
+                    Ok(()) => continue,
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            if open {
+                match inbox.poll_recv(cx) {
+                    Poll::Ready(Some(job)) => {
+                        cpu.add_call();
+                        calls.push(converse(accessor, service, job));
+                        continue;
+                    }
+                    Poll::Ready(None) => open = false,
+                    Poll::Pending => {}
+                }
+            }
+            if !calls.is_empty() || accessor.poll_no_interesting_tasks(cx).is_pending() {
+                return Poll::Pending;
+            }
+            cpu.rest();
+            return if open {
+                Poll::Pending
+            } else {
+                Poll::Ready(Ok(()))
+            };
+        }
+    })
+    .await
+}
+
+/// One job: the answer leaves once the guest has had its turns to complete it.
+async fn converse(accessor: &Accessor<Host>, service: &Service, job: Job) -> Result<()> {
+    let answer = http_p3::respond(accessor, service, job.request, &job.call).await?;
+    let mut ahead = match answer {
+        Ok(response) => Ahead::new(response),
+        Err(reason) => {
+            let _heard = job.answer.send(Err(reason));
+            return Ok(());
+        }
+    };
+    let mut turns = 0;
+    poll_fn(|cx| settle(&mut ahead, &mut turns, cx)).await;
+    let _heard = job.answer.send(Ok(ahead));
+    Ok(())
+}
+
+/// Ready once the answer is complete or has had its turns.
+fn settle(ahead: &mut Ahead, turns: &mut u32, cx: &mut Context<'_>) -> Poll<()> {
+    ahead.fill(cx);
+    if ahead.is_full() || *turns == TURNS {
+        return Poll::Ready(());
+    }
+    *turns += 1;
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}

@@ -1,0 +1,49 @@
+//! Guests that wait too long.
+
+use crate::harness::message::get;
+use crate::harness::server::Server;
+use crate::harness::upstream::Held;
+
+#[test]
+fn a_slow_guest_is_504() {
+    for guest in ["slow-p2", "slow-p3"] {
+        let server = Server::with(guest, &["--limit", "deadline=100ms"]);
+        let answer = server.get("/?ms=60000");
+        assert_eq!(answer.status, 504, "{guest}");
+        assert!(
+            answer.text().starts_with("deadline: request "),
+            "{guest}: {}",
+            answer.text()
+        );
+        assert!(server.page("/?ms=1").starts_with("waited "), "{guest}");
+    }
+}
+
+#[test]
+fn a_guest_that_waits_for_another_server_is_504_and_its_connection_is_closed() {
+    for guest in ["outgoing-p2", "outgoing-p3"] {
+        let upstream = Held::new();
+        let server = Server::with(
+            guest,
+            &["--grant", "http=*://*:*", "--limit", "deadline=200ms"],
+        );
+        let mut connection = server.connect();
+        connection.send(get(&upstream.query()));
+        let call = upstream.accept();
+        assert_eq!(connection.answer().status, 504, "{guest}");
+        call.wait_until_abandoned();
+    }
+}
+
+#[test]
+fn a_guest_that_streams_past_its_deadline_is_cut_off() {
+    let server = Server::with("echo-p2", &["--limit", "deadline=200ms"]);
+    let mut connection = server.connect();
+    connection.send(crate::harness::message::chunked_head("/", &[]));
+    let cut = connection
+        .try_answer()
+        .expect_err("the body cannot end well");
+    assert_eq!(cut.part.map(|part| part.status), Some(200));
+    server.stderr().wait_for("fault=deadline");
+    server.is_alive("/");
+}

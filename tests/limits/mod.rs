@@ -1,0 +1,93 @@
+//! One file per row of `hostel_app::limits` that the executable can be driven over. Each shows both sides of the bound:
+//! what is within it passes, what is beyond it is refused, and the next request is served.
+//!
+//! Rows that take a minute to show (idle connections, stalls, drains) are proved in `crates/server` with a tightened
+//! bound; the row says where.
+
+mod body_rate;
+mod concurrency;
+mod cpu;
+mod deadline;
+mod epoch_tick;
+mod h2_header_list;
+mod h2_resets;
+mod h2_send_buffer;
+mod h2_streams;
+mod handles;
+mod head;
+mod head_fields;
+mod head_timeout;
+mod headers;
+mod host_call;
+mod instances;
+mod log_line;
+mod log_queue;
+mod log_queue_bytes;
+mod memory;
+mod queue_depth;
+mod queue_wait;
+mod random;
+mod read_buffer;
+mod request_body;
+mod resources;
+mod stream_chunk;
+mod table_elements;
+mod wasm_stack;
+
+use std::fs;
+use std::path::Path;
+
+use hostel_app::limits::ALL;
+
+use crate::harness::command::{Outcome, run};
+use crate::harness::root;
+
+/// Runs a program given as WebAssembly text.
+fn run_text(text: &str, flags: &[&str]) -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("program.wat");
+    fs::write(&file, text).expect("a file");
+    run(flags, &file, &[], b"")
+}
+
+/// The test of a row is where the row says, and no file here belongs to no row.
+#[test]
+fn every_row_names_a_test_that_exists() {
+    let own = root().join("tests/limits");
+    let mut files: Vec<String> = fs::read_dir(&own)
+        .expect("this folder")
+        .map(|entry| {
+            entry
+                .expect("a file")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .filter(|name| name != "mod.rs")
+        .collect();
+    let mut missing = Vec::new();
+    for limit in ALL {
+        let (place, name) = limit.test.split_once("::").expect("FILE::NAME");
+        let found = if place == "tests/limits" {
+            files.retain(|file| *file != format!("{name}.rs"));
+            contains(&own.join(format!("{name}.rs")), "#[test]")
+        } else {
+            contains(
+                &root().join(place),
+                &format!("fn {}(", name.rsplit("::").next().expect("a name")),
+            )
+        };
+        if !found {
+            missing.push(format!("{}: {}", limit.name, limit.test));
+        }
+    }
+    assert_eq!(
+        (missing, files),
+        (Vec::new(), Vec::new()),
+        "rows without a test, tests without a row"
+    );
+}
+
+fn contains(path: &Path, what: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| text.contains(what))
+}
