@@ -158,11 +158,15 @@ table! {
     LOG_QUEUE_LINES = "log_queue", Count, 4096, [16, 1_000_000], "tests/limits::log_queue";
     /// Bytes of guest output waiting to be written; further lines are dropped and counted.
     LOG_QUEUE_BYTES = "log_queue_bytes", Bytes, 8 * MIB, [64 * KIB, GIB], "tests/limits::log_queue_bytes";
+    /// Lines about faults in one second, over all guests; further ones are counted, and the count is reported.
+    FAULT_LINES = "fault_lines", Count, 10, [1, 1000], "crates/host/src/capability/fault_log.rs::a_flood_is_cut_to_a_few_lines_and_counted";
 
     // Connections.
 
     /// Open connections over all listeners; one more is answered 503 and closed.
-    CONNECTIONS_TOTAL = "connections", Count, 10_000, [1, 1_000_000], "tests/limits::connections";
+    CONNECTIONS_TOTAL = "connections", Count, 10_000, [1, 1_000_000], "crates/server/src/tests/lifecycle.rs::connections_beyond_the_total_are_turned_away_and_seats_come_back";
+    /// Connections that the kernel keeps for one listening socket until they are accepted; others have to try again.
+    BACKLOG = "backlog", Count, 1024, [1, 65_535], "crates/server/src/listen.rs::connections_beyond_the_backlog_are_not_made";
     /// Request line and header fields together; more is answered 431.
     HEAD_BYTES = "head", Bytes, 16 * KIB, [KIB, 256 * KIB], "tests/limits::head";
     /// Header fields of one request; more is answered 431.
@@ -170,13 +174,15 @@ table! {
     /// From the first byte of a request until its head is complete.
     HEAD_TIMEOUT_MS = "head_timeout", Milliseconds, 10 * SECOND, [10, 10 * MINUTE], "tests/limits::head_timeout";
     /// Silence on a connection between two requests before it is closed.
-    IDLE_TIMEOUT_MS = "idle_timeout", Milliseconds, MINUTE, [10, HOUR], "tests/limits::idle_timeout";
+    IDLE_TIMEOUT_MS = "idle_timeout", Milliseconds, MINUTE, [10, HOUR], "crates/server/src/tests/http1.rs::silence_between_requests_has_its_own_time";
     /// Silence inside a request body before the connection is closed.
-    BODY_STALL_MS = "body_stall", Milliseconds, 30 * SECOND, [10, 10 * MINUTE], "tests/limits::body_stall";
+    BODY_STALL_MS = "body_stall", Milliseconds, 30 * SECOND, [10, 10 * MINUTE], "crates/server/src/tests/http1.rs::a_body_that_stalls_is_answered_408";
     /// The slowest request body that is accepted once it has lasted as long as `head_timeout`.
     BODY_RATE = "body_rate", BytesPerSecond, KIB, [0, MIB], "tests/limits::body_rate";
     /// How long a client may refuse to read its response before the connection is closed.
-    WRITE_STALL_MS = "write_stall", Milliseconds, 30 * SECOND, [10, 10 * MINUTE], "tests/limits::write_stall";
+    WRITE_STALL_MS = "write_stall", Milliseconds, 30 * SECOND, [10, 10 * MINUTE], "crates/server/src/tests/http1.rs::a_client_that_does_not_read_is_cut_off";
+    /// How long a client that is still sending when its request was refused may read the refusal.
+    LINGER_MS = "linger", Milliseconds, 2 * SECOND, [0, MINUTE], "crates/server/src/tests/http1.rs::a_refused_client_may_go_on_sending_for_a_moment";
     /// Buffer of one connection's incoming bytes.
     READ_BUFFER_BYTES = "read_buffer", Bytes, 64 * KIB, [8 * KIB, MIB], "tests/limits::read_buffer";
     /// Streams of one HTTP/2 connection in flight at once.
@@ -185,12 +191,17 @@ table! {
     H2_HEADER_LIST_BYTES = "h2_header_list", Bytes, 16 * KIB, [KIB, 256 * KIB], "tests/limits::h2_header_list";
     /// Streams of one HTTP/2 connection that were reset before they were accepted; one more closes the connection.
     H2_RESETS = "h2_resets", Count, 20, [1, 1000], "tests/limits::h2_resets";
+    /// Streams of one HTTP/2 connection, over its whole life, that ended because the client broke the protocol; one more
+    /// closes the connection.
+    H2_LOCAL_RESETS = "h2_local_resets", Count, 128, [1, 1024], "crates/server/src/tests/http2.rs::a_client_that_makes_us_reset_its_streams_is_sent_away";
     /// Response bytes buffered for one HTTP/2 stream.
     H2_SEND_BUFFER_BYTES = "h2_send_buffer", Bytes, 64 * KIB, [16 * KIB, MIB], "tests/limits::h2_send_buffer";
     /// Silence on an HTTP/2 connection before it is asked whether it still lives.
-    H2_KEEPALIVE_MS = "h2_keepalive", Milliseconds, 20 * SECOND, [SECOND, HOUR], "tests/limits::h2_keepalive";
+    H2_KEEPALIVE_MS = "h2_keepalive", Milliseconds, 20 * SECOND, [SECOND, HOUR], "crates/server/src/tests/http2.rs::a_client_that_does_not_answer_a_ping_is_gone";
+    /// How long an HTTP/2 client may take to acknowledge that its idle connection ends.
+    H2_GOODBYE_MS = "h2_goodbye", Milliseconds, SECOND, [0, MINUTE], "crates/server/src/tests/http2.rs::a_client_that_ignores_the_farewell_is_left";
     /// How long requests in flight may take to finish after the signal to stop.
-    DRAIN_MS = "drain", Milliseconds, 30 * SECOND, [0, HOUR], "tests/limits::drain";
+    DRAIN_MS = "drain", Milliseconds, 30 * SECOND, [0, HOUR], "crates/server/src/tests/lifecycle.rs::a_drain_ends_in_time_and_tells_what_it_cut_off";
 
     // What is read from disk.
 

@@ -26,8 +26,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
-    let words = words(&args.command)?;
-    let Some(file) = words.first() else {
+    let Some(file) = args.command.first() else {
         return Err(Failure::new(
             Kind::Component,
             "no file is named",
@@ -35,6 +34,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
         ));
     };
     let path = Path::new(file);
+    let words = words(&args.command)?;
     let resolved = resolve_command(path, &args.guest.operator(&VariableFlags::default()))?;
     let meanwhile = Meanwhile::default();
     let guest = load(&args.data, &resolved, &meanwhile);
@@ -56,7 +56,8 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(outcome?))
 }
 
-/// A guest's arguments are strings; so is its name, which is the first of them.
+/// A guest's arguments are strings; so is its name, which is the first of them: where the file lies on this machine is
+/// not the guest's business.
 fn words(command: &[OsString]) -> Result<Vec<String>, Failure> {
     let word = |word: &OsString| {
         word.to_str().map(str::to_owned).ok_or_else(|| {
@@ -69,7 +70,18 @@ fn words(command: &[OsString]) -> Result<Vec<String>, Failure> {
             )
         })
     };
-    command.iter().map(word).collect()
+    let mut words = command
+        .iter()
+        .map(word)
+        .collect::<Result<Vec<String>, Failure>>()?;
+    if let Some(program) = words.first_mut()
+        && let Some(name) = Path::new(program.as_str())
+            .file_name()
+            .and_then(|name| name.to_str())
+    {
+        *program = name.to_owned();
+    }
+    Ok(words)
 }
 
 fn load(data: &DataFlags, resolved: &Resolved, meanwhile: &Meanwhile) -> Result<Guest, Failure> {

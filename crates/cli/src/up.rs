@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hostel_app::{limits, resolve};
 use hostel_host::LogSink;
-use hostel_server::{Bounds, Outcome, ServeOptions, deploy, serve};
+use hostel_server::{Bounds, Outcome, ServeError, ServeOptions, deploy, serve};
 
 use crate::args::{DataFlags, GuestFlags, VariableFlags, listen};
 use crate::build::{self, Streams};
@@ -44,6 +44,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
+    // Building and compiling can take minutes: what would stop the server after them is said before them.
+    hostel_server::listen::check(&args.listen).map_err(ServeError::from)?;
     if args.build {
         // Programs that read the ready line expect it to be the first there.
         build::all(
@@ -156,6 +158,19 @@ mod tests {
         );
         assert!(Cli::try_parse_from(["hostel", "up", "--threads", "0"]).is_err());
         assert!(Cli::try_parse_from(["hostel", "up", "--data", "d", "--no-cache"]).is_err());
+    }
+
+    #[test]
+    fn a_port_in_use_is_told_before_anything_is_read_or_built() {
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = holder.local_addr().expect("an address").to_string();
+        let failure = main(&parsed(&["nowhere", "--build", "--listen", &address]))
+            .expect_err("the port is in use");
+        assert_eq!(
+            failure.problems[0].what,
+            format!("cannot listen on {address}: the port is in use")
+        );
+        drop(holder);
     }
 
     #[test]

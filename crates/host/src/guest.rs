@@ -14,9 +14,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use wasmtime::{Engine, PoolConcurrencyLimitError};
 use wasmtime_wasi::I32Exit;
 
+use crate::abi::response::ResponseBody;
 use crate::abi::shared::Crew;
 use crate::abi::{Callable, Warm, command, http};
-use crate::capability::log::LogSink;
 use crate::detect::Abi;
 use crate::fault::Fault;
 use crate::meter::Meter;
@@ -109,7 +109,7 @@ impl Guest {
         &self,
         request: ::http::Request<RequestBody>,
         call: Call,
-    ) -> Result<::http::Response<http::ResponseBody>, Fault> {
+    ) -> Result<::http::Response<ResponseBody>, Fault> {
         let permit = self.0.pool.acquire().await?;
         http::answer(&self.0, permit, request, call).await
     }
@@ -148,16 +148,6 @@ impl Inner {
         } else {
             Fault::BadGuest(hint)
         }
-    }
-}
-
-impl LogSink {
-    /// A line that tells the operator about a fault.
-    pub fn fault(&self, component: &str, request: RequestId, fault: &Fault) {
-        self.host_line(&format!(
-            "hostel: fault={} component={component} request={request} {fault}",
-            fault.row().name
-        ));
     }
 }
 

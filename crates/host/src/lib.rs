@@ -20,7 +20,7 @@ pub mod runtime;
 mod state;
 mod ticker;
 
-pub use abi::http::ResponseBody;
+pub use abi::response::ResponseBody;
 pub use cache::CacheStats;
 pub use capability::log::LogSink;
 pub use compile::LoadError;

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use hostel_app::Component;
 use wasmtime::component::Linker;
 use wasmtime::{Engine, Result};
+use wasmtime_wasi::I32Exit;
 
 use crate::abi::shared::Crew;
 use crate::cache::{Cache, CacheStats};
@@ -206,6 +207,11 @@ impl Half {
         let mut modules = wasmtime::Linker::new(&engine);
         if flavor == Flavor::Sync {
             wasmtime_wasi::p1::add_to_linker_async(&mut modules, Host::p1)?;
+            // The library's own refuses codes from 126 on, which shells and C programs use.
+            modules.allow_shadowing(true);
+            let exit = |code: i32| -> Result<()> { Err(I32Exit(code).into()) };
+            modules.func_wrap("wasi_snapshot_preview1", "proc_exit", exit)?;
+            modules.allow_shadowing(false);
         }
         let ticker = Ticker::start(vec![engine.clone()])?;
         Ok(Self {
@@ -214,5 +220,65 @@ impl Half {
             modules,
             ticker,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::RequestId;
+    use crate::imports::{PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
+
+    /// Whether the linker has something of this name: then it cannot be defined a second time.
+    fn defines(half: &mut Half, import: &str) -> bool {
+        half.components
+            .root()
+            .func_wrap(import, |_, (): ()| Ok(()))
+            .is_err()
+    }
+
+    #[test]
+    fn what_the_table_of_imports_offers_is_in_the_linkers() {
+        let halves = [
+            (Flavor::Sync, vec![WASI_0_2]),
+            (Flavor::Async, vec![WASI_0_2, WASI_0_3]),
+        ];
+        for (flavor, offers) in halves {
+            let mut half = Half::new(flavor).unwrap();
+            for offer in offers {
+                for interface in offer.interfaces {
+                    let import = format!("{interface}@{}", offer.version);
+                    assert!(defines(&mut half, &import), "{import} on {flavor:?}");
+                }
+            }
+            assert!(!defines(&mut half, "wasi:http/types@0.4.0"));
+            assert_eq!(
+                defines(&mut half, "wasi:http/types@0.3.0"),
+                flavor == Flavor::Async
+            );
+        }
+    }
+
+    #[test]
+    fn every_function_of_preview_1_is_in_the_linker() {
+        let half = Half::new(Flavor::Sync).unwrap();
+        let template = Template {
+            component: "test".into(),
+            args: vec![],
+            env: vec![],
+            grants: Arc::default(),
+            limits: hostel_app::limits::Limits::default(),
+            stdio: Stdio::Log(LogSink::null()),
+        };
+        let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();
+        for function in PREVIEW1_FUNCTIONS {
+            let found = half.modules.get(&mut store, PREVIEW1, function);
+            assert!(found.is_some(), "{PREVIEW1}.{function}");
+        }
+        assert!(
+            half.modules
+                .get(&mut store, PREVIEW1, "sock_open")
+                .is_none()
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hostel_app::Grants;
 use hostel_app::limits::Limits;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Result, Store};
+use wasmtime::{Engine, Result, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -82,7 +82,13 @@ impl Host {
         store.set_hostcall_fuel(limits.host_call_bytes);
         store.set_max_component_handles(limits.handles);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        // Not the plain yield: after this one the executor looks at sockets and timers before it resumes the guest.
+        store.epoch_deadline_callback(|_| {
+            Ok(UpdateDeadline::YieldCustom(
+                1,
+                Box::pin(tokio::task::yield_now()),
+            ))
+        });
         Ok(store)
     }
 

@@ -12,6 +12,8 @@ use hostel_app::limits;
 pub struct Bounds {
     /// Open connections over all listeners.
     pub connections: usize,
+    /// Connections that the kernel keeps for one listening socket until they are accepted.
+    pub backlog: i32,
     /// Bytes of one HTTP/1 request head.
     pub head_bytes: usize,
     /// Header fields of one request.
@@ -26,6 +28,8 @@ pub struct Bounds {
     pub body_rate: u64,
     /// How long a client may refuse to read.
     pub write_stall: Duration,
+    /// How long a client that is still sending when its request was refused may read the refusal.
+    pub linger: Duration,
     /// Buffer for incoming bytes of one HTTP/1 connection.
     pub read_buffer_bytes: usize,
     /// The largest piece of a request body that is handed to a guest at once.
@@ -36,16 +40,21 @@ pub struct Bounds {
     pub h2_header_list_bytes: u32,
     /// Streams of one HTTP/2 connection that the client reset before they were accepted.
     pub h2_resets: usize,
+    /// Streams of one HTTP/2 connection that the client made us reset by breaking the protocol.
+    pub h2_local_resets: usize,
     /// Bytes buffered for sending on one HTTP/2 stream.
     pub h2_send_buffer_bytes: usize,
     /// Silence on an HTTP/2 connection before a ping, and again before it counts as dead.
     pub h2_keepalive: Duration,
+    /// How long an HTTP/2 client may take to acknowledge that its idle connection ends.
+    pub h2_goodbye: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
         Self {
             connections: limits::CONNECTIONS_TOTAL.size(),
+            backlog: i32::try_from(limits::BACKLOG.default).unwrap_or(i32::MAX),
             head_bytes: limits::HEAD_BYTES.size(),
             headers_count: limits::HEADERS_COUNT.size(),
             head_timeout: limits::HEAD_TIMEOUT_MS.duration(),
@@ -53,13 +62,16 @@ impl Default for Bounds {
             body_stall: limits::BODY_STALL_MS.duration(),
             body_rate: limits::BODY_RATE.default,
             write_stall: limits::WRITE_STALL_MS.duration(),
+            linger: limits::LINGER_MS.duration(),
             read_buffer_bytes: limits::READ_BUFFER_BYTES.size(),
             chunk_bytes: limits::STREAM_CHUNK_BYTES.size(),
             h2_streams: limits::H2_STREAMS.count(),
             h2_header_list_bytes: limits::H2_HEADER_LIST_BYTES.count(),
             h2_resets: limits::H2_RESETS.size(),
+            h2_local_resets: limits::H2_LOCAL_RESETS.size(),
             h2_send_buffer_bytes: limits::H2_SEND_BUFFER_BYTES.size(),
             h2_keepalive: limits::H2_KEEPALIVE_MS.duration(),
+            h2_goodbye: limits::H2_GOODBYE_MS.duration(),
         }
     }
 }

@@ -18,15 +18,35 @@ use crate::stream::{self, GuardedStream};
 use crate::wire::{Wait, Wire};
 use crate::worker::Seat;
 
-/// How long an HTTP/2 client may take to acknowledge that its idle connection ends.
-const GOODBYE: Duration = Duration::from_secs(1);
+const TOO_MANY_CONNECTIONS: LastWord = LastWord {
+    head: "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n",
+    text: "too many connections\n",
+};
+const HEAD_TOO_SLOW: LastWord = LastWord {
+    head: "HTTP/1.1 408 Request Timeout\r\n",
+    text: "the request head came too slowly\n",
+};
+const HEAD_INCOMPLETE: LastWord = LastWord {
+    head: "HTTP/1.1 400 Bad Request\r\n",
+    text: "the request head is incomplete\n",
+};
 
-const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    retry-after: 1\r\nconnection: close\r\ncontent-length: 21\r\n\r\ntoo many connections\n";
-const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
-    connection: close\r\ncontent-length: 34\r\n\r\nthe request head came too slowly.\n";
-const HEAD_INCOMPLETE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
-    connection: close\r\ncontent-length: 31\r\n\r\nthe request head is incomplete.\n";
+/// An answer where hyper has no request to answer; the connection ends with it.
+struct LastWord {
+    /// Status line and fields, each with its line end, without those that every such answer has.
+    head: &'static str,
+    text: &'static str,
+}
+
+impl LastWord {
+    fn message(&self) -> String {
+        let Self { head, text } = self;
+        format!(
+            "{head}connection: close\r\ncontent-length: {}\r\n\r\n{text}",
+            text.len()
+        )
+    }
+}
 
 /// How the part of a connection that hyper drives ended.
 #[derive(Debug)]
@@ -62,7 +82,7 @@ pub(crate) async fn serve<C: Callee>(seat: Seat<C>, mut tcp: TcpStream) {
         if let End::Expired(Wait::Request | Wait::Head) = end {
             Pin::new(&mut connection).graceful_shutdown();
             // Whether the client acknowledged or not, it is over.
-            let _acknowledged = tokio::time::timeout(GOODBYE, connection).await;
+            let _acknowledged = tokio::time::timeout(worker.bounds.h2_goodbye, connection).await;
         }
     } else {
         let mut connection = worker.h1.serve_connection(io, service);
@@ -110,11 +130,13 @@ fn close<C>(wire: &Wire<C>, end: &End, stream: &GuardedStream<C>) {
     match end {
         _ if wire.is_reset() => stream.reset_on_close(),
         End::Expired(Wait::Reader) => stream.reset_on_close(),
-        End::Expired(Wait::Head) if wire.is_mid_message() => stream.farewell(HEAD_TOO_SLOW),
+        End::Expired(Wait::Head) if wire.is_mid_message() => {
+            stream.farewell(&HEAD_TOO_SLOW.message())
+        }
         End::Hyper(Err(error))
             if error.is_incomplete_message() && wire.is_unanswered() && wire.is_mid_message() =>
         {
-            stream.farewell(HEAD_INCOMPLETE);
+            stream.farewell(&HEAD_INCOMPLETE.message());
         }
         End::Expired(_) | End::Hyper(_) => {}
     }
@@ -123,7 +145,7 @@ fn close<C>(wire: &Wire<C>, end: &End, stream: &GuardedStream<C>) {
 /// Answers a connection beyond the total, without waiting for its request: half-open clients must not occupy anything.
 pub(crate) fn turn_away(tcp: &TcpStream) {
     // Best effort: the client may be gone.
-    let _sent = tcp.try_write(TOO_MANY_CONNECTIONS);
+    let _sent = tcp.try_write(TOO_MANY_CONNECTIONS.message().as_bytes());
 }
 
 /// Closes a connection whose client lets us wait. Every event that gives the client new time changes the wire's epoch;
@@ -181,5 +203,30 @@ fn patience(wait: Wait, bounds: &Bounds) -> Option<Duration> {
         Wait::Head => Some(bounds.head_timeout),
         Wait::Request => Some(bounds.idle_timeout),
         Wait::Reader => Some(bounds.write_stall),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_word_is_one_complete_answer() {
+        for word in [TOO_MANY_CONNECTIONS, HEAD_TOO_SLOW, HEAD_INCOMPLETE] {
+            let message = word.message();
+            let (head, text) = message.split_once("\r\n\r\n").unwrap();
+            let mut lines = head.split("\r\n");
+            let status = lines.next().unwrap();
+            assert!(status.starts_with("HTTP/1.1 "), "{message}");
+            let fields: Vec<_> = lines.map(|line| line.split_once(": ").unwrap()).collect();
+            let value = |name| {
+                let mut values = fields.iter().filter(|field| field.0 == name);
+                let only = values.next().unwrap().1;
+                assert!(values.next().is_none(), "{message}");
+                only
+            };
+            assert_eq!(value("connection"), "close");
+            assert_eq!(value("content-length"), text.len().to_string());
+        }
     }
 }

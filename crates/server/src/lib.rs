@@ -4,12 +4,11 @@
 //! Read in this order: [`serve`] (a server from start to end), `worker` (one thread of it), [`listen`] (sockets),
 //! `connection` (one client), `stream` with `head_guard` (its bytes), `wire` (what the parts of a connection know of
 //! each other), `http` (one request: the trigger), `request` and `upload` (what a guest gets), [`live`] (which guest),
-//! `response` (what the client gets), `fields` (what neither gets), `fault_log`, [`bounds`].
+//! `response` (what the client gets), `fields` (what neither gets), [`bounds`].
 #![forbid(unsafe_code)]
 
 pub mod bounds;
 mod connection;
-mod fault_log;
 mod fields;
 mod head_guard;
 mod http;

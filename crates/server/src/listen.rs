@@ -4,13 +4,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
+use hostel_host::LogSink;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-
-use crate::fault_log::FaultLog;
-
-/// Connections that the kernel keeps for one socket before they are accepted.
-const BACKLOG: i32 = 1024;
 
 /// How long accepting pauses when the process or the machine has no descriptor left, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -110,11 +106,28 @@ pub fn parse(text: &str) -> Result<SocketAddr, ListenError> {
     })
 }
 
-/// `count` listening sockets on one address; the kernel spreads connections over them (`SO_REUSEPORT`). Returns the
-/// address with its real port.
+/// Whether every one of `addresses` can be listened on now, so that a port in use is told before anything is compiled.
+///
+/// Nothing stays bound: a port that listened while guests are being compiled would look ready to whoever tries it, and
+/// let its clients wait. So another program can still take the port before [`crate::serve`] does, which then says so.
+///
+/// # Errors
+///
+/// For the first address that cannot be listened on.
+pub fn check(addresses: &[SocketAddr]) -> Result<(), ListenError> {
+    addresses.iter().try_for_each(|&address| {
+        reserve(address)
+            .map(drop)
+            .map_err(|error| ListenError::of(address, error))
+    })
+}
+
+/// `count` listening sockets on one address; the kernel spreads connections over them (`SO_REUSEPORT`) and keeps up to
+/// `backlog` for each until they are accepted. Returns the address with its real port.
 pub(crate) fn bind(
     address: SocketAddr,
     count: usize,
+    backlog: i32,
 ) -> Result<(SocketAddr, Vec<StdListener>), ListenError> {
     let mut attempts = if address.port() == 0 {
         ANY_PORT_ATTEMPTS
@@ -123,18 +136,28 @@ pub(crate) fn bind(
     };
     loop {
         attempts -= 1;
-        match bind_once(address, count) {
+        match bind_once(address, count, backlog) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
             outcome => return outcome.map_err(|error| ListenError::of(address, error)),
         }
     }
 }
 
-/// Binds a socket without `SO_REUSEPORT` first: with it, a port that another program of the same user listens on in
-/// the same way would not be refused but shared. The probe never listens, and stays until the others do.
-fn bind_once(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<StdListener>)> {
+/// A bound socket that never listens. It comes without `SO_REUSEPORT`: with it, a port that another program of the same
+/// user listens on in the same way would not be refused but shared.
+fn reserve(address: SocketAddr) -> io::Result<Socket> {
     let probe = socket(address)?;
     probe.bind(&address.into())?;
+    Ok(probe)
+}
+
+fn bind_once(
+    address: SocketAddr,
+    count: usize,
+    backlog: i32,
+) -> io::Result<(SocketAddr, Vec<StdListener>)> {
+    // Held until the others listen.
+    let probe = reserve(address)?;
     let real = probe
         .local_addr()?
         .as_socket()
@@ -146,7 +169,7 @@ fn bind_once(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<S
         // Accepted sockets inherit it: answers leave at once.
         socket.set_tcp_nodelay(true)?;
         socket.bind(&real.into())?;
-        socket.listen(BACKLOG)?;
+        socket.listen(backlog)?;
         listeners.push(socket.into());
     }
     Ok((real, listeners))
@@ -181,7 +204,7 @@ impl Listener {
     }
 
     /// The next connection. Cancel safe.
-    pub(crate) async fn accept(&mut self, log: &FaultLog) -> TcpStream {
+    pub(crate) async fn accept(&mut self, log: &LogSink) -> TcpStream {
         loop {
             match self.socket.accept().await {
                 Ok((tcp, _)) => {
@@ -190,7 +213,7 @@ impl Listener {
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    log.host(format_args!("cannot accept a connection: {error}; waiting"));
+                    log.host_fault(format_args!("cannot accept a connection: {error}; waiting"));
                     tokio::time::sleep(self.pause).await;
                     self.pause = (self.pause * 2).min(PAUSE_MAX);
                 }
@@ -217,6 +240,9 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpStream as StdStream;
+
+    const BACKLOG: i32 = 16;
 
     fn any_port() -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
@@ -247,7 +273,7 @@ mod tests {
 
     #[test]
     fn every_thread_listens_on_the_same_real_port() {
-        let (address, listeners) = bind(any_port(), 3).unwrap();
+        let (address, listeners) = bind(any_port(), 3, BACKLOG).unwrap();
         assert_ne!(address.port(), 0);
         assert_eq!(listeners.len(), 3);
         for listener in &listeners {
@@ -257,8 +283,8 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_refused_although_it_could_be_shared() {
-        let (address, _listeners) = bind(any_port(), 2).unwrap();
-        let message = bind(address, 2).unwrap_err().to_string();
+        let (address, _listeners) = bind(any_port(), 2, BACKLOG).unwrap();
+        let message = bind(address, 2, BACKLOG).unwrap_err().to_string();
         assert!(
             message.contains(&address.to_string()) && message.contains("in use"),
             "{message}"
@@ -267,15 +293,44 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_was_just_closed_can_be_taken_again() {
-        let (address, listeners) = bind(any_port(), 2).unwrap();
+    fn a_check_refuses_what_binding_would_and_holds_nothing() {
+        let (address, listeners) = bind(any_port(), 1, BACKLOG).unwrap();
+        let message = check(&[any_port(), address]).unwrap_err().to_string();
+        assert!(
+            message.contains(&address.to_string()) && message.contains("in use"),
+            "{message}"
+        );
         drop(listeners);
-        bind(address, 2).unwrap();
+        check(&[address, address]).unwrap();
+        bind(address, 1, BACKLOG).unwrap();
+    }
+
+    #[test]
+    fn connections_beyond_the_backlog_are_not_made() {
+        const CROWD: usize = 6;
+        let connected = |backlog| {
+            let (address, _nobody_accepts) = bind(any_port(), 1, backlog).unwrap();
+            let connections: Vec<_> = (0..CROWD)
+                .map(|_| StdStream::connect_timeout(&address, Duration::from_millis(30)))
+                .filter_map(Result::ok)
+                .collect();
+            connections.len()
+        };
+        // Linux keeps one more than it is asked to.
+        assert!((1..CROWD).contains(&connected(2)));
+        assert_eq!(connected(BACKLOG), CROWD);
+    }
+
+    #[test]
+    fn a_port_that_was_just_closed_can_be_taken_again() {
+        let (address, listeners) = bind(any_port(), 2, BACKLOG).unwrap();
+        drop(listeners);
+        bind(address, 2, BACKLOG).unwrap();
     }
 
     #[test]
     fn an_address_of_another_machine_is_refused() {
-        let message = bind("192.0.2.1:0".parse().unwrap(), 1)
+        let message = bind("192.0.2.1:0".parse().unwrap(), 1, BACKLOG)
             .unwrap_err()
             .to_string();
         assert!(

@@ -2,8 +2,15 @@
 //!
 //! hyper has parsed the head. What is left is what RFC 9112 and RFC 9113 ask of a server that passes requests on: one
 //! authority, stated once; no field that belongs to the client's connection; no coding that the host would have to
-//! undo. `Forwarded` and `X-Forwarded-*` pass as the client wrote them: they are claims, and a guest must treat them
-//! so unless its operator has put a proxy in front.
+//! undo.
+//!
+//! # Security
+//!
+//! `Forwarded`, `X-Forwarded-*`, `X-Real-IP` and their like reach the guest as the client wrote them. The host neither
+//! adds to them nor believes them: routing, limits and the log never look at them. Every client can write anything there,
+//! so a guest must not decide by them who is asking, over which scheme or for which host, unless the operator has put a
+//! proxy in front that replaces them and no client can get past it. They are not taken out, because behind such a proxy
+//! they are the guest's only way to know.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
@@ -412,14 +419,32 @@ mod tests {
                 ("te", "trailers, gzip"),
                 ("expect", "100-continue"),
                 ("content-length", "3"),
-                ("x-forwarded-for", "1.2.3.4"),
             ],
         )
         .unwrap();
         let mut names: Vec<_> = parts.headers.keys().map(|name| name.as_str()).collect();
         names.sort_unstable();
-        assert_eq!(names, ["content-length", "host", "te", "x-forwarded-for"]);
+        assert_eq!(names, ["content-length", "host", "te"]);
         assert_eq!(parts.headers[header::TE], "trailers");
+    }
+
+    #[test]
+    fn what_a_client_claims_to_forward_is_left_as_it_is_and_not_believed() {
+        let claims = [
+            ("host", "a"),
+            ("forwarded", "for=1.2.3.4;host=b;proto=https"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-for", "5.6.7.8"),
+            ("x-forwarded-host", "b"),
+            ("x-forwarded-proto", "https"),
+        ];
+        let parts = h1("/", &claims).unwrap();
+        let seen: Vec<_> = parts
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        assert_eq!(seen, claims);
     }
 
     #[test]

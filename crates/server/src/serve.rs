@@ -15,7 +15,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::bounds::Bounds;
-use crate::fault_log::FaultLog;
 use crate::http::Callee;
 use crate::listen::{self, ListenError, Listener};
 use crate::live::Live;
@@ -193,7 +192,7 @@ impl<C: Callee> Team<C> {
         let mut addresses = Vec::with_capacity(options.listen.len());
         let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         for address in &options.listen {
-            let (address, bound) = listen::bind(*address, count)?;
+            let (address, bound) = listen::bind(*address, count, options.bounds.backlog)?;
             addresses.push(address);
             for (thread, socket) in sockets.iter_mut().zip(bound) {
                 thread.push(socket);
@@ -203,7 +202,7 @@ impl<C: Callee> Team<C> {
         let shared = Shared {
             live,
             bounds: options.bounds.clone(),
-            log: Arc::new(FaultLog::new(options.log.clone())),
+            log: options.log.clone(),
             authority: HeaderValue::try_from(first).map_err(|_| ServeError::NoAddress)?,
             seats: Arc::new(AtomicUsize::new(0)),
         };

@@ -8,7 +8,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -20,9 +19,6 @@ use crate::wire::Wire;
 /// How HTTP/2 starts (RFC 9113 section 3.4).
 const PREFACE: &[u8; PREFACE_LENGTH] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_LENGTH: usize = 24;
-
-/// How long a client that is still sending when its request was refused may read the refusal.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// The first bytes of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -101,9 +97,9 @@ impl<C> GuardedStream<C> {
     }
 
     /// A last answer to a client whose request never became complete; nothing else is being written.
-    pub(crate) fn farewell(&self, answer: &[u8]) {
+    pub(crate) fn farewell(&self, answer: &str) {
         // Best effort: a client that has left cannot be told.
-        let _sent = self.tcp.try_write(answer);
+        let _sent = self.tcp.try_write(answer.as_bytes());
     }
 
     /// Makes the coming close a reset.
@@ -197,7 +193,7 @@ impl<C> AsyncWrite for GuardedStream<C> {
             if !this.wire.is_mid_message() {
                 return Poll::Ready(Ok(()));
             }
-            let end = tokio::time::sleep_until(Instant::now() + LINGER);
+            let end = tokio::time::sleep_until(Instant::now() + this.wire.worker.bounds.linger);
             this.closing = Closing::Lingering(Box::pin(end));
         }
         this.poll_linger(cx)

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use hostel_host::LogSink;
 use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -16,17 +17,12 @@ use tokio::sync::watch;
 
 use crate::bounds::Bounds;
 use crate::connection;
-use crate::fault_log::FaultLog;
 use crate::http::Callee;
 use crate::listen::Listener;
 use crate::live::Live;
 
 /// hyper's own bound, kept on its stack; any other number costs an allocation per request.
 const HYPER_HEADERS_COUNT: usize = 100;
-
-/// Streams that a client made us reset by sending wrong frames ("MadeYouReset", CVE-2025-8671); hyper's 1024 is more
-/// than any honest client needs.
-const H2_LOCAL_RESETS: usize = 128;
 
 /// What the threads are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +39,7 @@ pub(crate) enum Phase {
 pub(crate) struct Worker<C> {
     pub(crate) live: Arc<Live<C>>,
     pub(crate) bounds: Bounds,
-    pub(crate) log: Arc<FaultLog>,
+    pub(crate) log: LogSink,
     /// The authority of a request that names none.
     pub(crate) authority: HeaderValue,
     pub(crate) h1: http1::Builder,
@@ -62,7 +58,7 @@ pub(crate) struct Worker<C> {
 pub(crate) struct Shared<C> {
     pub(crate) live: Arc<Live<C>>,
     pub(crate) bounds: Bounds,
-    pub(crate) log: Arc<FaultLog>,
+    pub(crate) log: LogSink,
     pub(crate) authority: HeaderValue,
     pub(crate) seats: Arc<AtomicUsize>,
 }
@@ -207,7 +203,7 @@ impl<C> Drop for Seat<C> {
             worker.emptied.notify_waiters();
         }
         if std::thread::panicking() {
-            worker.log.host("a panic ended one connection");
+            worker.log.host_fault("a panic ended one connection");
         }
     }
 }
@@ -235,7 +231,7 @@ fn h2(bounds: &Bounds) -> http2::Builder<TokioExecutor> {
         .max_concurrent_streams(bounds.h2_streams)
         .max_header_list_size(bounds.h2_header_list_bytes)
         .max_pending_accept_reset_streams(bounds.h2_resets)
-        .max_local_error_reset_streams(H2_LOCAL_RESETS)
+        .max_local_error_reset_streams(bounds.h2_local_resets)
         .max_send_buf_size(bounds.h2_send_buffer_bytes)
         .keep_alive_interval(bounds.h2_keepalive)
         .keep_alive_timeout(bounds.h2_keepalive);

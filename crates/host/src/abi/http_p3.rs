@@ -3,17 +3,18 @@
 //! The guest returns its answer from an async function; tasks that it started go on, writing the body. The store's
 //! event loop turns until all of them are done.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 
-use http::Request;
 use http::uri::{Authority, PathAndQuery};
+use http::{Request, Response};
 use tokio::sync::oneshot;
 use wasmtime::Result;
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::p3::bindings::Service;
-use wasmtime_wasi_http::{FieldMap, WasiHttpView, p3};
+use wasmtime_wasi_http::{FieldMap, WasiBody, WasiHttpView, p3};
 
-use crate::abi::http::Answer;
+use crate::abi::http::{Answer, Answered};
 use crate::abi::{Exports, Warm};
 use crate::guest::{Call, RequestBody};
 use crate::state::Host;
@@ -30,8 +31,15 @@ pub(crate) async fn handle(
     };
     warm.store
         .run_concurrent(async |accessor| {
+            let (until_read, read) = oneshot::channel::<Infallible>();
+            let answered = respond(accessor, service, request, call).await?;
             // Nobody listens any more if the client is gone.
-            let _heard = answer.send(respond(accessor, service, request, call).await?);
+            let _heard = answer.send(answered.map(|response| Answered {
+                response,
+                until_read: Some(until_read),
+            }));
+            // Body and trailers may come from elsewhere than the guest's own tasks: the loop turns until they are read.
+            let _done = read.await;
             // Tasks that the guest started before it answered keep its instance at work.
             poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
             Ok(())
@@ -45,7 +53,7 @@ pub(crate) async fn respond(
     service: &Service,
     request: Request<RequestBody>,
     call: &Call,
-) -> Result<Answer> {
+) -> Result<Result<Response<WasiBody>, String>> {
     let (request, transmitted) = accessor.with(|mut store| {
         let http = store.data_mut().http();
         let (request, transmitted) = incoming(http.hooks, request, call);

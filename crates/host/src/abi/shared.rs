@@ -9,18 +9,20 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::thread::ThreadId;
 
-use futures::stream::{FuturesUnordered, Stream};
 use ::http::{Request, Response};
+use futures::stream::{FuturesUnordered, Stream};
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::Result;
 use wasmtime::component::Accessor;
+use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::p3::bindings::Service;
 
-use crate::abi::http::{self, Ahead, Late, ResponseBody};
+use crate::abi::http::{self, Answered};
+use crate::abi::response::{Ahead, Late, ResponseBody};
 use crate::abi::{Exports, Warm, http_p3};
 use crate::fault::Fault;
 use crate::guest::{Call, Inner, RequestBody, RequestId, fault_of};
@@ -58,9 +60,6 @@ pub(crate) struct Ticket {
     _permit: Permit,
     _ticking: ticker::Running,
 }
-
-/// Turns of the event loop in which a guest may add to its answer before the head leaves.
-const TURNS: u32 = 4;
 
 /// Answers one request on a shared instance.
 pub(crate) async fn answer(
@@ -202,16 +201,26 @@ async fn attend(guest: Weak<Inner>, seat: Weak<Seat>, inbox: mpsc::Receiver<Job>
     let Some(strong) = guest.upgrade() else {
         return;
     };
-    let (ticker, cpu) = (
-        strong.ticker.clone(),
-        CpuBudget::new(&strong.template.limits),
-    );
-    let life = live(strong, guest, inbox, cpu.clone());
+    let ticker = strong.ticker.clone();
+    let cpu = CpuBudget::new(&strong.template.limits);
+    let outbox = Outbox::default();
+    let life = live(strong, guest, inbox, cpu.clone(), outbox.clone());
     let mut life = pin!(life);
     let outcome = poll_fn(|cx| {
         // Work after an answer needs the tick as much as work before it.
         let _ticking = ticker.enter();
-        cpu.poll(life.as_mut(), cx)
+        let state = loop {
+            let state = cpu.poll(life.as_mut(), cx);
+            if state.is_ready() || !outbox.fill(cx) {
+                break state;
+            }
+        };
+        match state {
+            // What is unsent was not completed by a living guest.
+            Poll::Ready(_) => outbox.discard(),
+            Poll::Pending => outbox.send(),
+        }
+        state
     })
     .await;
     if let Err(fault) = outcome.flatten()
@@ -227,6 +236,7 @@ async fn live(
     weak: Weak<Inner>,
     mut inbox: mpsc::Receiver<Job>,
     cpu: CpuBudget,
+    outbox: Outbox,
 ) -> Result<(), Fault> {
     let mut warm = http::instantiate(&guest, RequestId::next()).await?;
     // From here on only requests keep the guest alive, not its idle instances.
@@ -236,7 +246,9 @@ async fn live(
         return Err(Fault::Host("not an http-p3 instance".into()));
     };
     let outcome = store
-        .run_concurrent(async |accessor| serve(accessor, service, &mut inbox, &cpu).await)
+        .run_concurrent(async |accessor| {
+            serve(accessor, service, &mut inbox, (&cpu, &outbox)).await
+        })
         .await;
     match outcome.and_then(|served| served) {
         Ok(()) => Ok(()),
@@ -255,7 +267,7 @@ async fn serve(
     accessor: &Accessor<Host>,
     service: &Service,
     inbox: &mut mpsc::Receiver<Job>,
-    cpu: &CpuBudget,
+    (cpu, outbox): (&CpuBudget, &Outbox),
 ) -> Result<()> {
     let mut calls = pin!(FuturesUnordered::new());
     let mut open = true;
@@ -271,7 +283,7 @@ async fn serve(
                 match inbox.poll_recv(cx) {
                     Poll::Ready(Some(job)) => {
                         cpu.add_call();
-                        calls.push(converse(accessor, service, job));
+                        calls.push(converse(accessor, service, job, outbox));
                         continue;
                     }
                     Poll::Ready(None) => open = false,
@@ -292,29 +304,63 @@ async fn serve(
     .await
 }
 
-/// One job: the answer leaves once the guest has had its turns to complete it.
-async fn converse(accessor: &Accessor<Host>, service: &Service, job: Job) -> Result<()> {
+/// One job, until the guest has answered it.
+async fn converse(
+    accessor: &Accessor<Host>,
+    service: &Service,
+    job: Job,
+    outbox: &Outbox,
+) -> Result<()> {
     let answer = http_p3::respond(accessor, service, job.request, &job.call).await?;
-    let mut ahead = match answer {
-        Ok(response) => Ahead::new(response),
-        Err(reason) => {
-            let _heard = job.answer.send(Err(reason));
-            return Ok(());
-        }
-    };
-    let mut turns = 0;
-    poll_fn(|cx| settle(&mut ahead, &mut turns, cx)).await;
-    let _heard = job.answer.send(Ok(ahead));
+    match answer {
+        Ok(response) => outbox.put(response, job.answer),
+        // Nobody listens any more if the client is gone.
+        Err(reason) => drop(job.answer.send(Err(reason))),
+    }
     Ok(())
 }
 
-/// Ready once the answer is complete or has had its turns.
-fn settle(ahead: &mut Ahead, turns: &mut u32, cx: &mut Context<'_>) -> Poll<()> {
-    ahead.fill(cx);
-    if ahead.is_full() || *turns == TURNS {
-        return Poll::Ready(());
+/// Answers that have not left yet: the guest may be about to complete them.
+#[derive(Clone, Default)]
+struct Outbox(Arc<Mutex<Vec<Unsent>>>);
+
+struct Unsent {
+    ahead: Ahead,
+    answer: oneshot::Sender<Result<Ahead, String>>,
+}
+
+impl Outbox {
+    fn put(&self, response: Response<WasiBody>, answer: oneshot::Sender<Result<Ahead, String>>) {
+        let ahead = Ahead::new(Answered {
+            response,
+            until_read: None,
+        });
+        self.lock().push(Unsent { ahead, answer });
     }
-    *turns += 1;
-    cx.waker().wake_by_ref();
-    Poll::Pending
+
+    /// Takes what is ready of the bodies; true if that may let the guest go on.
+    fn fill(&self, cx: &mut Context<'_>) -> bool {
+        let mut progressed = false;
+        for unsent in self.lock().iter_mut() {
+            progressed |= unsent.ahead.fill(cx) && !unsent.ahead.is_full();
+        }
+        progressed
+    }
+
+    /// Sends everything: the guest has nothing to add now.
+    fn send(&self) {
+        for unsent in self.lock().drain(..) {
+            // Nobody listens any more if the client is gone.
+            drop(unsent.answer.send(Ok(unsent.ahead)));
+        }
+    }
+
+    /// Drops everything: whoever waits for it learns of the instance's end.
+    fn discard(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Unsent>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

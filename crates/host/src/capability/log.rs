@@ -19,6 +19,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 
+use super::fault_log::FaultWindow;
 use crate::guest::RequestId;
 
 /// How guest output is presented.
@@ -47,6 +48,7 @@ struct Sink {
     queue: Option<SyncSender<Entry>>,
     queued_bytes: Arc<AtomicUsize>,
     lost: Arc<AtomicU64>,
+    faults: Mutex<FaultWindow>,
 }
 
 enum Entry {
@@ -88,6 +90,7 @@ impl LogSink {
             queue: None,
             queued_bytes: Arc::default(),
             lost: Arc::default(),
+            faults: Mutex::new(FaultWindow::new()),
         }))
     }
 
@@ -117,11 +120,16 @@ impl LogSink {
             queue,
             queued_bytes,
             lost,
+            faults: Mutex::new(FaultWindow::new()),
         }))
     }
 
-    /// A line of the host's own on standard error.
-    pub fn host_line(&self, text: &str) {
+    pub(super) fn fault_window(&self) -> &Mutex<FaultWindow> {
+        &self.0.faults
+    }
+
+    /// A line of the host's own on standard error. Anything that can happen often goes through `fault_log`.
+    pub(super) fn host_line(&self, text: &str) {
         let mut line = Vec::with_capacity(text.len() + 1);
         escape_into(&mut line, text.as_bytes());
         self.send(Channel::Err, line);
@@ -134,6 +142,7 @@ impl LogSink {
 
     /// Waits until what was logged so far is written, or a second has passed.
     pub fn flush(&self) {
+        self.settle_faults();
         let Some(queue) = &self.0.queue else { return };
         let (done, written) = sync_channel(1);
         let begin = Instant::now();
@@ -362,12 +371,12 @@ pub(crate) fn escape_into(target: &mut Vec<u8>, text: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A writer whose content the test can read.
     #[derive(Clone, Default)]
-    struct Page(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Page(Arc<Mutex<Vec<u8>>>);
 
     impl Write for Page {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -380,7 +389,7 @@ mod tests {
     }
 
     impl Page {
-        fn text(&self) -> String {
+        pub(crate) fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
@@ -392,6 +401,11 @@ mod tests {
             out,
             err,
         )
+    }
+
+    /// A sink that tags its lines, its standard output and its standard error.
+    pub(crate) fn tagged() -> (LogSink, Page, Page) {
+        sink(Style::Tagged)
     }
 
     fn stream(sink: &LogSink, channel: Channel) -> LineStream {

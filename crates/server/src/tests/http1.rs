@@ -349,6 +349,28 @@ fn a_head_that_is_too_large_is_refused_before_it_is_complete() {
 }
 
 #[test]
+fn a_refused_client_may_go_on_sending_for_a_moment() {
+    let linger = Duration::from_millis(100);
+    let server = Server::bounded(Bounds {
+        linger,
+        ..Bounds::default()
+    });
+    let begin = Instant::now();
+    let mut client = server.connect();
+    client.send(format!(
+        "GET / HTTP/1.1\r\nHost: h\r\nX: {}",
+        "x".repeat(20_000)
+    ));
+    assert_eq!(status(&client.rest()), "431");
+    while client.try_send("x") {
+        assert!(begin.elapsed() < Duration::from_secs(5), "it still reads");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    let lasted = begin.elapsed();
+    assert!(lasted >= linger, "{lasted:?}");
+}
+
+#[test]
 fn a_body_that_is_too_large_is_refused_whether_announced_or_not() {
     let server = Server::start();
     let mut client = server.connect();
@@ -413,10 +435,11 @@ fn half_a_head_is_answered_408_however_busily_it_dribbles() {
     client.answer();
     client.send("GET /");
     assert_eq!(
-        status(&client.rest()),
+        status(&client.answer()),
         "408",
         "the second request of a connection as well"
     );
+    assert!(client.is_closed(), "there is more than was announced");
 }
 
 #[test]
@@ -425,8 +448,9 @@ fn a_client_that_stops_within_its_head_is_answered_400() {
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nHost");
     client.half_close();
-    let answer = client.rest();
+    let answer = client.answer();
     assert_eq!(status(&answer), "400", "{answer}");
+    assert!(client.is_closed(), "there is more than was announced");
 }
 
 #[test]

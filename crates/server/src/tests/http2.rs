@@ -1,6 +1,7 @@
 //! HTTP/2 with prior knowledge, in frames made by hand (RFC 9113; header blocks as in RFC 7541 appendix A).
 
-use std::time::Duration;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::server::Server;
@@ -14,6 +15,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
@@ -78,6 +80,16 @@ impl H2 {
             flags: head[4],
             stream: number(&head[5..]),
             payload,
+        }
+    }
+
+    /// What the server wants to hear back before it goes on.
+    fn ping(&mut self) -> Vec<u8> {
+        loop {
+            let ping = self.expect(PING);
+            if ping.flags & ACK == 0 {
+                return ping.payload;
+            }
         }
     }
 
@@ -230,10 +242,7 @@ fn a_stream_that_is_reset_cancels_its_call() {
     h2.0.send(frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes()));
     h2.headers(5, END_STREAM, &get("/", &[AUTHORITY]));
     assert_eq!(h2.answer().0, 200);
-    assert_eq!(
-        server.cancelled.load(std::sync::atomic::Ordering::SeqCst),
-        1
-    );
+    assert_eq!(server.cancelled.load(SeqCst), 1);
 }
 
 #[test]
@@ -268,6 +277,83 @@ fn an_idle_connection_is_ended_with_goaway() {
     h2.headers(1, END_STREAM, &get("/", &[AUTHORITY]));
     assert_eq!(h2.answer().0, 200);
     while h2.next().kind != GOAWAY {}
+}
+
+#[test]
+fn a_client_that_ignores_the_farewell_is_left() {
+    let (idle_timeout, h2_goodbye) = (Duration::from_millis(50), Duration::from_millis(100));
+    let server = Server::bounded(Bounds {
+        idle_timeout,
+        h2_goodbye,
+        ..Bounds::default()
+    });
+    let begin = Instant::now();
+    let mut h2 = H2::connect(&server);
+    h2.headers(1, END_STREAM, &get("/", &[AUTHORITY]));
+    assert_eq!(h2.answer().0, 200);
+    while h2.next().kind != GOAWAY {}
+    h2.ping();
+    assert!(h2.0.rest().is_empty());
+    let (lasted, granted) = (begin.elapsed(), idle_timeout + h2_goodbye);
+    assert!(lasted >= granted, "{lasted:?}");
+}
+
+#[test]
+fn a_client_that_does_not_answer_a_ping_is_gone() {
+    let server = Server::bounded(Bounds {
+        h2_keepalive: Duration::from_millis(50),
+        ..Bounds::default()
+    });
+    let mut h2 = H2::connect(&server);
+    h2.headers(1, END_STREAM, &get("/gate", &[AUTHORITY]));
+    // One that answers is asked again, and served all the while.
+    for stream in [3, 5] {
+        let question = h2.ping();
+        h2.0.send(frame(PING, ACK, 0, &question));
+        h2.headers(stream, END_STREAM, &get("/", &[AUTHORITY]));
+        assert_eq!(h2.answer().1, "hello\n");
+    }
+    assert_eq!(server.cancelled.load(SeqCst), 0);
+    h2.ping();
+    while h2.next().kind != GOAWAY {}
+    assert!(h2.0.is_closed());
+    assert_eq!(server.cancelled.load(SeqCst), 1, "its call is cancelled");
+}
+
+#[test]
+fn a_client_that_makes_us_reset_its_streams_is_sent_away() {
+    const FLOW_CONTROL_ERROR: [u8; 4] = [0, 0, 0, 3];
+    const ENHANCE_YOUR_CALM: [u8; 4] = [0, 0, 0, 11];
+    let server = Server::bounded(Bounds {
+        h2_local_resets: 2,
+        ..Bounds::default()
+    });
+    let mut h2 = H2::connect(&server);
+    // More window than there can be ("MadeYouReset", CVE-2025-8671).
+    let offend = |h2: &mut H2, stream| {
+        h2.headers(stream, END_STREAM, &get("/gate", &[AUTHORITY]));
+        let most = (u32::MAX >> 1).to_be_bytes();
+        h2.0.send(frame(WINDOW_UPDATE, 0, stream, &most));
+    };
+    for stream in [1, 3] {
+        offend(&mut h2, stream);
+        let reset = h2.expect(RST_STREAM);
+        assert_eq!(
+            (reset.stream, &reset.payload[..]),
+            (stream, &FLOW_CONTROL_ERROR[..])
+        );
+    }
+    h2.headers(5, END_STREAM, &get("/", &[AUTHORITY]));
+    assert_eq!(h2.answer().1, "hello\n", "so far it is served");
+    offend(&mut h2, 7);
+    let goaway = loop {
+        let frame = h2.next();
+        if frame.kind == GOAWAY {
+            break frame;
+        }
+    };
+    assert_eq!(goaway.payload[4..8], ENHANCE_YOUR_CALM);
+    assert!(h2.0.is_closed());
 }
 
 #[test]

@@ -109,7 +109,9 @@ fn connections_beyond_the_total_are_turned_away_and_seats_come_back() {
         client.get("/", "");
         client.answer();
     }
-    let answer = server.connect().rest();
+    let mut third = server.connect();
+    let answer = third.answer();
+    assert!(third.is_closed(), "there is more than was announced");
     assert!(
         answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1\r\n"),
         "{answer}"
