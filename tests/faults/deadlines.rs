@@ -1,5 +1,6 @@
 //! Guests that wait too long.
 
+use crate::harness::app::App;
 use crate::harness::message::get;
 use crate::harness::server::Server;
 use crate::harness::upstream::Held;
@@ -38,6 +39,20 @@ fn a_guest_that_waits_for_another_server_is_504_and_its_connection_is_closed() {
 #[test]
 fn a_guest_that_streams_past_its_deadline_is_cut_off() {
     let server = Server::with("echo-p2", &["--limit", "deadline=200ms"]);
+    let mut connection = server.connect();
+    connection.send(crate::harness::message::chunked_head("/", &[]));
+    let cut = connection
+        .try_answer()
+        .expect_err("the body cannot end well");
+    assert_eq!(cut.part.map(|part| part.status), Some(200));
+    server.stderr().wait_for("fault=deadline");
+    server.is_alive("/");
+}
+
+#[test]
+fn requests_that_share_an_instance_have_a_deadline_each() {
+    let settings = "reuse = 100\nconcurrent = 4\nlimits = { deadline = \"300ms\" }";
+    let server = App::of("echo-p3", settings).up_with(&["--threads", "1"]);
     let mut connection = server.connect();
     connection.send(crate::harness::message::chunked_head("/", &[]));
     let cut = connection

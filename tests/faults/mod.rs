@@ -7,5 +7,6 @@ mod load;
 mod loops;
 mod memory;
 mod overload;
+mod shared;
 mod start;
 mod traps;

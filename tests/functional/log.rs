@@ -66,3 +66,15 @@ fn raw_output_has_no_tags_and_keeps_every_byte() {
         b"out: \x1b[31mred\x1b[0m\rback \x07bell \xff\xfe\n"
     );
 }
+
+#[test]
+fn a_warm_instance_prints_under_the_name_of_the_request_it_answers() {
+    let server = App::of("log-p2", "reuse = 10").up_with(&["--threads", "1"]);
+    let _pages = [server.page("/?what=plain"), server.page("/?what=plain")];
+    server.stdout().find("two lines", |text| {
+        (text.lines().count() == 2).then_some(())
+    });
+    let text = server.stdout().text();
+    let requests: Vec<&str> = text.lines().map(|line| untagged(line).1).collect();
+    assert_ne!(requests[0], requests[1]);
+}

@@ -50,6 +50,24 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// The request that an instance works for at the moment. Clones follow it.
+#[derive(Debug, Clone)]
+pub(crate) struct CurrentRequest(Arc<AtomicU64>);
+
+impl CurrentRequest {
+    pub(crate) fn new(request: RequestId) -> Self {
+        Self(Arc::new(AtomicU64::new(request.0)))
+    }
+
+    pub(crate) fn set(&self, request: RequestId) {
+        self.0.store(request.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> RequestId {
+        RequestId(self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// What a trigger knows about a call besides the request itself.
 #[derive(Debug, Clone)]
 pub struct Call {

@@ -14,7 +14,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::capability::log::{Channel, LineStream, LogSink, Origin};
-use crate::guest::RequestId;
+use crate::guest::{CurrentRequest, RequestId};
 use crate::meter::Meter;
 use crate::net;
 
@@ -41,7 +41,7 @@ pub(crate) struct Template {
 /// What one store holds.
 pub(crate) struct Host {
     template: Arc<Template>,
-    request: RequestId,
+    request: CurrentRequest,
     wasi: Option<WasiCtx>,
     p1: Option<WasiP1Ctx>,
     table: ResourceTable,
@@ -58,19 +58,20 @@ impl Host {
         request: RequestId,
     ) -> Result<Store<Host>> {
         let limits = &template.limits;
+        let request = CurrentRequest::new(request);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.resources);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limits.header_bytes);
+        // A directory that cannot be opened must be an error of the call, so it is opened before the call.
+        let wasi = match template.grants.files.is_empty() {
+            true => None,
+            false => Some(template.wasi(&request)?.build()),
+        };
         let host = Host {
             template: template.clone(),
             request,
-            // A directory that cannot be opened must be an error of the call, so it is opened before the call.
-            wasi: if template.grants.files.is_empty() {
-                None
-            } else {
-                Some(template.wasi(request)?.build())
-            },
+            wasi,
             p1: None,
             table,
             http,
@@ -92,9 +93,19 @@ impl Host {
         Ok(store)
     }
 
+    /// Names the request that the instance now works for: its output is tagged with it.
+    pub(crate) fn works_for(&mut self, request: RequestId) {
+        self.request.set(request);
+    }
+
+    /// The table of host objects that the guest holds.
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
     /// Prepares the preview-1 context of a core module; before its first call.
     pub(crate) fn enable_p1(&mut self) -> Result<()> {
-        self.p1 = Some(self.template.wasi(self.request)?.build_p1());
+        self.p1 = Some(self.template.wasi(&self.request)?.build_p1());
         Ok(())
     }
 
@@ -106,7 +117,7 @@ impl Host {
 }
 
 impl Template {
-    fn wasi(&self, request: RequestId) -> Result<WasiCtxBuilder> {
+    fn wasi(&self, request: &CurrentRequest) -> Result<WasiCtxBuilder> {
         let mut wasi = self.wasi_without_files(request);
         for grant in &self.grants.files {
             let access = if grant.write {
@@ -119,7 +130,7 @@ impl Template {
         Ok(wasi)
     }
 
-    fn wasi_without_files(&self, request: RequestId) -> WasiCtxBuilder {
+    fn wasi_without_files(&self, request: &CurrentRequest) -> WasiCtxBuilder {
         let mut wasi = WasiCtxBuilder::new();
         wasi.args(&self.args)
             .envs(&self.env)
@@ -131,7 +142,7 @@ impl Template {
             Stdio::Log(sink) => {
                 let origin = Origin {
                     component: self.component.clone(),
-                    request,
+                    request: request.clone(),
                 };
                 wasi.stdout(LineStream::new(sink.clone(), origin.clone(), Channel::Out));
                 wasi.stderr(LineStream::new(sink.clone(), origin, Channel::Err));
@@ -144,7 +155,7 @@ impl Template {
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (template, request) = (&self.template, self.request);
+        let (template, request) = (&self.template, &self.request);
         let ctx = self
             .wasi
             .get_or_insert_with(|| template.wasi_without_files(request).build());

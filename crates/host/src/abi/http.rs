@@ -142,7 +142,10 @@ fn work(
 ) -> Work {
     Box::pin(async move {
         let mut warm = match guest.idle.take() {
-            Some(warm) => warm,
+            Some(mut warm) => {
+                warm.store.data_mut().works_for(call.id);
+                warm
+            }
             None => instantiate(&guest, call.id).await?,
         };
         let outcome = match &warm.exports {

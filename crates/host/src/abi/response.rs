@@ -121,22 +121,22 @@ impl ResponseBody {
             return Poll::Ready(None);
         };
         // First, so that a guest which fails between the two looks wakes this task.
-        let failed = self.late.as_ref().is_some_and(|late| late.failed(cx));
-        let frame = match Pin::new(rest).poll_frame(cx) {
+        let failed = self.late.as_mut().is_some_and(|late| late.failed(cx));
+        let frame = match (&self.late, failed) {
+            // Nothing of a shared instance remains, so that its death looks like the end of its bodies; and if only
+            // this request's time is over, the instance writes on.
+            (Some(Late::Shared(_)), true) => Poll::Pending,
+            _ => Pin::new(rest).poll_frame(cx),
+        };
+        let last = match frame {
             Poll::Ready(Some(frame)) => return Poll::Ready(Some(frame)),
             Poll::Ready(None) => None,
-            Poll::Pending if !failed => return Poll::Pending,
-            Poll::Pending => Some(Err(BodyError::HttpResponseIncomplete)),
+            Poll::Pending if failed => Some(Err(BodyError::HttpResponseIncomplete)),
+            Poll::Pending => return Poll::Pending,
         };
         self.rest = None;
         self.until_read = None;
-        match (&self.late, frame) {
-            // Nothing of a shared instance remains, so that its death looks like the end of its bodies.
-            (Some(Late::Shared(_)), None) if failed => {
-                Poll::Ready(Some(Err(BodyError::HttpResponseIncomplete)))
-            }
-            (_, frame) => Poll::Ready(frame),
-        }
+        Poll::Ready(last)
     }
 }
 
@@ -197,10 +197,10 @@ pub(super) enum Late {
 
 impl Late {
     /// Whether the guest has failed; if not, its failure will wake this task.
-    fn failed(&self, cx: &mut Context<'_>) -> bool {
+    fn failed(&mut self, cx: &mut Context<'_>) -> bool {
         match self {
             Late::Own(task) => lock(&task.end).failed(cx),
-            Late::Shared(ticket) => ticket.failed(),
+            Late::Shared(ticket) => ticket.failed(cx),
         }
     }
 

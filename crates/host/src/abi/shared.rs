@@ -57,6 +57,10 @@ struct Job {
 /// A request's place in a shared instance, held until its answer is complete.
 pub(crate) struct Ticket {
     seat: Arc<Seat>,
+    guest: Arc<Inner>,
+    request: RequestId,
+    clock: Clock,
+    over: bool,
     _permit: Permit,
     _ticking: ticker::Running,
 }
@@ -68,24 +72,20 @@ pub(crate) async fn answer(
     request: Request<RequestBody>,
     call: Call,
 ) -> Result<Response<ResponseBody>, Fault> {
-    let mut clock = Clock::start(&guest.template.limits);
-    let ticket = Ticket::take(guest, permit);
-    let mut unanswered = RetireOnDrop(Some(ticket));
+    let mut unanswered = RetireOnDrop(Some(Ticket::take(guest, permit, call.id)));
     let (sender, receiver) = oneshot::channel();
     let job = Job {
         request,
         call,
         answer: sender,
     };
-    unanswered
-        .seat()?
-        .inbox
-        .try_send(job)
-        .map_err(|_| Fault::Busy(1))?;
+    let ticket = unanswered.ticket()?;
+    let sent = ticket.seat.inbox.try_send(job);
+    sent.map_err(|_| Fault::Busy(1))?;
     let mut receiver = pin!(receiver);
     let outcome = poll_fn(|cx| match receiver.as_mut().poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
-        Poll::Pending => clock.alarm(cx).map(Err),
+        Poll::Pending => ticket.clock.alarm(cx).map(Err),
     })
     .await?;
     match outcome {
@@ -94,13 +94,13 @@ pub(crate) async fn answer(
             Ok(ahead.into_response(ticket.map(Late::Shared)))
         }
         Ok(Err(reason)) => Err(Fault::BadGuest(reason)),
-        Err(_) => Err(unanswered.seat()?.last_words()),
+        Err(_) => Err(unanswered.ticket()?.seat.last_words()),
     }
 }
 
 impl Ticket {
     /// A place in an instance of this thread that has one, or in a fresh one.
-    fn take(guest: &Arc<Inner>, permit: Permit) -> Self {
+    fn take(guest: &Arc<Inner>, permit: Permit, request: RequestId) -> Self {
         let mut crew = guest.crew.0.lock().unwrap_or_else(PoisonError::into_inner);
         let seats = crew.entry(std::thread::current().id()).or_default();
         seats.retain(|seat| seat.may_accept(guest));
@@ -119,14 +119,27 @@ impl Ticket {
         seat.in_flight.fetch_add(1, Ordering::Relaxed);
         Self {
             seat,
+            guest: guest.clone(),
+            request,
+            clock: Clock::start(&guest.template.limits),
+            over: false,
             _permit: permit,
             _ticking: guest.ticker.enter(),
         }
     }
 
-    /// Whether the instance failed while the answer was on its way.
-    pub(crate) fn failed(&self) -> bool {
-        self.seat.fault.get().is_some()
+    /// Whether the instance failed, or this request's time was over, while the answer was on its way. If not, the
+    /// deadline will wake this task.
+    pub(crate) fn failed(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.over || self.seat.fault.get().is_some() {
+            return true;
+        }
+        if let Poll::Ready(fault) = self.clock.alarm(cx) {
+            self.over = true;
+            self.cancel();
+            self.guest.report(self.request, &fault);
+        }
+        self.over
     }
 
     /// The client is gone before the end of its answer.
@@ -151,11 +164,8 @@ impl Drop for Ticket {
 struct RetireOnDrop(Option<Ticket>);
 
 impl RetireOnDrop {
-    fn seat(&self) -> Result<&Seat, Fault> {
-        self.0
-            .as_ref()
-            .map(|ticket| ticket.seat.as_ref())
-            .ok_or(Fault::Cancelled)
+    fn ticket(&mut self) -> Result<&mut Ticket, Fault> {
+        self.0.as_mut().ok_or(Fault::Cancelled)
     }
 }
 

@@ -20,7 +20,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 
 use super::fault_log::FaultWindow;
-use crate::guest::RequestId;
+use crate::guest::CurrentRequest;
 
 /// How guest output is presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,7 +164,7 @@ impl LogSink {
             Style::Raw => text.extend_from_slice(line),
             Style::Tagged => {
                 text.extend_from_slice(
-                    format!("[{} {}] ", origin.component, origin.request).as_bytes(),
+                    format!("[{} {}] ", origin.component, origin.request.get()).as_bytes(),
                 );
                 escape_into(&mut text, line);
             }
@@ -234,7 +234,7 @@ impl Writer {
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
     pub(crate) component: Arc<str>,
-    pub(crate) request: RequestId,
+    pub(crate) request: CurrentRequest,
 }
 
 /// One of a guest's two standard streams: cuts bytes into lines.
@@ -373,6 +373,7 @@ pub(crate) fn escape_into(target: &mut Vec<u8>, text: &[u8]) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::guest::RequestId;
 
     /// A writer whose content the test can read.
     #[derive(Clone, Default)]
@@ -413,7 +414,7 @@ pub(super) mod tests {
             sink.clone(),
             Origin {
                 component: "web".into(),
-                request: RequestId(7),
+                request: CurrentRequest::new(RequestId(7)),
             },
             channel,
         )

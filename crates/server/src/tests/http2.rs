@@ -317,7 +317,12 @@ fn a_client_that_does_not_answer_a_ping_is_gone() {
     h2.ping();
     while h2.next().kind != GOAWAY {}
     assert!(h2.0.is_closed());
-    assert_eq!(server.cancelled.load(SeqCst), 1, "its call is cancelled");
+    let begin = Instant::now();
+    while server.cancelled.load(SeqCst) == 0 {
+        let waited = begin.elapsed();
+        assert!(waited < Duration::from_secs(5), "its call goes on");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
