@@ -88,17 +88,17 @@ fn bracketed(ip: IpAddr) -> String {
     }
 }
 
-/// Reads `127.0.0.1:3000`, `[::1]:0` or `localhost:3000` (which is 127.0.0.1). Other names are not looked up: which
-/// interface they mean would depend on a resolver.
+/// Reads `127.0.0.1:3000`, `[::1]:0`, and `localhost:3000`, `:3000` or `3000`, which mean 127.0.0.1: a port alone must not
+/// open the machine to the network. Other names are not looked up: which interface they mean would depend on a resolver.
 ///
 /// # Errors
 ///
 /// [`ListenError::NotAnAddress`].
 pub fn parse(text: &str) -> Result<SocketAddr, ListenError> {
-    let local = text
-        .strip_prefix("localhost:")
-        .and_then(|port| port.parse().ok());
-    if let Some(port) = local {
+    let port = ["localhost:", ":"]
+        .iter()
+        .find_map(|host| text.strip_prefix(host));
+    if let Ok(port) = port.unwrap_or(text).parse() {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
     text.parse().map_err(|_| ListenError::NotAnAddress {
@@ -252,12 +252,13 @@ mod tests {
     fn addresses_are_written_as_ip_and_port() {
         assert_eq!(parse("127.0.0.1:3000").unwrap().port(), 3000);
         assert_eq!(parse("[::1]:0").unwrap().to_string(), "[::1]:0");
-        assert_eq!(parse("localhost:80").unwrap().to_string(), "127.0.0.1:80");
+        for local in ["localhost:80", ":80", "80"] {
+            assert_eq!(parse(local).unwrap().to_string(), "127.0.0.1:80", "{local}");
+        }
         for bad in [
             "",
-            "3000",
-            ":3000",
             "::1:3000x",
+            "localhost3000",
             "example.com:80",
             "127.0.0.1",
             "127.0.0.1:65536",
