@@ -41,7 +41,11 @@ fn a_loop_is_stopped_and_the_next_request_has_a_fresh_instance() {
     let server = shared("loop-p3", "limits = { cpu = \"100ms\" }");
     let answer = server.get("/");
     assert_eq!(answer.status, 504, "{}", answer.text());
-    assert!(answer.text().starts_with("cpu: request "), "{}", answer.text());
+    assert!(
+        answer.text().starts_with("cpu: request "),
+        "{}",
+        answer.text()
+    );
     server.stderr().wait_for("fault=cpu");
     assert_eq!(server.get("/").status, 504, "again, and not a refusal");
 }
