@@ -13,7 +13,8 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::capability::log::{Channel, LineStream, LogSink, Origin};
+use crate::capability::log::{Channel, LogSink};
+use crate::capability::stdio::{LineStream, Origin};
 use crate::guest::{CurrentRequest, RequestId};
 use crate::meter::Meter;
 use crate::net;

@@ -6,21 +6,15 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use hostel_app::limits;
-use tokio::io::AsyncWrite;
-use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 
 use super::fault_log::FaultWindow;
-use crate::guest::CurrentRequest;
+use crate::capability::stdio::Origin;
 
 /// How guest output is presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +152,7 @@ impl LogSink {
         let _in_time = written.recv_timeout(FLUSH_WAIT);
     }
 
-    fn guest_line(&self, origin: &Origin, channel: Channel, line: &[u8]) {
+    pub(super) fn guest_line(&self, origin: &Origin, channel: Channel, line: &[u8]) {
         let mut text = Vec::with_capacity(line.len() + 40);
         match self.0.style {
             Style::Raw => text.extend_from_slice(line),
@@ -230,130 +224,6 @@ impl Writer {
     }
 }
 
-/// Who is talking.
-#[derive(Debug, Clone)]
-pub(crate) struct Origin {
-    pub(crate) component: Arc<str>,
-    pub(crate) request: CurrentRequest,
-}
-
-/// One of a guest's two standard streams: cuts bytes into lines.
-#[derive(Clone)]
-pub(crate) struct LineStream(Arc<Mutex<Lines>>);
-
-struct Lines {
-    sink: LogSink,
-    origin: Origin,
-    channel: Channel,
-    pending: Vec<u8>,
-}
-
-impl LineStream {
-    pub(crate) fn new(sink: LogSink, origin: Origin, channel: Channel) -> Self {
-        Self(Arc::new(Mutex::new(Lines {
-            sink,
-            origin,
-            channel,
-            pending: Vec::new(),
-        })))
-    }
-
-    fn push(&self, bytes: &[u8]) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(bytes);
-    }
-}
-
-impl Lines {
-    fn push(&mut self, bytes: &[u8]) {
-        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
-            let (text, ends) = match part.strip_suffix(b"\n") {
-                Some(text) => (text, true),
-                None => (part, false),
-            };
-            let room = limits::LOG_LINE_BYTES
-                .size()
-                .saturating_sub(self.pending.len());
-            self.pending
-                .extend_from_slice(text.get(..room).unwrap_or(text));
-            if ends {
-                self.end_line();
-            }
-        }
-    }
-
-    fn end_line(&mut self) {
-        self.sink
-            .guest_line(&self.origin, self.channel, &self.pending);
-        self.pending.clear();
-    }
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        if !self.pending.is_empty() {
-            self.end_line();
-        }
-    }
-}
-
-impl IsTerminal for LineStream {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
-
-impl StdoutStream for LineStream {
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
-    }
-
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
-    }
-}
-
-#[wasmtime_wasi::async_trait]
-impl Pollable for LineStream {
-    async fn ready(&mut self) {}
-}
-
-impl OutputStream for LineStream {
-    fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
-        self.push(&bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), StreamError> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> Result<usize, StreamError> {
-        Ok(limits::LOG_LINE_BYTES.size())
-    }
-}
-
-impl AsyncWrite for LineStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.push(bytes);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// Copies text with control characters written out (`\x1b`), tabs kept and bytes that are not UTF-8 as `\xff`.
 pub(crate) fn escape_into(target: &mut Vec<u8>, text: &[u8]) {
     for chunk in text.utf8_chunks() {
@@ -373,6 +243,8 @@ pub(crate) fn escape_into(target: &mut Vec<u8>, text: &[u8]) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::capability::stdio::LineStream;
+    use crate::guest::CurrentRequest;
     use crate::guest::RequestId;
 
     /// A writer whose content the test can read.

@@ -2,3 +2,4 @@
 
 mod fault_log;
 pub(crate) mod log;
+pub(crate) mod stdio;
