@@ -1,5 +1,6 @@
 //! Guests that break the contract of their ABI.
 
+use crate::harness::app::App;
 use crate::harness::server::Server;
 
 #[test]
@@ -58,4 +59,17 @@ fn a_server_that_builds_endless_headers_is_stopped() {
         assert_eq!(answer.status, 500, "{query}: {}", answer.text());
     }
     assert_eq!(server.page("/?bytes=100"), "large\n");
+}
+
+#[test]
+fn a_guest_that_answers_only_once_per_instance_is_told_which_line_to_change() {
+    let server = App::of("no-answer-p2", "reuse = 10").up_with(&["--threads", "1"]);
+    assert_eq!(server.page("/?after=1"), "answered\n");
+    assert_eq!(server.get("/?after=1").status, 502);
+    server.stderr().wait_for("had answered 1 request(s) before");
+    server
+        .stderr()
+        .wait_for("set `reuse = 1` in [component.web]");
+    // The instance is gone.
+    assert_eq!(server.page("/?after=1"), "answered\n");
 }

@@ -209,6 +209,12 @@ impl Meanwhile {
                 self.open.set(false);
                 to_stderr(&format!("{}\n", seconds(millis)));
             }
+            Progress::OnDemand => {
+                let notice = "the address space is too small for the pool of instances (see `ulimit -v`): each call maps its own, which is slower";
+                if !self.notices.borrow().iter().any(|known| known == notice) {
+                    self.later(notice.to_owned());
+                }
+            }
             Progress::NotCached { component, cause } => {
                 self.later(format!("the compiled code of {component} was not kept ({cause}); the next start compiles again"));
             }

@@ -6,9 +6,9 @@
 use std::fmt;
 use std::time::Instant;
 
-use hostel_app::limits;
+use hostel_app::limits::{self, Limits};
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Engine, Module};
+use wasmtime::{Engine, Module, ResourcesRequired};
 use wasmtime_wasi_http::{p2, p3};
 
 use crate::abi::{Callable, command::Command};
@@ -58,10 +58,14 @@ pub(crate) struct Loaded {
     pub(crate) engine: Engine,
 }
 
+/// The engine counts memories in pages.
+const WASM_PAGE_BYTES: u64 = 64 << 10;
+
 /// One guest on its way in.
 pub(crate) struct Job<'a> {
     pub(crate) name: &'a str,
     pub(crate) code: &'a [u8],
+    pub(crate) limits: &'a Limits,
     pub(crate) role: Role,
     pub(crate) progress: &'a dyn Fn(Progress),
 }
@@ -86,6 +90,7 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
     let callable = match abi {
         Abi::CommandP1 => {
             let module: Module = compile(shared, half, job, &binary)?;
+            fits(job.limits, Some(module.resources_required()))?;
             let pre = half
                 .modules
                 .instantiate_pre(&module)
@@ -94,6 +99,7 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
         }
         _ => {
             let component: Component = compile(shared, half, job, &binary)?;
+            fits(job.limits, component.resources_required())?;
             link(&half.components, &component, abi).map_err(|cause| link_error(abi, &cause))?
         }
     };
@@ -193,12 +199,8 @@ fn compile<A: Compiled>(
         bytes: binary.len(),
     });
     let begin = Instant::now();
-    let artifact = A::compile(&half.engine, binary).map_err(|cause| {
-        error(
-            format!("it is not valid WebAssembly for this host: {cause:#}"),
-            "rebuild it with a current toolchain; `hostel inspect FILE` shows what it is made of",
-        )
-    })?;
+    let artifact =
+        A::compile(&half.engine, binary).map_err(|cause| compile_error(&format!("{cause:#}")))?;
     if let Some((cache, key)) = entry {
         keep(cache, key, &artifact, job);
     }
@@ -221,6 +223,47 @@ fn keep<A: Compiled>(cache: &Cache, key: crate::cache::Key, artifact: &A, job: &
             cause,
         });
     }
+}
+
+/// A guest that starts with more than its limit would fail at every call: it is told so once, and here.
+fn fits(limits: &Limits, needs: Option<ResourcesRequired>) -> Result<(), LoadError> {
+    let Some(needs) = needs else { return Ok(()) };
+    let pages = needs.max_initial_memory_size.unwrap_or(0);
+    let memory = pages.saturating_mul(WASM_PAGE_BYTES);
+    if memory > limits.memory_bytes {
+        let allowed = limits.memory_bytes;
+        return Err(error(
+            format!("it starts with a memory of {memory} bytes; its limit `memory` is {allowed}"),
+            "raise `memory` in [component.NAME.limits] or with `--limit memory=…`, or build it with a smaller one",
+        ));
+    }
+    let elements = needs.max_initial_table_size.unwrap_or(0);
+    if elements > u64::from(limits.table_elements) {
+        let allowed = limits.table_elements;
+        return Err(error(
+            format!(
+                "it starts with a table of {elements} elements; its limit `table_elements` is {allowed}"
+            ),
+            "raise `table_elements` in [component.NAME.limits] or with `--limit table_elements=…`",
+        ));
+    }
+    Ok(())
+}
+
+/// Why the engine refuses a binary: too large for any limit, a proposal that is switched off, or simply broken.
+fn compile_error(cause: &str) -> LoadError {
+    let help = if cause.contains("exceeds the") {
+        "this is above the ceiling that any component can be granted: build it smaller"
+    } else if cause.contains("must be enabled") || cause.contains("not enabled") {
+        "it uses a WebAssembly proposal that this host leaves switched off (threads, 64-bit memories, exceptions, \
+         garbage collection): build it without"
+    } else {
+        "rebuild it with a current toolchain; `hostel inspect FILE` shows what it is made of"
+    };
+    error(
+        format!("it is not valid WebAssembly for this host: {cause}"),
+        help,
+    )
 }
 
 fn error(what: impl Into<String>, help: impl Into<String>) -> LoadError {
@@ -246,5 +289,70 @@ fn link_error(abi: Abi, cause: &wasmtime::Error) -> LoadError {
             format!("it does not fit this host: {text}"),
             "rebuild it against WASI 0.2 or 0.3 as released; `hostel inspect FILE` lists what it imports and exports",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capability::log::LogSink;
+    use crate::{Runtime, RuntimeOptions};
+
+    /// What loading this text as a command says.
+    fn refusal(text: &str, limits: Limits) -> String {
+        let runtime = Runtime::new(RuntimeOptions {
+            cache_dir: None,
+            log: LogSink::null(),
+        })
+        .unwrap();
+        let component = hostel_app::Component {
+            name: "guest".into(),
+            source: hostel_app::Source::InlineWat,
+            digest: hostel_app::Digest::of(text.as_bytes()),
+            args: vec![],
+            env: vec![],
+            config: Default::default(),
+            grants: Default::default(),
+            limits,
+            reuse: Default::default(),
+        };
+        let loaded = runtime.load(&component, text.as_bytes(), Role::Run, &|_| {});
+        loaded.map(|_| ()).unwrap_err().to_string()
+    }
+
+    fn command(fields: &str) -> String {
+        format!("(module {fields} (func (export \"_start\")))")
+    }
+
+    #[test]
+    fn a_guest_that_starts_above_its_limit_is_refused_with_the_name_of_the_limit() {
+        let memory = Limits {
+            memory_bytes: 64 << 10,
+            ..Limits::default()
+        };
+        let told = refusal(&command("(memory 2)"), memory);
+        assert!(
+            told.contains("a memory of 131072 bytes; its limit `memory` is 65536"),
+            "{told}"
+        );
+        let tables = Limits {
+            table_elements: 9,
+            ..Limits::default()
+        };
+        let told = refusal(&command("(table 10 funcref)"), tables);
+        assert!(
+            told.contains("a table of 10 elements; its limit `table_elements` is 9"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn what_no_limit_could_allow_and_what_is_switched_off_say_so() {
+        let told = refusal(&command("(memory 32768)"), Limits::default());
+        assert!(told.contains("above the ceiling"), "{told}");
+        for proposal in ["(memory i64 1)", "(memory 1 1 shared)", "(tag)"] {
+            let told = refusal(&command(proposal), Limits::default());
+            assert!(told.contains("switched off"), "{proposal}: {told}");
+        }
     }
 }

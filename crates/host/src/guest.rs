@@ -180,5 +180,10 @@ pub(crate) fn fault_of(error: &wasmtime::Error, meter: &Meter) -> Fault {
     if meter.memory_refused() {
         return Fault::Memory(meter.memory_bytes_max());
     }
-    Fault::Trap(format!("{error:?}"))
+    let text = format!("{error:?}");
+    // Outside the pool, an instance that the machine has no room for is not the guest's fault.
+    if text.contains("mmap failed") {
+        return Fault::Host(format!("the machine has no room for an instance: {text}"));
+    }
+    Fault::Trap(text)
 }

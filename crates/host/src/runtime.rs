@@ -15,7 +15,7 @@ use crate::abi::shared::Crew;
 use crate::cache::{Cache, CacheStats};
 use crate::capability::log::LogSink;
 use crate::compile::{self, Job, LoadError};
-use crate::engine::{self, Flavor};
+use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Inner};
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
@@ -61,6 +61,8 @@ pub enum Progress {
         /// The component's name.
         component: String,
     },
+    /// The machine's address space does not hold the pool of instances: each gets its own mapping, which is slower.
+    OnDemand,
     /// Its code could not be kept; the next start compiles again.
     NotCached {
         /// The component's name.
@@ -86,6 +88,7 @@ pub(crate) struct Half {
     pub(crate) engine: Engine,
     pub(crate) components: Linker<Host>,
     pub(crate) modules: wasmtime::Linker<Host>,
+    allocation: Allocation,
     ticker: Arc<Ticker>,
 }
 
@@ -127,6 +130,7 @@ impl Runtime {
         let job = Job {
             name: &component.name,
             code,
+            limits: &component.limits,
             role,
             progress,
         };
@@ -139,6 +143,9 @@ impl Runtime {
             .0
             .half(compile::flavor(loaded.abi))
             .map_err(|cause| named(compile::host_error(&cause)))?;
+        if half.allocation == Allocation::OnDemand {
+            progress(Progress::OnDemand);
+        }
         Ok(Guest(Arc::new(Inner {
             template: Arc::new(self.template(component, role)),
             abi: loaded.abi,
@@ -197,7 +204,7 @@ impl Shared {
 
 impl Half {
     fn new(flavor: Flavor) -> Result<Self> {
-        let (engine, _) = engine::new(flavor)?;
+        let (engine, allocation) = engine::new(flavor)?;
         let mut components = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
         add_io(&mut components)?;
@@ -220,6 +227,7 @@ impl Half {
             engine,
             components,
             modules,
+            allocation,
             ticker,
         })
     }

@@ -1,4 +1,7 @@
-//! Returns from its handler without ever giving an answer.
+//! Returns from its handler without giving an answer; with `?after=N` only once its instance has answered N requests, as
+//! guests do that were built to answer once.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
@@ -7,6 +10,12 @@ struct NoAnswer;
 
 wasip2::http::proxy::export!(NoAnswer);
 
+static ANSWERED: AtomicU64 = AtomicU64::new(0);
+
 impl Guest for NoAnswer {
-    fn handle(_request: IncomingRequest, _out: ResponseOutparam) {}
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        if ANSWERED.fetch_add(1, Ordering::Relaxed) < http_p2::number(&request, "after", 0) {
+            http_p2::answer(out, 200, "answered\n");
+        }
+    }
 }

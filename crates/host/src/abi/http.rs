@@ -117,7 +117,10 @@ fn drive(
         }
         let Some(ahead) = ahead.as_mut() else {
             return match polled {
-                Poll::Ready(Ok(_)) => Poll::Ready(Err(no_answer())),
+                Poll::Ready(Ok(warm)) => {
+                    let before = warm.answered.saturating_sub(1);
+                    Poll::Ready(Err(running.guest.blame_reuse(no_answer(), before)))
+                }
                 Poll::Ready(Err(broken)) => Poll::Ready(Err(broken.fault)),
                 Poll::Pending => running.alarm(cx).map(Err),
             };
