@@ -122,3 +122,44 @@ fn a_client_that_stops_in_the_middle_of_its_body_is_not_asked_for_another_reques
     assert!(received.matches("HTTP/1.1 ").count() <= 1, "{received}");
     server.is_alive("/");
 }
+
+/// What remains of a failed call occupies a place until its client has heard of it: so it counts as a call.
+#[test]
+fn a_client_that_never_reads_keeps_its_turn_also_when_its_guest_was_stopped() {
+    let limits = ["concurrency=1", "deadline=200ms", "queue_wait=0ms"];
+    let flags = limits.map(|limit| ["--limit", limit]);
+    let server = Server::with("stream-out-p2", flags.as_flattened());
+    let mut wire = Wire::open(server.address());
+    // More than the window of an HTTP/2 stream.
+    let path = "/?bytes=10000000";
+    wire.send(frames::request(1, "GET", path, &[], END_STREAM));
+    server.stderr().wait_for("fault=deadline");
+    assert_eq!(server.get("/?bytes=1").status, 503);
+    wire.send(frame(RST_STREAM, 0, 1, &CANCEL.to_be_bytes()));
+    crate::harness::eventually("the turn comes back", || {
+        (server.get("/?bytes=1").status == 200).then_some(())
+    });
+}
+
+#[test]
+fn a_body_that_was_not_asked_for_is_not_a_client_that_left() {
+    let server = Server::with("stream-out-p2", &["--limit", "concurrency=1"]);
+    for _ in 0..3 {
+        let mut connection = server.connect();
+        let head = b"HEAD /?bytes=10000000 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        assert_eq!(connection.ask(head).status, 200);
+    }
+    // The log is written in order: a later fault shows that nothing came before it.
+    let mut wire = Wire::open(server.address());
+    let path = "/?bytes=10000000";
+    wire.send(frames::request(1, "GET", path, &[], END_STREAM));
+    wire.find("the first piece", |frame| frame.kind == frames::DATA);
+    wire.send(frame(RST_STREAM, 0, 1, &CANCEL.to_be_bytes()));
+    server.stderr().wait_for("the client went away");
+    let told = server
+        .stderr()
+        .text()
+        .matches("the client went away")
+        .count();
+    assert_eq!(told, 1, "{}", server.stderr().text());
+}

@@ -64,3 +64,16 @@ fn an_instance_whose_client_left_takes_no_further_requests() {
         (server.page("/") == "seen 1 running 1\n").then_some(())
     });
 }
+
+#[test]
+fn what_goes_on_after_the_last_answer_has_the_time_of_a_call_and_holds_its_permit() {
+    let limits = "limits = { deadline = \"300ms\", concurrency = 2 }";
+    let settings = format!("reuse = 2\nconcurrent = 2\n{limits}");
+    let server = App::of("counter-p3", &settings).up_with(&["--threads", "1"]);
+    // Each pair uses up an instance and leaves two tasks behind, which would never end by themselves.
+    for _ in 0..8 {
+        assert!(server.page("/?linger=3600000").starts_with("seen "));
+    }
+    server.stderr().wait_for("fault=deadline");
+    assert!(server.page("/").starts_with("seen "));
+}

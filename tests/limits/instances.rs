@@ -2,6 +2,7 @@
 
 use hostel_app::limits::INSTANCES_MAX;
 
+use crate::harness::app::App;
 use crate::harness::frames::{DATA, END_STREAM, Wire, frame, request};
 use crate::harness::server::Server;
 
@@ -46,5 +47,35 @@ fn one_more_is_503_and_the_process_serves_on() {
     });
     crate::harness::eventually("there is room again", || {
         (server.get("/").status == 200).then_some(())
+    });
+}
+
+/// One component's instances all sit idle; another component's request needs a place.
+#[test]
+fn idle_instances_make_room() {
+    let app = App::new(
+        "[app]\nname = \"test\"\n\n\
+         [[http]]\nroute = \"/\"\ncomponent = \"warm\"\n\n\
+         [[http]]\nroute = \"/other\"\ncomponent = \"other\"\n\n\
+         [component.warm]\nsource = \"echo-p2.wasm\"\nreuse = 2\n\
+         limits = { concurrency = 10000 }\n\n\
+         [component.other]\nsource = \"hello-p2.wasm\"\n",
+    );
+    let server = app.up();
+    let mut full: Vec<Wire> = (0..INSTANCES_MAX.count() / STREAMS)
+        .map(|_| open(&server, STREAMS))
+        .collect();
+    assert_eq!(server.get("/other").status, 503);
+    for wire in &mut full {
+        let ends: Vec<u8> = (0..STREAMS)
+            .flat_map(|call| frame(DATA, END_STREAM, 2 * call + 1, b""))
+            .collect();
+        wire.send(ends);
+        for _ in 0..STREAMS {
+            wire.find("the end of a call", |frame| frame.flags & END_STREAM != 0);
+        }
+    }
+    crate::harness::eventually("there is room for the other", || {
+        (server.get("/other").status == 200).then_some(())
     });
 }

@@ -146,6 +146,8 @@ table! {
 
     /// Instances that exist at once, over all components.
     INSTANCES_MAX = "instances", Count, 1000, [1, 100_000], "tests/limits::instances";
+    /// How long an instance that may answer again waits for its next request before it is dropped.
+    IDLE_INSTANCE_MS = "idle_instance", Milliseconds, MINUTE, [SECOND, HOUR], "crates/host/src/pool.rs::an_instance_that_was_idle_for_too_long_is_not_used_again";
     /// Stack of one running guest; deeper recursion is a trap.
     WASM_STACK_BYTES = "wasm_stack", Bytes, 512 * KIB, [64 * KIB, MIB], "tests/limits::wasm_stack";
     /// How often running guests are interrupted to check deadline and CPU.

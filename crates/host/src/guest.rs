@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use hostel_app::Reuse;
@@ -88,9 +88,30 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) pool: Pool,
     pub(crate) idle: Idle<Warm>,
+    pub(crate) peers: Arc<Guests>,
     pub(crate) crew: Crew,
     pub(crate) reuse: Reuse,
     pub(crate) ticker: Arc<Ticker>,
+}
+
+/// All guests of the process: they share the places for instances.
+#[derive(Default)]
+pub(crate) struct Guests(Mutex<Vec<Weak<Inner>>>);
+
+impl Guests {
+    pub(crate) fn add(&self, guest: &Arc<Inner>) {
+        let mut guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        guests.retain(|guest| guest.strong_count() > 0);
+        guests.push(Arc::downgrade(guest));
+    }
+
+    /// Drops every idle instance.
+    pub(crate) fn drop_idle(&self) {
+        let guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive: Vec<_> = guests.iter().filter_map(Weak::upgrade).collect();
+        drop(guests);
+        alive.iter().for_each(|guest| guest.idle.clear());
+    }
 }
 
 impl fmt::Debug for Guest {

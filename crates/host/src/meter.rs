@@ -6,8 +6,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -42,6 +40,11 @@ impl Meter {
     /// Whether the guest was ever told no: a trap after that is called a memory fault.
     pub(crate) fn memory_refused(&self) -> bool {
         self.memory_refused
+    }
+
+    /// Another request begins: what an earlier one was refused does not explain its traps.
+    pub(crate) fn forget_refusal(&mut self) {
+        self.memory_refused = false;
     }
 
     /// The limit that refused it, in bytes.
@@ -89,18 +92,47 @@ impl ResourceLimiter for Meter {
     }
 }
 
+/// CPU time, measured without a system call per poll.
+///
+/// Short polls are charged by the wall clock. A long one is charged by what the thread has used since the last long
+/// one, but never more than it lasted: so neither other tasks of the thread nor other processes are charged to the guest.
+#[derive(Debug, Default)]
+struct CpuMeter {
+    used: Duration,
+    thread: Option<Duration>,
+}
+
+/// A poll that is worth asking the kernel about; well below a tick.
+const LONG_POLL: Duration = Duration::from_millis(1);
+
+impl CpuMeter {
+    /// Charges a poll that began at `begin` and is just over.
+    fn charge(&mut self, begin: Instant) {
+        let wall = begin.elapsed();
+        if wall < LONG_POLL {
+            self.used += wall;
+            return;
+        }
+        let now = thread_cpu();
+        let since = self
+            .thread
+            .map_or(wall, |before| now.saturating_sub(before));
+        self.thread = Some(now);
+        self.used += wall.min(since);
+    }
+}
+
 /// The wall clock and the CPU time of one call.
 ///
-/// A guest that never waits is interrupted at every epoch tick, so a loop is noticed within one tick after its
-/// budget ends. The first few polls are charged by the wall clock, which is exact enough for a few ticks and saves two
-/// system calls per poll on every short request; later polls are charged by the thread's CPU clock.
+/// A guest that never waits is interrupted at every epoch tick, so a loop is noticed within one tick after its budget
+/// ends.
 #[derive(Debug)]
 pub(crate) struct Clock {
     started: Instant,
     deadline: Option<Duration>,
     cpu: Option<Duration>,
-    cpu_used: Duration,
-    polls: u32,
+    meter: CpuMeter,
+    polled: bool,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
@@ -111,8 +143,8 @@ impl Clock {
             started: Instant::now(),
             deadline: limits.deadline_ms.map(Duration::from_millis),
             cpu: limits.cpu_ms.map(Duration::from_millis),
-            cpu_used: Duration::ZERO,
-            polls: 0,
+            meter: CpuMeter::default(),
+            polled: false,
             alarm: None,
         }
     }
@@ -123,35 +155,23 @@ impl Clock {
         guest: Pin<&mut F>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<F::Output, Fault>> {
-        self.polls = self.polls.saturating_add(1);
-        let outcome = if self.polls > WALL_POLLS {
-            let before = thread_cpu();
-            let outcome = guest.poll(cx);
-            self.cpu_used += thread_cpu().saturating_sub(before);
-            outcome
+        let begin = if self.polled {
+            Instant::now()
         } else {
-            let before = if self.polls == 1 {
-                self.started
-            } else {
-                Instant::now()
-            };
-            let outcome = guest.poll(cx);
-            if outcome.is_pending() {
-                self.cpu_used += before.elapsed();
-            }
-            outcome
+            self.started
         };
-        match outcome {
-            Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending => self
-                .spent()
-                .map_or(Poll::Pending, |fault| Poll::Ready(Err(fault))),
+        self.polled = true;
+        if let Poll::Ready(output) = guest.poll(cx) {
+            return Poll::Ready(Ok(output));
         }
+        self.meter.charge(begin);
+        self.spent()
+            .map_or(Poll::Pending, |fault| Poll::Ready(Err(fault)))
     }
 
     /// The fault, once the call is over budget.
     fn spent(&self) -> Option<Fault> {
-        if let Some(cpu) = self.cpu.filter(|cpu| self.cpu_used >= *cpu) {
+        if let Some(cpu) = self.cpu.filter(|cpu| self.meter.used >= *cpu) {
             return Some(Fault::Cpu(millis(cpu)));
         }
         let deadline = self
@@ -177,74 +197,34 @@ impl Clock {
     }
 }
 
-/// The CPU of an instance that several calls share: together they may use as much as each of them alone.
-#[derive(Debug, Clone)]
-pub(crate) struct CpuBudget {
-    per_call_ms: Option<u64>,
-    calls: Arc<AtomicU64>,
-    used_ns: Arc<AtomicU64>,
+/// The CPU of an instance that several calls share: those in flight together may use what each of them could alone.
+#[derive(Debug)]
+pub(crate) struct SharedCpu {
+    per_call: Option<Duration>,
+    meter: CpuMeter,
 }
 
-impl CpuBudget {
+impl SharedCpu {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
-            per_call_ms: limits.cpu_ms,
-            calls: Arc::new(AtomicU64::new(1)),
-            used_ns: Arc::default(),
+            per_call: limits.cpu_ms.map(Duration::from_millis),
+            meter: CpuMeter::default(),
         }
     }
 
-    /// One more call shares the instance.
-    pub(crate) fn add_call(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+    /// Charges a poll of the instance; the fault once its calls in flight have used up what they may.
+    pub(crate) fn charge(&mut self, begin: Instant, in_flight: u32) -> Option<Fault> {
+        self.meter.charge(begin);
+        let per_call = self.per_call?;
+        (self.meter.used >= per_call.saturating_mul(in_flight.max(1)))
+            .then(|| Fault::Cpu(millis(per_call)))
     }
 
-    /// Nothing runs: the next call starts afresh.
-    pub(crate) fn rest(&self) {
-        self.calls.store(0, Ordering::Relaxed);
-        self.used_ns.store(0, Ordering::Relaxed);
-    }
-
-    /// Polls the instance and charges for it; `Err` once the budget is spent.
-    pub(crate) fn poll<F: Future + ?Sized>(
-        &self,
-        instance: Pin<&mut F>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<F::Output, Fault>> {
-        let begin = Instant::now();
-        let cpu = (self.used_ns.load(Ordering::Relaxed) > 0).then(thread_cpu);
-        let outcome = instance.poll(cx);
-        if let Poll::Ready(output) = outcome {
-            return Poll::Ready(Ok(output));
-        }
-        // Short polls are charged by the wall clock, as in `Clock`; whoever used more than a tick, exactly.
-        let spent = match cpu {
-            Some(before) => thread_cpu().saturating_sub(before),
-            None => begin.elapsed(),
-        };
-        if spent < SHORT_POLL {
-            return Poll::Pending;
-        }
-        let spent = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
-        let used = self
-            .used_ns
-            .fetch_add(spent, Ordering::Relaxed)
-            .saturating_add(spent);
-        let calls = self.calls.load(Ordering::Relaxed).max(1);
-        match self.per_call_ms {
-            Some(ms) if used / 1_000_000 >= ms.saturating_mul(calls) => {
-                Poll::Ready(Err(Fault::Cpu(ms)))
-            }
-            _ => Poll::Pending,
-        }
+    /// One of `in_flight` calls is over and takes its share of the bill with it.
+    pub(crate) fn call_ended(&mut self, in_flight: u32) {
+        self.meter.used -= self.meter.used / in_flight.max(1);
     }
 }
-
-/// A poll that is too short to be charged to a shared instance: far less than a tick.
-const SHORT_POLL: Duration = Duration::from_micros(500);
-
-/// Polls that are charged by the wall clock.
-const WALL_POLLS: u32 = 8;
 
 /// Runs a guest under its clock to the end.
 pub(crate) async fn run<F: Future>(clock: &mut Clock, guest: F) -> Result<F::Output, Fault> {
@@ -289,6 +269,10 @@ mod tests {
         assert!(!meter.memory_refused());
         assert!(!meter.memory_growing(400, 401, None).unwrap());
         assert!(meter.memory_refused());
+        meter.forget_refusal();
+        assert!(!meter.memory_refused());
+        assert!(!meter.memory_growing(400, 401, None).unwrap());
+        assert!(meter.memory_refused(), "what is in use still counts");
     }
 
     #[test]
@@ -317,6 +301,26 @@ mod tests {
             while begin.elapsed() < Duration::from_millis(1) {}
             tokio::task::yield_now().await;
         }
+    }
+
+    #[test]
+    fn calls_that_share_an_instance_pay_for_those_in_flight_only() {
+        let mut cpu = SharedCpu::new(&Limits {
+            cpu_ms: Some(1000),
+            ..limits()
+        });
+        cpu.meter.used = Duration::from_millis(1500);
+        assert_eq!(cpu.charge(Instant::now(), 2), None);
+        // Calls that come and go leave no credit behind.
+        cpu.call_ended(2);
+        assert_eq!(
+            cpu.meter.used / 10_000_000,
+            Duration::from_millis(750) / 10_000_000
+        );
+        cpu.meter.used = Duration::from_millis(1000);
+        assert_eq!(cpu.charge(Instant::now(), 1), Some(Fault::Cpu(1000)));
+        cpu.call_ended(1);
+        assert_eq!(cpu.meter.used, Duration::ZERO);
     }
 
     #[tokio::test]

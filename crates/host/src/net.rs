@@ -45,7 +45,10 @@ fn permits(grants: &Grants, address: SocketAddr, usage: SocketAddrUse) -> bool {
         SocketAddrUse::TcpAccept => !grants.listen.is_empty(), // who may connect is the network's business
         SocketAddrUse::UdpBind => any(&grants.listen) || (unbound && !grants.udp.is_empty()),
         SocketAddrUse::UdpSend => any(&grants.udp),
-        SocketAddrUse::UdpReceive => any(&grants.udp) || !grants.listen.is_empty(),
+        // Who may send to a listening socket is the network's business, unless grants name the peers.
+        SocketAddrUse::UdpReceive => {
+            any(&grants.udp) || (grants.udp.is_empty() && !grants.listen.is_empty())
+        }
         // A use that a later engine adds is denied until it is judged here.
         #[allow(unreachable_patterns)]
         _ => false,
@@ -217,5 +220,10 @@ mod tests {
             allowed(&grants("listen", "10.0.0.5:53"), peer),
             [false, true, true, true, true, false, true]
         );
+        let mut both = Grants::clone(&grants("udp", "10.0.0.5:53"));
+        both.listen.push("0.0.0.0:5353".parse().unwrap());
+        let stranger: SocketAddr = "10.0.0.6:53".parse().unwrap();
+        assert!(permits(&both, peer, UdpReceive));
+        assert!(!permits(&both, stranger, UdpReceive));
     }
 }

@@ -16,7 +16,7 @@ use crate::cache::{Cache, CacheStats};
 use crate::capability::log::LogSink;
 use crate::compile::{self, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
-use crate::guest::{Guest, Inner};
+use crate::guest::{Guest, Guests, Inner};
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -81,6 +81,7 @@ pub(crate) struct Shared {
     log: LogSink,
     sync: OnceLock<Half>,
     asynchronous: OnceLock<Half>,
+    guests: Arc<Guests>,
 }
 
 /// One engine with its linkers.
@@ -113,6 +114,7 @@ impl Runtime {
             log: options.log,
             sync: OnceLock::new(),
             asynchronous: OnceLock::new(),
+            guests: Arc::default(),
         })))
     }
 
@@ -146,17 +148,20 @@ impl Runtime {
         if half.allocation == Allocation::OnDemand {
             progress(Progress::OnDemand);
         }
-        Ok(Guest(Arc::new(Inner {
+        let guest = Arc::new(Inner {
             template: Arc::new(self.template(component, role)),
             abi: loaded.abi,
             callable: loaded.callable,
             engine: loaded.engine,
             pool: Pool::new(&component.limits),
             idle: Idle::new(&component.limits),
+            peers: self.0.guests.clone(),
             crew: Crew::default(),
             reuse: component.reuse,
             ticker: half.ticker.clone(),
-        })))
+        });
+        self.0.guests.add(&guest);
+        Ok(Guest(guest))
     }
 
     fn template(&self, component: &Component, role: Role) -> Template {

@@ -94,9 +94,11 @@ impl Host {
         Ok(store)
     }
 
-    /// Names the request that the instance now works for: its output is tagged with it.
+    /// Names the request that the instance now works for: its output is tagged with it, and what an earlier request was
+    /// refused is not this one's fault.
     pub(crate) fn works_for(&mut self, request: RequestId) {
         self.request.set(request);
+        self.meter.forget_refusal();
     }
 
     /// The table of host objects that the guest holds.

@@ -9,12 +9,20 @@ use std::thread::Thread;
 use hostel_app::limits;
 use wasmtime::Engine;
 
-/// Counts the running guests and owns the thread's sleep.
+/// Counts the running guests; the thread ends when it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Ticker {
-    running: AtomicUsize,
-    asleep: AtomicBool,
+    shared: Arc<Shared>,
     thread: OnceLock<Thread>,
+}
+
+/// What the thread sees. It does not own the ticker, else it would never end.
+#[derive(Debug, Default)]
+struct Shared {
+    running: AtomicUsize,
+    /// Set by the thread; cleared by the guest that wakes it.
+    asleep: AtomicBool,
+    stopped: AtomicBool,
 }
 
 /// A running guest; the tick goes on while one exists.
@@ -28,27 +36,10 @@ impl Ticker {
     /// Starts the thread for these engines.
     pub(crate) fn start(engines: Vec<Engine>) -> std::io::Result<Arc<Self>> {
         let ticker = Arc::new(Self::default());
-        let shared = Arc::downgrade(&ticker);
+        let shared = ticker.shared.clone();
         let handle = std::thread::Builder::new()
             .name("epoch".into())
-            .spawn(move || {
-                let mut quiet = 0;
-                while let Some(ticker) = shared.upgrade() {
-                    engines.iter().for_each(Engine::increment_epoch);
-                    quiet = if ticker.running.load(Ordering::Relaxed) == 0 {
-                        quiet + 1
-                    } else {
-                        0
-                    };
-                    if quiet >= QUIET_TICKS {
-                        quiet = 0;
-                        ticker.sleep();
-                    } else {
-                        drop(ticker);
-                        std::thread::park_timeout(limits::EPOCH_TICK_MS.duration());
-                    }
-                }
-            })?;
+            .spawn(move || shared.tick(&engines))?;
         // Set before anybody can ask: the ticker is only handed out below.
         ticker.thread.get_or_init(|| handle.thread().clone());
         Ok(ticker)
@@ -56,28 +47,60 @@ impl Ticker {
 
     /// Marks a guest as running until the guard is dropped.
     pub(crate) fn enter(self: &Arc<Self>) -> Running {
-        self.running.fetch_add(1, Ordering::SeqCst);
-        if self.asleep.load(Ordering::SeqCst)
-            && let Some(thread) = self.thread.get()
-        {
-            thread.unpark();
+        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        if self.shared.asleep.load(Ordering::SeqCst) {
+            self.shared.asleep.store(false, Ordering::SeqCst);
+            self.wake();
         }
         Running(self.clone())
     }
 
-    /// Sleeps until a guest runs. The order (announce, then look) pairs with `enter` (count, then look).
-    fn sleep(&self) {
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+}
+
+impl Shared {
+    /// The thread's life.
+    fn tick(&self, engines: &[Engine]) {
+        let mut quiet = 0;
+        while !self.stopped.load(Ordering::SeqCst) {
+            engines.iter().for_each(Engine::increment_epoch);
+            if self.running.load(Ordering::Relaxed) > 0 {
+                quiet = 0;
+            }
+            if quiet < QUIET_TICKS {
+                quiet += 1;
+                std::thread::park_timeout(limits::EPOCH_TICK_MS.duration());
+            } else if self.sleep() {
+                quiet = 0;
+            }
+        }
+    }
+
+    /// Sleeps until a guest runs, and says whether one woke it. The order (announce, then look) pairs with `enter`
+    /// (count, then look), and a wake-up that comes before the sleep is not lost: no time-out is needed.
+    fn sleep(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
         if self.running.load(Ordering::SeqCst) == 0 {
-            std::thread::park_timeout(std::time::Duration::from_secs(1));
+            std::thread::park();
         }
-        self.asleep.store(false, Ordering::SeqCst);
+        !self.asleep.swap(false, Ordering::SeqCst)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::SeqCst);
+        self.0.shared.running.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -108,7 +131,7 @@ mod tests {
         let ticker = Ticker::start(vec![engine.clone()]).unwrap();
         for _ in 0..2 {
             let begin = Instant::now();
-            while !ticker.asleep.load(Ordering::SeqCst) {
+            while !ticker.shared.asleep.load(Ordering::SeqCst) {
                 assert!(
                     begin.elapsed() < Duration::from_secs(20),
                     "an idle ticker never slept"
@@ -118,6 +141,23 @@ mod tests {
             let running = ticker.enter();
             assert!(interrupted_after(&engine) < Duration::from_secs(20));
             drop(running);
+        }
+    }
+
+    #[test]
+    fn a_sleeping_thread_ends_with_its_ticker() {
+        let (engine, _) = engine::new(Flavor::Sync).unwrap();
+        let ticker = Ticker::start(vec![engine]).unwrap();
+        let shared = ticker.shared.clone();
+        let begin = Instant::now();
+        while !shared.asleep.load(Ordering::SeqCst) {
+            assert!(begin.elapsed() < Duration::from_secs(20));
+            std::thread::yield_now();
+        }
+        drop(ticker);
+        while Arc::strong_count(&shared) > 1 {
+            assert!(begin.elapsed() < Duration::from_secs(20), "it sleeps on");
+            std::thread::yield_now();
         }
     }
 }

@@ -40,6 +40,10 @@ pub(crate) trait Callee: Send + Sync + 'static {
         request: Request<RequestBody>,
         call: Call,
     ) -> impl Future<Output = Result<Response<Self::Body>, Fault>> + Send;
+    /// Ends an answer whose body does not belong on the wire.
+    fn discard(body: Self::Body) {
+        drop(body);
+    }
 }
 
 impl Callee for Guest {
@@ -59,6 +63,10 @@ impl Callee for Guest {
         call: Call,
     ) -> impl Future<Output = Result<Response<ResponseBody>, Fault>> + Send {
         self.handle_http(request, call)
+    }
+
+    fn discard(body: ResponseBody) {
+        body.discard();
     }
 }
 

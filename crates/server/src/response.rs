@@ -71,7 +71,10 @@ pub(crate) fn from_guest<C: Callee>(
     let (mut parts, body) = response.into_parts();
     let size = body.size_hint().exact();
     match clean(&mut parts, size, flight.asked.head) {
-        Ok(Framing::NoBody) => Ok(answer(parts, Content::Empty, None, flight)),
+        Ok(Framing::NoBody) => {
+            C::discard(body);
+            Ok(answer(parts, Content::Empty, None, flight))
+        }
         Ok(Framing::Body { owed }) => Ok(answer(parts, Content::Guest(body), owed, flight)),
         Err(fault) => Err((fault, flight)),
     }

@@ -37,8 +37,8 @@ pub(crate) struct Answered {
     pub(crate) until_read: Option<oneshot::Sender<Infallible>>,
 }
 
-/// A guest that failed. What remains of it is kept until its answer is dealt with: as long as it is there, the end of a
-/// body is an end that the guest meant, not its death.
+/// A guest that failed. What remains of it is kept, with its permit, until its answer is dealt with: as long as it is
+/// there, the end of a body is an end that the guest meant, not its death.
 pub(crate) struct Broken {
     pub(crate) fault: Fault,
     pub(crate) remains: Option<Box<dyn Any + Send>>,
@@ -82,12 +82,15 @@ pub(crate) async fn answer(
     let state = poll_fn(|cx| drive(&mut running, &mut receiver, &mut ahead, cx)).await?;
     let ahead = ahead.ok_or_else(no_answer)?;
     match state {
-        State::Finished(warm) => {
-            running.keep(warm);
+        State::Finished(warm) if ahead.is_complete() => {
+            running.finished(warm).keep();
             Ok(ahead.into_response(None))
         }
+        // The guest gave its answer up: that is in the body.
+        State::Finished(_) if ahead.is_broken() => Ok(ahead.into_response(None)),
+        State::Finished(warm) => Err(running.finished(warm).unfinished()),
         // The answer was complete before the guest failed: the client has its answer, the operator the fault.
-        State::Failed(broken) if ahead.is_complete() => {
+        State::Failed(broken) if ahead.is_complete() && broken.remains.is_some() => {
             guest.report(id, &broken.fault);
             Ok(ahead.into_response(None))
         }
@@ -128,7 +131,10 @@ fn drive(
         // Taking a frame may be what the guest waits for.
         let progressed = ahead.fill(cx);
         match polled {
-            Poll::Ready(Ok(warm)) => return Poll::Ready(Ok(State::Finished(warm))),
+            Poll::Ready(Ok(warm)) => {
+                ahead.fill_up(cx);
+                return Poll::Ready(Ok(State::Finished(warm)));
+            }
             Poll::Ready(Err(broken)) => return Poll::Ready(Ok(State::Failed(broken))),
             Poll::Pending if progressed => {}
             Poll::Pending => return Poll::Ready(Ok(State::StillRuns)),
@@ -147,6 +153,7 @@ fn work(
         let mut warm = match guest.idle.take() {
             Some(mut warm) => {
                 warm.store.data_mut().works_for(call.id);
+                warm.store.set_epoch_deadline(1);
                 warm
             }
             None => instantiate(&guest, call.id).await?,
@@ -171,7 +178,18 @@ fn work(
     })
 }
 
+/// A fresh instance. Where the process has no place for another one, idle ones make room.
 pub(super) async fn instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
+    match try_instantiate(guest, request).await {
+        Err(Fault::Busy(_)) => {
+            guest.peers.drop_idle();
+            try_instantiate(guest, request).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
     let host_fault = |error: wasmtime::Error| Fault::Host(format!("{error:?}"));
     let mut store = Host::store(&guest.engine, &guest.template, request).map_err(host_fault)?;
     let exports = match &guest.callable {
@@ -227,7 +245,10 @@ impl Running {
         let clock = &mut self.clock;
         match catch_unwind(AssertUnwindSafe(|| clock.poll(work.as_mut(), cx))) {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Ok(done))) => Poll::Ready(done),
+            Ok(Poll::Ready(Ok(done))) => Poll::Ready(done.map_err(|broken| Broken {
+                remains: broken.remains.map(|remains| self.hold(remains)),
+                ..broken
+            })),
             Ok(Poll::Ready(Err(fault))) => Poll::Ready(Err(self.stop(fault))),
             Err(_) => {
                 self.work = None;
@@ -242,14 +263,15 @@ impl Running {
         self.clock.alarm(cx)
     }
 
-    /// Ends a guest that would run on, and frees its permit.
+    /// Ends a guest that would run on.
     pub(super) fn stop(&mut self, fault: Fault) -> Broken {
-        self.permit = None;
-        let remains = self
-            .work
-            .take()
-            .map(|work| Box::new(Mutex::new(work)) as Box<dyn Any + Send>);
+        let remains = self.work.take().map(|work| self.hold(Mutex::new(work)));
         Broken { fault, remains }
+    }
+
+    /// What remains still occupies a place for an instance, so the permit goes with it.
+    fn hold(&mut self, remains: impl Send + 'static) -> Box<dyn Any + Send> {
+        Box::new((remains, self.permit.take()))
     }
 
     /// Tells the operator about a fault that no client is told of.
@@ -257,10 +279,43 @@ impl Running {
         self.guest.report(self.id, fault);
     }
 
-    /// Keeps an instance that may answer again.
-    pub(super) fn keep(&self, warm: Warm) {
-        if warm.answered < self.guest.reuse.requests {
-            self.guest.idle.put(warm);
+    /// The guest has returned.
+    pub(super) fn finished(self, warm: Warm) -> Finished {
+        Finished {
+            warm,
+            guest: self.guest,
+            id: self.id,
+            _permit: self.permit,
         }
+    }
+}
+
+/// A guest that has returned; whether it ended its body is still to be seen.
+pub(super) struct Finished {
+    warm: Warm,
+    guest: Arc<Inner>,
+    id: RequestId,
+    _permit: Option<Permit>,
+}
+
+impl Finished {
+    /// It ended its body: it may answer again, if it is to.
+    pub(super) fn keep(self) {
+        if self.warm.answered < self.guest.reuse.requests {
+            self.guest.idle.put(self.warm);
+        }
+    }
+
+    /// It did not end its body, and nobody else will.
+    pub(super) fn unfinished(self) -> Fault {
+        let fault = Fault::BadGuest("it returned without ending its body".into());
+        let before = self.warm.answered.saturating_sub(1);
+        self.guest.blame_reuse(fault, before)
+    }
+
+    /// Like `unfinished`, where no client can be told any more.
+    pub(super) fn report_unfinished(self) {
+        let (guest, id) = (self.guest.clone(), self.id);
+        guest.report(id, &self.unfinished());
     }
 }

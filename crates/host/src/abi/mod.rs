@@ -4,6 +4,7 @@ pub(crate) mod command;
 pub(crate) mod http;
 pub(crate) mod http_p2;
 pub(crate) mod http_p3;
+mod life;
 pub(crate) mod response;
 pub(crate) mod shared;
 

@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
 
-use crate::abi::http::{Answered, Broken, Running};
+use crate::abi::http::{Answered, Broken, Finished, Running};
 use crate::abi::shared;
 use crate::fault::Fault;
 use crate::guest::BodyError;
@@ -61,6 +61,25 @@ impl Ahead {
         progressed
     }
 
+    /// Takes all that a guest left which has returned; the library bounds it. What is not there now never will be.
+    pub(super) fn fill_up(&mut self, cx: &mut Context<'_>) {
+        while !self.ended && !self.is_broken() {
+            match poll_now(&mut self.body, cx) {
+                Poll::Ready(Some(frame)) => self.frames.push_back(frame),
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    self.until_read = None;
+                }
+                Poll::Pending => break,
+            }
+        }
+    }
+
+    /// Whether the body broke off.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.frames.back(), Some(Err(_)))
+    }
+
     /// Whether the whole body is here. True only where the guest ended it, provided that what remains of a guest that
     /// failed is still there.
     pub(super) fn is_complete(&self) -> bool {
@@ -90,6 +109,15 @@ impl Ahead {
     }
 }
 
+/// The next frame. Pending means that there is none, never that the task had its turn.
+fn poll_now(
+    body: &mut WasiBody,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    let next = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+    Pin::new(&mut tokio::task::unconstrained(next)).poll(cx)
+}
+
 /// The body of a guest's answer. Dropping it before its end cancels the guest.
 pub struct ResponseBody {
     frames: VecDeque<Result<Frame<Bytes>, BodyError>>,
@@ -110,6 +138,15 @@ impl ResponseBody {
         }
     }
 
+    /// Ends a guest whose body nobody wants, as in the answer to `HEAD`. That is no fault of anybody's.
+    pub fn discard(mut self) {
+        if !self.is_complete()
+            && let Some(late) = self.late.take()
+        {
+            late.discard();
+        }
+    }
+
     /// Whether everything has been handed over; a guest that works on after that is left alone.
     fn is_complete(&self) -> bool {
         self.frames.is_empty() && (self.rest.is_none() || self.declared == Some(self.sent))
@@ -120,22 +157,30 @@ impl ResponseBody {
         let Some(rest) = &mut self.rest else {
             return Poll::Ready(None);
         };
-        // First, so that a guest which fails between the two looks wakes this task.
-        let failed = self.late.as_mut().is_some_and(|late| late.failed(cx));
-        let frame = match (&self.late, failed) {
+        // First, so that a guest which ends between the two looks wakes this task.
+        let writer = self
+            .late
+            .as_mut()
+            .map_or(Writer::Gone, |late| late.look(cx));
+        let frame = match (&self.late, &writer) {
             // Nothing of a shared instance remains, so that its death looks like the end of its bodies; and if only
             // this request's time is over, the instance writes on.
-            (Some(Late::Shared(_)), true) => Poll::Pending,
-            _ => Pin::new(rest).poll_frame(cx),
+            (Some(Late::Shared(_)), Writer::Dead) => Poll::Pending,
+            (_, Writer::Runs) => Pin::new(rest).poll_frame(cx),
+            _ => poll_now(rest, cx),
         };
-        let last = match frame {
-            Poll::Ready(Some(frame)) => return Poll::Ready(Some(frame)),
-            Poll::Ready(None) => None,
-            Poll::Pending if failed => Some(Err(BodyError::HttpResponseIncomplete)),
-            Poll::Pending => return Poll::Pending,
+        let incomplete = Some(Err(BodyError::HttpResponseIncomplete));
+        let last = match (frame, &writer) {
+            (Poll::Ready(Some(frame)), _) => return Poll::Ready(Some(frame)),
+            (Poll::Pending, Writer::Runs) => return Poll::Pending,
+            (Poll::Ready(None), Writer::Dead) | (Poll::Pending, _) => incomplete,
+            (Poll::Ready(None), _) => None,
         };
         self.rest = None;
         self.until_read = None;
+        if let Some(late) = &self.late {
+            late.body_ended(last.is_none());
+        }
         Poll::Ready(last)
     }
 }
@@ -169,19 +214,24 @@ impl Body for ResponseBody {
                 .map(|declared| declared.saturating_sub(self.sent));
             return left.map_or_else(SizeHint::default, SizeHint::with_exact);
         }
-        let data = self
-            .frames
-            .iter()
-            .filter_map(|frame| frame.as_ref().ok()?.data_ref());
-        SizeHint::with_exact(data.map(|data| data.len() as u64).sum())
+        let mut length = 0;
+        for frame in &self.frames {
+            match frame.as_ref().ok().and_then(Frame::data_ref) {
+                Some(data) => length += data.len() as u64,
+                // With an exact size nobody would look for trailers, or for the error, behind it.
+                None => return SizeHint::default(),
+            }
+        }
+        SizeHint::with_exact(length)
     }
 }
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        if let Some(late) = &self.late
-            && !self.is_complete()
-        {
+        let Some(late) = &self.late else { return };
+        if self.is_complete() {
+            late.body_ended(true);
+        } else {
             late.cancel();
         }
     }
@@ -196,11 +246,27 @@ pub(super) enum Late {
 }
 
 impl Late {
-    /// Whether the guest has failed; if not, its failure will wake this task.
-    fn failed(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Where the guest stands; if it still runs, its end will wake this task.
+    fn look(&mut self, cx: &mut Context<'_>) -> Writer {
         match self {
-            Late::Own(task) => lock(&task.end).failed(cx),
-            Late::Shared(ticket) => ticket.failed(cx),
+            Late::Own(task) => lock(&task.end).look(cx),
+            Late::Shared(ticket) if ticket.failed(cx) => Writer::Dead,
+            Late::Shared(_) => Writer::Runs,
+        }
+    }
+
+    /// Nothing more is read: the body is `whole`, or has broken off.
+    fn body_ended(&self, whole: bool) {
+        let Late::Own(task) = self else { return };
+        let mut end = lock(&task.end);
+        end.body_ended = whole;
+        let (finished, remains) = (end.finished.take(), end.remains.take());
+        drop(end);
+        drop(remains);
+        match finished {
+            Some(finished) if whole => finished.keep(),
+            Some(finished) => finished.report_unfinished(),
+            None => {}
         }
     }
 
@@ -210,6 +276,22 @@ impl Late {
             Late::Shared(ticket) => ticket.cancel(),
         }
     }
+
+    fn discard(&self) {
+        match self {
+            Late::Own(task) => task.task.abort(),
+            Late::Shared(ticket) => ticket.cancel(),
+        }
+    }
+}
+
+/// The guest that writes a body.
+enum Writer {
+    Runs,
+    /// It has ended, but what ends a body is still there: the body's end is the guest's doing.
+    Gone,
+    /// It is gone with all that belongs to it: its end looks like the body's.
+    Dead,
 }
 
 /// The task of a late guest.
@@ -225,15 +307,29 @@ struct End {
     failed: bool,
     /// See [`Broken::remains`].
     remains: Option<Box<dyn Any + Send>>,
+    /// The guest has returned, and waits for its body to be read.
+    finished: Option<Finished>,
+    /// The body was whole: a guest that returns now may answer again.
+    body_ended: bool,
     reader: Option<Waker>,
 }
 
 impl End {
-    fn failed(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.failed {
-            self.reader = Some(cx.waker().clone());
+    fn look(&mut self, cx: &mut Context<'_>) -> Writer {
+        if self.finished.is_some() || self.remains.is_some() {
+            return Writer::Gone;
         }
-        self.failed
+        if self.failed {
+            return Writer::Dead;
+        }
+        self.reader = Some(cx.waker().clone());
+        Writer::Runs
+    }
+
+    fn wake(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
     }
 }
 
@@ -269,34 +365,46 @@ struct Watched {
 
 impl Watched {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(running) = &mut self.running else {
+        let Some(mut running) = self.running.take() else {
             return Poll::Ready(());
         };
         let outcome = match running.poll(cx) {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => match running.alarm(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.running = Some(running);
+                    return Poll::Pending;
+                }
                 Poll::Ready(fault) => Err(running.stop(fault)),
             },
         };
         match outcome {
-            Ok(warm) => running.keep(warm),
+            Ok(warm) => self.finish(running.finished(warm)),
             Err(broken) => {
                 running.report(&broken.fault);
                 self.fail(broken);
             }
         }
-        self.running = None;
         Poll::Ready(())
+    }
+
+    fn finish(&self, finished: Finished) {
+        let mut end = lock(&self.end);
+        if end.body_ended {
+            drop(end);
+            finished.keep();
+        } else {
+            end.finished = Some(finished);
+            end.wake();
+        }
     }
 
     fn fail(&self, broken: Broken) {
         let mut end = lock(&self.end);
         end.failed = true;
-        end.remains = broken.remains;
-        if let Some(reader) = end.reader.take() {
-            reader.wake();
-        }
+        // Whoever has the whole body needs nothing of it.
+        end.remains = broken.remains.filter(|_| !end.body_ended);
+        end.wake();
     }
 }
 
@@ -306,6 +414,73 @@ impl Drop for Watched {
             && lock(&self.end).cancelled
         {
             running.report(&Fault::Cancelled);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, Empty, StreamBody};
+
+    /// What a reader gets next of a body whose late guest stands like this.
+    async fn next(end: End, rest: WasiBody) -> (Option<Result<(), String>>, bool) {
+        let end = Arc::new(Mutex::new(end));
+        let mut body = ResponseBody {
+            frames: VecDeque::new(),
+            rest: Some(rest),
+            until_read: None,
+            declared: None,
+            sent: 0,
+            late: Some(Late::Own(LateTask {
+                task: tokio::spawn(async {}).abort_handle(),
+                end: end.clone(),
+            })),
+        };
+        let frame = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
+            Poll::Pending => Poll::Ready(Some(Err("pending".into()))),
+            Poll::Ready(frame) => Poll::Ready(
+                frame.map(|frame| frame.map(drop).map_err(|error| format!("{error:?}"))),
+            ),
+        })
+        .await;
+        let ended = lock(&end).body_ended;
+        (frame, ended)
+    }
+
+    fn ended() -> WasiBody {
+        Empty::new().map_err(|never| match never {}).boxed_unsync()
+    }
+
+    fn open() -> WasiBody {
+        StreamBody::new(futures::stream::pending()).boxed_unsync()
+    }
+
+    fn failed(remains: Option<Box<dyn Any + Send>>) -> End {
+        End {
+            failed: true,
+            remains,
+            ..End::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_is_only_an_end_if_the_guest_can_have_meant_it() {
+        let incomplete = || Some(Err("HttpResponseIncomplete".to_string()));
+        let remains = || Some(Box::new(()) as Box<dyn Any + Send>);
+        assert_eq!(next(End::default(), ended()).await, (None, true));
+        assert_eq!(next(failed(remains()), ended()).await, (None, true));
+        assert_eq!(next(failed(None), ended()).await, (incomplete(), false));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_guest_that_has_ended() {
+        let pending = Some(Err("pending".to_string()));
+        assert_eq!(next(End::default(), open()).await, (pending, false));
+        for remains in [None, Some(Box::new(()) as Box<dyn Any + Send>)] {
+            let (frame, whole) = next(failed(remains), open()).await;
+            assert_eq!(frame, Some(Err("HttpResponseIncomplete".into())));
+            assert!(!whole);
         }
     }
 }

@@ -1,68 +1,92 @@
 //! An `http-p3` instance that answers several requests at once (`concurrent = n` in the manifest).
 //!
-//! Each worker thread has its own instances, so that a request never changes threads. An instance has a task that
-//! turns its event loop; a request is a job in its bounded inbox. What one request does to a shared instance all of
-//! its requests feel: after a fault, or when a client goes away, the instance takes no further requests and is dropped
-//! with the last one.
+//! Each worker thread has its own instances, so that a request never changes threads. Whoever brings a request turns the
+//! instance's event loop in its own task; the instance's own task goes on where that had to wait, and keeps the time: of
+//! each request, of work that goes on after the last answer, and of idling. What one request does to a shared instance
+//! all of its requests feel: after a fault, or when a client goes away, the instance takes no further requests and is
+//! dropped with the last one.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::task::{Context, Poll, Waker};
 use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use ::http::{Request, Response};
-use futures::stream::{FuturesUnordered, Stream};
+use hostel_app::limits;
 use tokio::sync::{mpsc, oneshot};
-use wasmtime::Result;
-use wasmtime::component::Accessor;
-use wasmtime_wasi_http::WasiBody;
-use wasmtime_wasi_http::p3::bindings::Service;
+use tokio::time::{Sleep, sleep_until};
 
-use crate::abi::http::{self, Answered};
-use crate::abi::response::{Ahead, Late, ResponseBody};
-use crate::abi::{Exports, Warm, http_p3};
+use crate::abi::life::{Job, Outbox, live};
+use crate::abi::response::{Late, ResponseBody};
 use crate::fault::Fault;
-use crate::guest::{Call, Inner, RequestBody, RequestId, fault_of};
-use crate::meter::{Clock, CpuBudget};
+use crate::guest::{Call, Inner, RequestBody, RequestId};
+use crate::meter::SharedCpu;
 use crate::pool::Permit;
-use crate::state::Host;
-use crate::ticker;
+use crate::ticker::Ticker;
 
 /// The shared instances of one component, by thread.
 #[derive(Default)]
 pub(crate) struct Crew(Mutex<HashMap<ThreadId, Vec<Arc<Seat>>>>);
 
-/// One shared instance, as its requests see it.
+/// One shared instance.
 struct Seat {
+    guest: Weak<Inner>,
     inbox: mpsc::Sender<Job>,
-    accepted: AtomicU32,
-    in_flight: AtomicU32,
-    /// No further requests, and gone with the last of those that run.
-    retired: AtomicBool,
-    /// Why the instance is gone.
-    fault: OnceLock<Fault>,
-    task: OnceLock<tokio::task::AbortHandle>,
+    engine: Mutex<Engine>,
+    book: Mutex<Book>,
+    /// Neither requests nor tasks of the guest run.
+    idle: Arc<AtomicBool>,
+    requests_max: u32,
+    concurrent_max: u32,
+    deadline: Option<Duration>,
 }
 
-/// One request for a shared instance.
-struct Job {
-    request: Request<RequestBody>,
-    call: Call,
-    answer: oneshot::Sender<Result<Ahead, String>>,
+/// What runs.
+struct Engine {
+    life: Option<Life>,
+    outbox: Outbox,
+    cpu: SharedCpu,
+    ticker: Arc<Ticker>,
+    /// Wakes the instance's own task; unknown until that has begun.
+    waker: Option<Waker>,
+}
+
+type Life = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
+
+/// Who is being served.
+#[derive(Default)]
+struct Book {
+    accepted: u32,
+    /// No further requests, and gone with the last of those that run.
+    retired: bool,
+    /// Why the instance is gone.
+    fault: Option<Fault>,
+    places: Vec<Place>,
+    /// When the last request was over.
+    left: Option<Instant>,
+    /// The permit of the last request, for what the guest still does after it.
+    afterwork: Option<Permit>,
+}
+
+/// One request in an instance.
+struct Place {
+    request: RequestId,
+    due: Option<Instant>,
+    answered: bool,
+    over: bool,
+    permit: Option<Permit>,
+    reader: Option<Waker>,
 }
 
 /// A request's place in a shared instance, held until its answer is complete.
 pub(crate) struct Ticket {
     seat: Arc<Seat>,
-    guest: Arc<Inner>,
     request: RequestId,
-    clock: Clock,
-    over: bool,
-    _permit: Permit,
-    _ticking: ticker::Running,
 }
 
 /// Answers one request on a shared instance.
@@ -72,41 +96,45 @@ pub(crate) async fn answer(
     request: Request<RequestBody>,
     call: Call,
 ) -> Result<Response<ResponseBody>, Fault> {
-    let mut unanswered = RetireOnDrop(Some(Ticket::take(guest, permit, call.id)));
-    let (sender, receiver) = oneshot::channel();
+    let (answer, receiver) = oneshot::channel();
+    let ticket = Ticket::take(guest, permit, call.id);
     let job = Job {
         request,
         call,
-        answer: sender,
+        answer,
     };
-    let ticket = unanswered.ticket()?;
-    let sent = ticket.seat.inbox.try_send(job);
-    sent.map_err(|_| Fault::Busy(1))?;
+    ticket
+        .seat
+        .inbox
+        .try_send(job)
+        .map_err(|_| Fault::Busy(1))?;
+    ticket.seat.turn();
     let mut receiver = pin!(receiver);
     let outcome = poll_fn(|cx| match receiver.as_mut().poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
-        Poll::Pending => ticket.clock.alarm(cx).map(Err),
+        Poll::Pending if ticket.failed(cx) => {
+            Poll::Ready(Err(ticket.seat.fault_for_the_unanswered()))
+        }
+        Poll::Pending => Poll::Pending,
     })
     .await?;
     match outcome {
         Ok(Ok(ahead)) => {
-            let ticket = unanswered.0.take();
-            Ok(ahead.into_response(ticket.map(Late::Shared)))
+            ticket.mark_answered();
+            Ok(ahead.into_response(Some(Late::Shared(ticket))))
         }
         Ok(Err(reason)) => Err(Fault::BadGuest(reason)),
-        Err(_) => Err(unanswered.ticket()?.seat.last_words()),
+        Err(_) => Err(ticket.seat.fault_for_the_unanswered()),
     }
 }
 
 impl Ticket {
     /// A place in an instance of this thread that has one, or in a fresh one.
     fn take(guest: &Arc<Inner>, permit: Permit, request: RequestId) -> Self {
-        let mut crew = guest.crew.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut crew = lock(&guest.crew.0);
         let seats = crew.entry(std::thread::current().id()).or_default();
-        seats.retain(|seat| seat.may_accept(guest));
-        let free = seats
-            .iter()
-            .find(|seat| seat.in_flight.load(Ordering::Relaxed) < guest.reuse.concurrent);
+        seats.retain(|seat| seat.may_accept());
+        let free = seats.iter().find(|seat| seat.has_room());
         let seat = match free {
             Some(seat) => seat.clone(),
             None => {
@@ -115,262 +143,301 @@ impl Ticket {
                 seat
             }
         };
-        seat.accepted.fetch_add(1, Ordering::Relaxed);
-        seat.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self {
-            seat,
-            guest: guest.clone(),
+        drop(crew);
+        let place = Place {
             request,
-            clock: Clock::start(&guest.template.limits),
+            due: seat.deadline.map(|deadline| Instant::now() + deadline),
+            answered: false,
             over: false,
-            _permit: permit,
-            _ticking: guest.ticker.enter(),
-        }
+            permit: Some(permit),
+            reader: None,
+        };
+        let mut book = lock(&seat.book);
+        book.accepted = book.accepted.saturating_add(1);
+        book.places.push(place);
+        book.afterwork = None;
+        drop(book);
+        Self { seat, request }
     }
 
-    /// Whether the instance failed, or this request's time was over, while the answer was on its way. If not, the
-    /// deadline will wake this task.
-    pub(crate) fn failed(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.over || self.seat.fault.get().is_some() {
-            return true;
-        }
-        if let Poll::Ready(fault) = self.clock.alarm(cx) {
-            self.over = true;
-            self.cancel();
-            self.guest.report(self.request, &fault);
-        }
-        self.over
+    fn with_place<R>(&self, look: impl FnOnce(&mut Place) -> R) -> Option<R> {
+        let mut book = lock(&self.seat.book);
+        book.places
+            .iter_mut()
+            .find(|place| place.request == self.request)
+            .map(look)
+    }
+
+    fn mark_answered(&self) {
+        self.with_place(|place| place.answered = true);
+    }
+
+    /// Whether the instance failed, or this request's time was over. If not, either will wake this task.
+    pub(crate) fn failed(&self, cx: &mut Context<'_>) -> bool {
+        let over = self.with_place(|place| {
+            if !place.over {
+                place.reader = Some(cx.waker().clone());
+            }
+            place.over
+        });
+        over.unwrap_or(true)
     }
 
     /// The client is gone before the end of its answer.
     pub(crate) fn cancel(&self) {
-        self.seat.retired.store(true, Ordering::Relaxed);
+        lock(&self.seat.book).retired = true;
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let last = self.seat.in_flight.fetch_sub(1, Ordering::Relaxed) == 1;
-        if last
-            && self.seat.retired.load(Ordering::Relaxed)
-            && let Some(task) = self.seat.task.get()
-        {
-            task.abort();
-        }
-    }
-}
-
-/// Retires the instance unless the request was answered.
-struct RetireOnDrop(Option<Ticket>);
-
-impl RetireOnDrop {
-    fn ticket(&mut self) -> Result<&mut Ticket, Fault> {
-        self.0.as_mut().ok_or(Fault::Cancelled)
-    }
-}
-
-impl Drop for RetireOnDrop {
-    fn drop(&mut self) {
-        if let Some(ticket) = &self.0 {
-            ticket.cancel();
-        }
+        self.seat.leave(self.request);
     }
 }
 
 impl Seat {
     fn start(guest: &Arc<Inner>) -> Arc<Self> {
+        let template = &guest.template;
         let (sender, inbox) = mpsc::channel(guest.reuse.concurrent as usize);
+        let idle = Arc::new(AtomicBool::new(false));
+        let outbox = Outbox::default();
+        let life = live(guest.clone(), inbox, outbox.clone(), idle.clone());
         let seat = Arc::new(Self {
+            guest: Arc::downgrade(guest),
             inbox: sender,
-            accepted: AtomicU32::new(0),
-            in_flight: AtomicU32::new(0),
-            retired: AtomicBool::new(false),
-            fault: OnceLock::new(),
-            task: OnceLock::new(),
+            engine: Mutex::new(Engine {
+                life: Some(Box::pin(life)),
+                outbox,
+                cpu: SharedCpu::new(&template.limits),
+                ticker: guest.ticker.clone(),
+                waker: None,
+            }),
+            book: Mutex::default(),
+            idle,
+            requests_max: guest.reuse.requests,
+            concurrent_max: guest.reuse.concurrent,
+            deadline: template.limits.deadline_ms.map(Duration::from_millis),
         });
-        let task = tokio::spawn(attend(Arc::downgrade(guest), Arc::downgrade(&seat), inbox));
-        seat.task.get_or_init(|| task.abort_handle());
+        tokio::spawn(attend(seat.clone()));
         seat
     }
 
-    fn may_accept(&self, guest: &Inner) -> bool {
-        !self.retired.load(Ordering::Relaxed)
-            && self.accepted.load(Ordering::Relaxed) < guest.reuse.requests
-            && !self.inbox.is_closed()
+    fn may_accept(&self) -> bool {
+        let book = lock(&self.book);
+        !book.retired && book.fault.is_none() && book.accepted < self.requests_max
     }
 
-    fn last_words(&self) -> Fault {
-        self.fault.get().cloned().unwrap_or_else(|| {
-            Fault::Host("the shared instance is gone; see the message above".into())
-        })
+    fn has_room(&self) -> bool {
+        lock(&self.book).places.len() < self.concurrent_max as usize
     }
-}
 
-/// The life of one shared instance: from instantiation until nobody can send it requests any more, or it fails.
-async fn attend(guest: Weak<Inner>, seat: Weak<Seat>, inbox: mpsc::Receiver<Job>) {
-    let Some(strong) = guest.upgrade() else {
-        return;
-    };
-    let ticker = strong.ticker.clone();
-    let cpu = CpuBudget::new(&strong.template.limits);
-    let outbox = Outbox::default();
-    let life = live(strong, guest, inbox, cpu.clone(), outbox.clone());
-    let mut life = pin!(life);
-    let outcome = poll_fn(|cx| {
-        // Work after an answer needs the tick as much as work before it.
-        let _ticking = ticker.enter();
-        let state = loop {
-            let state = cpu.poll(life.as_mut(), cx);
-            if state.is_ready() || !outbox.fill(cx) {
-                break state;
-            }
+    fn in_flight(&self) -> u32 {
+        u32::try_from(lock(&self.book).places.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Why a request that got no answer got none.
+    fn fault_for_the_unanswered(&self) -> Fault {
+        let fault = lock(&self.book).fault.clone();
+        fault.unwrap_or_else(|| self.late())
+    }
+
+    fn late(&self) -> Fault {
+        let deadline = self.deadline.unwrap_or_default().as_millis();
+        Fault::Deadline(u64::try_from(deadline).unwrap_or(u64::MAX))
+    }
+
+    /// Turns the event loop as far as it goes now, unless somebody is at it.
+    fn turn(&self) {
+        let mut engine = match self.engine.try_lock() {
+            Ok(engine) => engine,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
         };
-        match state {
-            // What is unsent was not completed by a living guest.
-            Poll::Ready(_) => outbox.discard(),
-            Poll::Pending => outbox.send(),
+        if let Err(fault) = engine.turn(self) {
+            engine.life = None;
+            drop(engine);
+            self.fail(&fault);
         }
-        state
-    })
-    .await;
-    if let Err(fault) = outcome.flatten()
-        && let Some(seat) = seat.upgrade()
-    {
-        seat.retired.store(true, Ordering::Relaxed);
-        seat.fault.get_or_init(|| fault);
     }
-}
 
-async fn live(
-    guest: Arc<Inner>,
-    weak: Weak<Inner>,
-    mut inbox: mpsc::Receiver<Job>,
-    cpu: CpuBudget,
-    outbox: Outbox,
-) -> Result<(), Fault> {
-    let mut warm = http::instantiate(&guest, RequestId::next()).await?;
-    // From here on only requests keep the guest alive, not its idle instances.
-    drop(guest);
-    let Warm { store, exports, .. } = &mut warm;
-    let Exports::P3(service) = &*exports else {
-        return Err(Fault::Host("not an http-p3 instance".into()));
-    };
-    let outcome = store
-        .run_concurrent(async |accessor| {
-            serve(accessor, service, &mut inbox, (&cpu, &outbox)).await
-        })
-        .await;
-    match outcome.and_then(|served| served) {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            let fault = fault_of(&error, &warm.store.data().meter);
-            if let Some(guest) = weak.upgrade() {
-                guest.report(RequestId::next(), &fault);
+    /// The instance is gone; its requests learn of it.
+    fn fail(&self, fault: &Fault) {
+        let mut book = lock(&self.book);
+        book.retired = true;
+        book.fault = Some(fault.clone());
+        // Whoever waits for an answer gets the fault, and it is told to the operator then.
+        let told = book.places.iter().any(|place| !place.answered);
+        let request = book.places.first().map(|place| place.request);
+        book.places.iter_mut().for_each(Place::end);
+        drop(book);
+        if !told && let Some(guest) = self.guest.upgrade() {
+            guest.report(request.unwrap_or_else(RequestId::next), fault);
+        }
+    }
+
+    /// A request is over: well, badly, or because its client left.
+    fn leave(&self, request: RequestId) {
+        let mut book = lock(&self.book);
+        let in_flight = u32::try_from(book.places.len()).unwrap_or(u32::MAX);
+        let idle = self.idle.load(Ordering::Relaxed);
+        let here = |place: &Place| place.request == request;
+        if let Some(index) = book.places.iter().position(here) {
+            let place = book.places.swap_remove(index);
+            book.retired |= !place.answered;
+            if book.places.is_empty() && !idle {
+                book.afterwork = place.permit;
             }
-            Err(fault)
+        }
+        let last = book.places.is_empty();
+        if last {
+            book.left = Some(Instant::now());
+        }
+        let spent = book.retired || book.accepted >= self.requests_max;
+        drop(book);
+        if let Ok(mut engine) = self.engine.try_lock() {
+            engine.cpu.call_ended(in_flight);
+            let to_be_seen = last && (spent || !idle);
+            if to_be_seen && let Some(waker) = &engine.waker {
+                waker.wake_by_ref();
+            }
         }
     }
-}
 
-/// Takes jobs and turns the event loop until the inbox is closed and everything is done.
-async fn serve(
-    accessor: &Accessor<Host>,
-    service: &Service,
-    inbox: &mut mpsc::Receiver<Job>,
-    (cpu, outbox): (&CpuBudget, &Outbox),
-) -> Result<()> {
-    let mut calls = pin!(FuturesUnordered::new());
-    let mut open = true;
-    poll_fn(|cx| {
+    /// The instance's own task: ready once there is no more to do for it.
+    fn attend(&self, cx: &mut Context<'_>, alarm: &mut Option<Pin<Box<Sleep>>>) -> Poll<()> {
+        if let Ok(mut engine) = self.engine.try_lock() {
+            engine.waker = Some(cx.waker().clone());
+        }
+        self.turn();
         loop {
-            if let Poll::Ready(Some(done)) = calls.as_mut().poll_next(cx) {
-                match done {
-                    Ok(()) => continue,
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
+            let now = Instant::now();
+            let Some(next) = self.next_look(now) else {
+                lock(&self.book).retired = true;
+                lock(&self.engine).life = None;
+                return Poll::Ready(());
+            };
+            let alarm = alarm.get_or_insert_with(|| Box::pin(sleep_until(next.into())));
+            if alarm.deadline() != next.into() {
+                alarm.as_mut().reset(next.into());
             }
-            if open {
-                match inbox.poll_recv(cx) {
-                    Poll::Ready(Some(job)) => {
-                        cpu.add_call();
-                        calls.push(converse(accessor, service, job, outbox));
-                        continue;
-                    }
-                    Poll::Ready(None) => open = false,
-                    Poll::Pending => {}
-                }
-            }
-            if !calls.is_empty() || accessor.poll_no_interesting_tasks(cx).is_pending() {
+            if alarm.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            cpu.rest();
-            return if open {
-                Poll::Pending
-            } else {
-                Poll::Ready(Ok(()))
+        }
+    }
+
+    /// When to look again at the latest; `None` once the instance has had its time.
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        let mut book = lock(&self.book);
+        if book.fault.is_some() {
+            return None;
+        }
+        let late: Vec<Option<RequestId>> = book
+            .places
+            .iter_mut()
+            .filter(|place| place.is_due(now))
+            .map(Place::expire)
+            .collect();
+        book.retired |= !late.is_empty();
+        let idle = self.idle.load(Ordering::Relaxed);
+        if idle {
+            book.afterwork = None;
+        }
+        let waiting = book.places.iter().any(|place| !place.over);
+        let spent = book.retired || book.accepted >= self.requests_max;
+        // The deadline also bounds how long a request that comes meanwhile waits for its first look.
+        let soon = now + self.deadline.unwrap_or(IDLE);
+        let next = match book.left {
+            _ if waiting => {
+                let places = book.places.iter().filter(|place| !place.over);
+                places.filter_map(|place| place.due).min().or(Some(soon))
+            }
+            // Whoever is still here has been given up.
+            _ if book.retired || (idle && spent) => None,
+            // Work after the last answer has the time of a call, and idling has its own.
+            Some(left) => {
+                let time = if idle {
+                    IDLE
+                } else {
+                    self.deadline.unwrap_or(IDLE)
+                };
+                Some(left + time).filter(|end| *end > now)
+            }
+            None => Some(soon),
+        };
+        let afterwork_is_over = next.is_none() && !idle && !book.retired;
+        drop(book);
+        let afterwork = afterwork_is_over.then(RequestId::next);
+        for request in late.into_iter().flatten().chain(afterwork) {
+            if let Some(guest) = self.guest.upgrade() {
+                guest.report(request, &self.late());
+            }
+        }
+        next.map(|next| next.min(soon))
+    }
+}
+
+/// How long an instance may idle.
+const IDLE: Duration = limits::IDLE_INSTANCE_MS.duration();
+
+impl Place {
+    fn is_due(&self, now: Instant) -> bool {
+        !self.over && self.due.is_some_and(|due| due <= now)
+    }
+
+    /// Its time is over. The request's name, if the operator is not told by whoever waits for the answer.
+    fn expire(&mut self) -> Option<RequestId> {
+        self.end();
+        self.answered.then_some(self.request)
+    }
+
+    fn end(&mut self) {
+        self.over = true;
+        self.permit = None;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+impl Engine {
+    /// Polls the instance until it waits, and sends the answers that are ready; an error is its end.
+    fn turn(&mut self, seat: &Seat) -> Result<(), Fault> {
+        let (Some(life), Some(waker)) = (&mut self.life, &self.waker) else {
+            return Ok(());
+        };
+        let mut cx = Context::from_waker(waker);
+        let _ticking = self.ticker.enter();
+        loop {
+            let begin = Instant::now();
+            let polled = catch_unwind(AssertUnwindSafe(|| life.as_mut().poll(&mut cx)));
+            let ended = match polled {
+                Ok(Poll::Pending) => self.cpu.charge(begin, seat.in_flight()),
+                Ok(Poll::Ready(ended)) => Some(ended.err().unwrap_or(Fault::Cancelled)),
+                Err(_) => Some(Fault::Host(
+                    "a host function panicked; see the message above".into(),
+                )),
             };
-        }
-    })
-    .await
-}
-
-/// One job, until the guest has answered it.
-async fn converse(
-    accessor: &Accessor<Host>,
-    service: &Service,
-    job: Job,
-    outbox: &Outbox,
-) -> Result<()> {
-    let answer = http_p3::respond(accessor, service, job.request, &job.call).await?;
-    match answer {
-        Ok(response) => outbox.put(response, job.answer),
-        // Nobody listens any more if the client is gone.
-        Err(reason) => drop(job.answer.send(Err(reason))),
-    }
-    Ok(())
-}
-
-/// Answers that have not left yet: the guest may be about to complete them.
-#[derive(Clone, Default)]
-struct Outbox(Arc<Mutex<Vec<Unsent>>>);
-
-struct Unsent {
-    ahead: Ahead,
-    answer: oneshot::Sender<Result<Ahead, String>>,
-}
-
-impl Outbox {
-    fn put(&self, response: Response<WasiBody>, answer: oneshot::Sender<Result<Ahead, String>>) {
-        let ahead = Ahead::new(Answered {
-            response,
-            until_read: None,
-        });
-        self.lock().push(Unsent { ahead, answer });
-    }
-
-    /// Takes what is ready of the bodies; true if that may let the guest go on.
-    fn fill(&self, cx: &mut Context<'_>) -> bool {
-        let mut progressed = false;
-        for unsent in self.lock().iter_mut() {
-            progressed |= unsent.ahead.fill(cx) && !unsent.ahead.is_full();
-        }
-        progressed
-    }
-
-    /// Sends everything: the guest has nothing to add now.
-    fn send(&self) {
-        for unsent in self.lock().drain(..) {
-            // Nobody listens any more if the client is gone.
-            drop(unsent.answer.send(Ok(unsent.ahead)));
+            if let Some(fault) = ended {
+                // What is unsent was not completed by a living guest.
+                self.outbox.discard();
+                return Err(fault);
+            }
+            if !self.outbox.fill(&mut cx) {
+                self.outbox.send();
+                return Ok(());
+            }
         }
     }
+}
 
-    /// Drops everything: whoever waits for it learns of the instance's end.
-    fn discard(&self) {
-        self.lock().clear();
-    }
+/// The instance's own task.
+async fn attend(seat: Arc<Seat>) {
+    let mut alarm = None;
+    poll_fn(|cx| seat.attend(cx, &mut alarm)).await;
+}
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Unsent>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A panic elsewhere leaves nothing half done that these locks protect.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
