@@ -16,6 +16,7 @@ use crate::cache::{Artifact, Cache};
 use crate::detect::{self, Abi, DetectError, Detected};
 use crate::engine::Flavor;
 use crate::imports;
+use crate::meter::millis;
 use crate::runtime::{Half, Progress, Role, Shared};
 use crate::state::Host;
 
@@ -206,7 +207,7 @@ fn compile<A: Compiled>(
     }
     (job.progress)(Progress::Compiled {
         component: job.name.into(),
-        millis: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
+        millis: millis(begin.elapsed()),
     });
     Ok(artifact)
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
 use hostel_app::Reuse;
@@ -19,6 +19,7 @@ use crate::abi::shared::Crew;
 use crate::abi::{Callable, Warm, command, http};
 use crate::detect::Abi;
 use crate::fault::Fault;
+use crate::lock::lock;
 use crate::meter::Meter;
 use crate::pool::{Idle, Pool};
 use crate::state::{Stdio, Template};
@@ -100,14 +101,14 @@ pub(crate) struct Guests(Mutex<Vec<Weak<Inner>>>);
 
 impl Guests {
     pub(crate) fn add(&self, guest: &Arc<Inner>) {
-        let mut guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guests = lock(&self.0);
         guests.retain(|guest| guest.strong_count() > 0);
         guests.push(Arc::downgrade(guest));
     }
 
     /// Drops every idle instance.
     pub(crate) fn drop_idle(&self) {
-        let guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let guests = lock(&self.0);
         let alive: Vec<_> = guests.iter().filter_map(Weak::upgrade).collect();
         drop(guests);
         alive.iter().for_each(|guest| guest.idle.clear());
@@ -169,9 +170,7 @@ impl Inner {
             sink.fault(&self.template.component, request, fault);
         }
     }
-}
 
-impl Inner {
     /// Names the likely cause where an instance fails that had answered before: many guests answer only once.
     pub(crate) fn blame_reuse(&self, fault: Fault, answered: u32) -> Fault {
         let (Fault::Trap(detail) | Fault::BadGuest(detail), 1..) = (&fault, answered) else {

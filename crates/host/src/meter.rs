@@ -236,7 +236,8 @@ pub(crate) async fn run<F: Future>(clock: &mut Clock, guest: F) -> Result<F::Out
     .await
 }
 
-fn millis(duration: Duration) -> u64 {
+/// Whole milliseconds, as limits and messages count time.
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -4,13 +4,14 @@
 //! of the engine. Instances themselves come from the engine's own pool; `guest` keeps those that are used again.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use hostel_app::limits::{self, Limits};
 use tokio::sync::{Semaphore, TryAcquireError};
 
 use crate::fault::Fault;
+use crate::lock::lock;
 
 /// The permits of one component.
 #[derive(Debug)]
@@ -145,9 +146,7 @@ impl<T> Idle<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Instant, T)>> {
-        self.instances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.instances)
     }
 }
 

@@ -18,10 +18,10 @@ use wasmtime_wasi_http::p3::bindings::Service;
 
 use crate::abi::http::{self, Answered};
 use crate::abi::response::Ahead;
-use crate::abi::shared::lock;
 use crate::abi::{Exports, Warm, http_p3};
 use crate::fault::Fault;
 use crate::guest::{Call, Inner, RequestBody, RequestId, fault_of};
+use crate::lock::lock;
 use crate::state::Host;
 
 /// One request for a shared instance.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use crate::abi::http::{Answered, Broken, Finished, Running};
 use crate::abi::shared;
 use crate::fault::Fault;
 use crate::guest::BodyError;
+use crate::lock::lock;
 
 /// Frames taken from a guest before its answer leaves; enough for a small body and its end.
 const AHEAD_FRAMES: usize = 2;
@@ -331,10 +332,6 @@ impl End {
             reader.wake();
         }
     }
-}
-
-fn lock(end: &Mutex<End>) -> std::sync::MutexGuard<'_, End> {
-    end.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LateTask {

@@ -11,7 +11,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -25,7 +25,8 @@ use crate::abi::life::{Job, Outbox, live};
 use crate::abi::response::{Late, ResponseBody};
 use crate::fault::Fault;
 use crate::guest::{Call, Inner, RequestBody, RequestId};
-use crate::meter::SharedCpu;
+use crate::lock::lock;
+use crate::meter::{SharedCpu, millis};
 use crate::pool::Permit;
 use crate::ticker::Ticker;
 
@@ -242,8 +243,7 @@ impl Seat {
     }
 
     fn late(&self) -> Fault {
-        let deadline = self.deadline.unwrap_or_default().as_millis();
-        Fault::Deadline(u64::try_from(deadline).unwrap_or(u64::MAX))
+        Fault::Deadline(millis(self.deadline.unwrap_or_default()))
     }
 
     /// Turns the event loop as far as it goes now, unless somebody is at it.
@@ -435,9 +435,4 @@ impl Engine {
 async fn attend(seat: Arc<Seat>) {
     let mut alarm = None;
     poll_fn(|cx| seat.attend(cx, &mut alarm)).await;
-}
-
-/// A panic elsewhere leaves nothing half done that these locks protect.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

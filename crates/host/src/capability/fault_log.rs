@@ -5,7 +5,6 @@
 //! it, or the host after the answer had begun. What is left out is counted, and reported with the next line or flush.
 
 use std::fmt::Display;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use hostel_app::limits;
@@ -13,6 +12,7 @@ use hostel_app::limits;
 use super::log::LogSink;
 use crate::fault::Fault;
 use crate::guest::RequestId;
+use crate::lock::lock;
 
 /// The time in which at most [`limits::FAULT_LINES`] are written.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ impl LogSink {
     fn limited(&self, what: impl Display) {
         let admitted = {
             let window = self.fault_window();
-            let mut window = window.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut window = lock(window);
             window.admit(Instant::now())
         };
         if let Some(left_out) = admitted {
@@ -79,7 +79,7 @@ impl LogSink {
     pub(super) fn settle_faults(&self) {
         let left_out = {
             let window = self.fault_window();
-            let mut window = window.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut window = lock(window);
             std::mem::take(&mut window.left_out)
         };
         self.tell_left_out(left_out);

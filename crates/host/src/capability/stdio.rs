@@ -4,7 +4,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 
 use crate::capability::log::{Channel, LogSink};
 use crate::guest::CurrentRequest;
+use crate::lock::lock;
 
 /// Who is talking.
 #[derive(Debug, Clone)]
@@ -45,10 +46,7 @@ impl LineStream {
     }
 
     pub(super) fn push(&self, bytes: &[u8]) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(bytes);
+        lock(&self.0).push(bytes);
     }
 }
 
