@@ -134,6 +134,8 @@ table! {
     RANDOM = "random", Bytes, 64 * KIB, [64, MIB], "tests/limits::random";
     /// Size of one request body. Bodies stream in small chunks, so this bounds time and traffic, not memory.
     REQUEST_BODY = "request_body", Bytes, GIB, [0, TIB], "tests/limits::request_body";
+    /// Size of one response body; an answer that grows beyond it is cut off.
+    RESPONSE_BODY = "response_body", Bytes, GIB, [0, TIB], "tests/limits::response_body";
 
     // How an instance is used again: keys beside the limits, `reuse` and `concurrent` of a component.
 
@@ -152,6 +154,8 @@ table! {
     WASM_STACK_BYTES = "wasm_stack", Bytes, 512 * KIB, [64 * KIB, MIB], "tests/limits::wasm_stack";
     /// How often running guests are interrupted to check deadline and CPU.
     EPOCH_TICK_MS = "epoch_tick", Milliseconds, 5, [1, 50], "tests/limits::epoch_tick";
+    /// CPU that a call may use among the short ones; a longer one goes on at low priority, shared fairly between apps.
+    SLICE_MS = "slice", Milliseconds, 5, [1, 50], "crates/host/src/abi/detached.rs::PLACEHOLDER";
     /// One piece of a streamed body, in either direction.
     STREAM_CHUNK_BYTES = "stream_chunk", Bytes, 64 * KIB, [4 * KIB, MIB], "tests/limits::stream_chunk";
     /// One line of guest output; the rest of a longer line is cut off.

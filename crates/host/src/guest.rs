@@ -19,6 +19,7 @@ use crate::abi::shared::Crew;
 use crate::abi::{Callable, Warm, command, http};
 use crate::detect::Abi;
 use crate::fault::Fault;
+use crate::lanes::{Account, Lanes};
 use crate::lock::lock;
 use crate::meter::Meter;
 use crate::pool::{Idle, Pool};
@@ -93,6 +94,8 @@ pub(crate) struct Inner {
     pub(crate) crew: Crew,
     pub(crate) reuse: Reuse,
     pub(crate) ticker: Arc<Ticker>,
+    pub(crate) lanes: Lanes,
+    pub(crate) account: Account,
 }
 
 /// All guests of the process: they share the places for instances.

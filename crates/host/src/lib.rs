@@ -13,6 +13,7 @@ mod engine;
 pub mod fault;
 pub mod guest;
 pub mod imports;
+mod lanes;
 mod lock;
 mod meter;
 mod net;

@@ -17,6 +17,7 @@ use crate::capability::log::LogSink;
 use crate::compile::{self, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
+use crate::lanes::{self, Account, Lanes};
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -82,6 +83,7 @@ pub(crate) struct Shared {
     sync: OnceLock<Half>,
     asynchronous: OnceLock<Half>,
     guests: Arc<Guests>,
+    lanes: Lanes,
 }
 
 /// One engine with its linkers.
@@ -115,6 +117,7 @@ impl Runtime {
             sync: OnceLock::new(),
             asynchronous: OnceLock::new(),
             guests: Arc::default(),
+            lanes: Lanes::new(),
         })))
     }
 
@@ -124,6 +127,7 @@ impl Runtime {
         AppScope {
             shared: self.0.clone(),
             name: name.into(),
+            number: lanes::number(),
         }
     }
 
@@ -142,6 +146,8 @@ impl Runtime {
 pub struct AppScope {
     shared: Arc<Shared>,
     name: Arc<str>,
+    /// Unlike its name, no other scope's.
+    number: u64,
 }
 
 impl AppScope {
@@ -186,6 +192,8 @@ impl AppScope {
             crew: Crew::default(),
             reuse: component.reuse,
             ticker: half.ticker.clone(),
+            lanes: self.shared.lanes.clone(),
+            account: Account::new(self.number),
         });
         self.shared.guests.add(&guest);
         Ok(Guest(guest))
