@@ -22,7 +22,7 @@ use crate::fault::Fault;
 use crate::lanes::{Account, Lanes};
 use crate::lock::lock;
 use crate::meter::Meter;
-use crate::pool::{Idle, Pool};
+use crate::pool::{Idle, Permits, QueueStats};
 use crate::state::{Stdio, Template};
 use crate::ticker::Ticker;
 
@@ -88,7 +88,7 @@ pub(crate) struct Inner {
     pub(crate) abi: Abi,
     pub(crate) callable: Callable,
     pub(crate) engine: Engine,
-    pub(crate) pool: Pool,
+    pub(crate) permits: Arc<Permits>,
     pub(crate) idle: Idle<Warm>,
     pub(crate) peers: Arc<Guests>,
     pub(crate) crew: Crew,
@@ -143,6 +143,11 @@ impl Guest {
         &self.0.template.limits
     }
 
+    /// How its calls fare in the queue.
+    pub fn queue(&self) -> QueueStats {
+        self.0.permits.stats()
+    }
+
     /// Answers one HTTP request. The future runs the guest in the caller's task; dropping it, or the response's body
     /// before its end, cancels the guest.
     ///
@@ -153,7 +158,7 @@ impl Guest {
         request: ::http::Request<RequestBody>,
         call: Call,
     ) -> Result<::http::Response<ResponseBody>, Fault> {
-        let permit = self.0.pool.acquire().await?;
+        let permit = self.0.permits.acquire().await?;
         http::answer(&self.0, permit, request, call).await
     }
 

@@ -103,6 +103,11 @@ impl Account {
             debt: Debt::default(),
         }
     }
+
+    /// Whose calls these are.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
 }
 
 /// A number that no other app and no other component of this process has.

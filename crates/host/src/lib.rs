@@ -29,4 +29,5 @@ pub use compile::LoadError;
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
 pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};
+pub use pool::QueueStats;
 pub use runtime::{AppScope, Progress, Role, Runtime, RuntimeOptions};

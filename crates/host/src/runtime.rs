@@ -84,6 +84,7 @@ pub(crate) struct Shared {
     asynchronous: OnceLock<Half>,
     guests: Arc<Guests>,
     lanes: Lanes,
+    pool: Arc<Pool>,
 }
 
 /// One engine with its linkers.
@@ -118,6 +119,7 @@ impl Runtime {
             asynchronous: OnceLock::new(),
             guests: Arc::default(),
             lanes: Lanes::new(),
+            pool: Pool::new(),
         })))
     }
 
@@ -181,19 +183,20 @@ impl AppScope {
         if half.allocation == Allocation::OnDemand {
             progress(Progress::OnDemand);
         }
+        let account = Account::new(self.number);
         let guest = Arc::new(Inner {
             template: Arc::new(self.template(component, role)),
             abi: loaded.abi,
             callable: loaded.callable,
             engine: loaded.engine,
-            pool: Pool::new(&component.limits),
+            permits: self.shared.pool.permits(account.owner(), &component.limits),
             idle: Idle::new(&component.limits),
             peers: self.shared.guests.clone(),
             crew: Crew::default(),
             reuse: component.reuse,
             ticker: half.ticker.clone(),
             lanes: self.shared.lanes.clone(),
-            account: Account::new(self.number),
+            account,
         });
         self.shared.guests.add(&guest);
         Ok(Guest(guest))

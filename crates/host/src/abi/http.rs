@@ -199,14 +199,21 @@ fn work(
     })
 }
 
-/// A fresh instance. Where the process has no place for another one, idle ones make room.
+/// A fresh instance. Where the engine has no place for another one, idle ones make room; else it waits for one, as long
+/// as a call may wait for its turn.
 pub(super) async fn instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
     match try_instantiate(guest, request).await {
-        Err(Fault::Busy(_)) => {
-            guest.peers.drop_idle();
-            try_instantiate(guest, request).await
+        Err(Fault::Busy(_)) => {}
+        outcome => return outcome,
+    }
+    let since = Instant::now();
+    guest.peers.drop_idle();
+    loop {
+        match try_instantiate(guest, request).await {
+            Err(Fault::Busy(_)) if guest.permits.room(since).await => {}
+            Err(Fault::Busy(_)) => return Err(guest.permits.refuse()),
+            outcome => return outcome,
         }
-        outcome => outcome,
     }
 }
 
