@@ -121,6 +121,9 @@ pub(crate) struct DataFlags {
     /// Compile at every start and keep nothing.
     #[arg(long, conflicts_with = "data")]
     pub(crate) no_cache: bool,
+    /// Run guests without any budget, to measure what budgets cost; a guest can then stop everything.
+    #[arg(long, hide = true)]
+    pub(crate) unmetered: bool,
 }
 
 /// `NAME=VALUE`; the value may be empty and may hold further equals signs.

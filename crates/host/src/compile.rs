@@ -304,6 +304,7 @@ mod tests {
         let runtime = Runtime::new(RuntimeOptions {
             cache_dir: None,
             log: LogSink::null(),
+            metered: true,
         })
         .unwrap();
         let component = hostel_app::Component {

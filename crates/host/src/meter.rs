@@ -137,18 +137,30 @@ pub(crate) struct Clock {
     started: Instant,
     deadline: Option<Duration>,
     cpu: Option<Duration>,
+    metered: bool,
     meter: CpuMeter,
     polled: bool,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Clock {
+    /// The clock of a call that has no budget at all.
+    pub(crate) fn off(limits: &Limits) -> Self {
+        Self {
+            deadline: None,
+            cpu: None,
+            metered: false,
+            ..Self::start(limits)
+        }
+    }
+
     /// Starts the clock of one call.
     pub(crate) fn start(limits: &Limits) -> Self {
         Self {
             started: Instant::now(),
             deadline: limits.deadline_ms.map(Duration::from_millis),
             cpu: limits.cpu_ms.map(Duration::from_millis),
+            metered: true,
             meter: CpuMeter::default(),
             polled: false,
             alarm: None,
@@ -161,6 +173,9 @@ impl Clock {
         guest: Pin<&mut F>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<F::Output, Fault>> {
+        if !self.metered {
+            return guest.poll(cx).map(Ok);
+        }
         let begin = if self.polled {
             Instant::now()
         } else {
@@ -251,12 +266,26 @@ impl SharedCpu {
         }
     }
 
-    /// Charges a poll of the instance; the fault once its calls in flight have used up what they may.
-    pub(crate) fn charge(&mut self, begin: Instant, in_flight: u32) -> Option<Fault> {
-        self.meter.charge(begin);
+    /// Charges a poll of the instance that began at `begin`, exactly `cpu` if that is known; the fault once its calls in
+    /// flight have used up what they may.
+    pub(crate) fn charge(
+        &mut self,
+        begin: Instant,
+        cpu: Option<Duration>,
+        in_flight: u32,
+    ) -> Option<Fault> {
+        match cpu {
+            Some(used) => self.meter.charge_exactly(used),
+            None => self.meter.charge(begin),
+        }
         let per_call = self.per_call?;
         (self.meter.used >= per_call.saturating_mul(in_flight.max(1)))
             .then(|| Fault::Cpu(millis(per_call)))
+    }
+
+    /// What the calls in flight have used.
+    pub(crate) fn used(&self) -> Duration {
+        self.meter.used
     }
 
     /// One of `in_flight` calls is over and takes its share of the bill with it.
@@ -350,7 +379,7 @@ mod tests {
             ..limits()
         });
         cpu.meter.used = Duration::from_millis(1500);
-        assert_eq!(cpu.charge(Instant::now(), 2), None);
+        assert_eq!(cpu.charge(Instant::now(), None, 2), None);
         // Calls that come and go leave no credit behind.
         cpu.call_ended(2);
         assert_eq!(
@@ -358,7 +387,7 @@ mod tests {
             Duration::from_millis(750) / 10_000_000
         );
         cpu.meter.used = Duration::from_millis(1000);
-        assert_eq!(cpu.charge(Instant::now(), 1), Some(Fault::Cpu(1000)));
+        assert_eq!(cpu.charge(Instant::now(), None, 1), Some(Fault::Cpu(1000)));
         cpu.call_ended(1);
         assert_eq!(cpu.meter.used, Duration::ZERO);
     }

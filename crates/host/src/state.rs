@@ -37,6 +37,8 @@ pub(crate) struct Template {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) grants: Arc<Grants>,
     pub(crate) limits: Limits,
+    /// False only to measure what budgets cost.
+    pub(crate) metered: bool,
     pub(crate) stdio: Stdio,
 }
 
@@ -81,6 +83,9 @@ impl Host {
             meter: Meter::new(limits),
         };
         let mut store = Store::new(engine, host);
+        if !template.metered {
+            return Ok(store);
+        }
         store.limiter(|host| &mut host.meter);
         store.set_hostcall_fuel(limits.host_call_bytes);
         store.set_max_component_handles(limits.handles);
