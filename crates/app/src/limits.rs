@@ -146,6 +146,9 @@ table! {
 
     // Guests, whole process.
 
+    /// Memory of all guests together, beyond the first 2 MiB of each instance; no component gets more than three quarters.
+    /// The default is half of the machine's memory where that is less.
+    MEMORY_TOTAL = "memory_total", Bytes, 4 * GIB, [16 * MIB, 16 * TIB], "tests/limits::memory_total";
     /// Instances that exist at once, over all components.
     INSTANCES_MAX = "instances", Count, 1000, [1, 100_000], "tests/limits::instances";
     /// How long an instance that may answer again waits for its next request before it is dropped.

@@ -33,6 +33,7 @@ fn with(flags: &DataFlags, data: Option<&Path>, log: &LogSink) -> Result<Runtime
     Runtime::new(RuntimeOptions {
         cache_dir,
         log: log.clone(),
+        memory: flags.memory,
         metered: !flags.unmetered,
     })
 }

@@ -304,6 +304,7 @@ mod tests {
         let runtime = Runtime::new(RuntimeOptions {
             cache_dir: None,
             log: LogSink::null(),
+            memory: None,
             metered: true,
         })
         .unwrap();

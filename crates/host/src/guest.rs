@@ -208,6 +208,9 @@ pub(crate) fn fault_of(error: &wasmtime::Error, meter: &Meter) -> Fault {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Fault::BadGuest(format!("it exited with code {code} instead of returning"));
     }
+    if meter.room_refused() {
+        return Fault::Busy(1);
+    }
     if meter.memory_refused() {
         return Fault::Memory(meter.memory_bytes_max());
     }

@@ -15,6 +15,7 @@ pub mod guest;
 pub mod imports;
 mod lanes;
 mod lock;
+mod memory;
 mod meter;
 mod net;
 mod pool;

@@ -18,6 +18,7 @@ use crate::compile::{self, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
 use crate::lanes::{self, Account, Lanes};
+use crate::memory::Budget;
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -29,6 +30,8 @@ pub struct RuntimeOptions {
     pub cache_dir: Option<PathBuf>,
     /// Where guest output goes.
     pub log: LogSink,
+    /// Memory of all guests together in bytes; `None` as the table of limits says.
+    pub memory: Option<u64>,
     /// Whether guests have budgets. Without them a guest can stop the process: only to measure what they cost.
     pub metered: bool,
 }
@@ -88,6 +91,7 @@ pub(crate) struct Shared {
     guests: Arc<Guests>,
     lanes: Lanes,
     pool: Arc<Pool>,
+    memory: Arc<Budget>,
 }
 
 /// One engine with its linkers.
@@ -124,6 +128,7 @@ impl Runtime {
             guests: Arc::default(),
             lanes: Lanes::new(),
             pool: Pool::new(),
+            memory: Budget::new(options.memory),
         })))
     }
 
@@ -218,6 +223,7 @@ impl AppScope {
             grants: Arc::new(component.grants.clone()),
             limits: component.limits.clone(),
             metered: self.shared.metered,
+            memory: self.shared.memory.share(),
             stdio: match role {
                 Role::Serve => Stdio::Log(self.shared.log.clone()),
                 Role::Run => Stdio::Inherit,
@@ -337,6 +343,7 @@ mod tests {
             grants: Arc::default(),
             limits: hostel_app::limits::Limits::default(),
             metered: true,
+            memory: Budget::new(None).share(),
             stdio: Stdio::Log(LogSink::null()),
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();

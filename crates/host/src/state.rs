@@ -16,6 +16,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::capability::log::{Channel, LogSink};
 use crate::capability::stdio::{LineStream, Origin};
 use crate::guest::{CurrentRequest, RequestId};
+use crate::memory::Share;
 use crate::meter::Meter;
 use crate::net;
 
@@ -39,6 +40,7 @@ pub(crate) struct Template {
     pub(crate) limits: Limits,
     /// False only to measure what budgets cost.
     pub(crate) metered: bool,
+    pub(crate) memory: Arc<Share>,
     pub(crate) stdio: Stdio,
 }
 
@@ -80,7 +82,7 @@ impl Host {
             table,
             http,
             outgoing: net::Outgoing::new(template.grants.clone()),
-            meter: Meter::new(limits),
+            meter: Meter::new(limits, template.memory.open()),
         };
         let mut store = Store::new(engine, host);
         if !template.metered {
