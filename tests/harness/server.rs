@@ -143,7 +143,8 @@ impl Server {
         prlimit(Some(self.pid()), Resource::Nofile, new).expect("a lower limit");
     }
 
-    fn pid(&self) -> Pid {
+    /// The process that was started.
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.0.id()).expect("a process id")).expect("not 0")
     }
 
