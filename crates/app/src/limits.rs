@@ -207,7 +207,7 @@ table! {
 
     // The supervisor (`hostel up --supervise`).
 
-    /// Pause before a worker process that died twice in a row is started again; doubled with each further death. The first
+    /// Pause before a worker process that died twice in a row is started again, doubled with each further death; the first
     /// restart is at once.
     RESTART_PAUSE_MS = "restart_pause", Milliseconds, 100, [10, MINUTE], "crates/server/src/restarts.rs::the_pause_grows_to_its_bound";
     /// The longest pause before a restart.

@@ -195,10 +195,11 @@ pub(crate) async fn supervise<C: Callee>(
     };
     let mut team = Team::start(live, &options, bound)?;
     team.accepting().await?;
-    ready(&team.addresses);
     if let Some(supervisor) = &options.supervisor {
+        // Before anybody else is told: whoever knows that a worker serves may rely on another one if it dies.
         supervisor.ready();
     }
+    ready(&team.addresses);
     tokio::select! {
         () = stop() => {}
         () = team.one_ended() => return Err(ServeError::ThreadEnded),

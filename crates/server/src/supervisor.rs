@@ -217,3 +217,105 @@ impl Drop for Process {
         let _status = self.0.wait();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::net::Ipv4Addr;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    fn missing() -> Command {
+        Command::new("/dev/null/no-such-program")
+    }
+
+    /// Supervises these workers, one after the other, and returns how it ended and what the operator was told.
+    fn supervised(
+        listen: SocketAddr,
+        workers: impl IntoIterator<Item = Command>,
+    ) -> (Result<u8, SuperviseError>, Vec<Event>) {
+        let workers = RefCell::new(workers.into_iter().collect::<Vec<_>>().into_iter());
+        let starts = RefCell::new(Vec::new());
+        let events = RefCell::new(Vec::new());
+        let outcome = supervise(SuperviseOptions {
+            listen: vec![listen],
+            threads: Some(1),
+            backlog: 16,
+            command: &|start| {
+                starts.borrow_mut().push(start);
+                workers.borrow_mut().next().expect("no further start")
+            },
+            told: &|event| events.borrow_mut().push(event),
+        });
+        let starts = starts.into_inner();
+        assert_eq!(starts[0], Start::First);
+        assert!(starts[1..].iter().all(|start| *start == Start::Again));
+        (outcome, events.into_inner())
+    }
+
+    fn any_port() -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+    }
+
+    #[test]
+    fn a_worker_that_was_ready_is_replaced_also_when_the_next_cannot_be_started() {
+        let workers = [shell("printf lr >&0; exit 3"), missing(), shell("exit 0")];
+        let (outcome, events) = supervised(any_port(), workers);
+        assert_eq!(outcome.unwrap(), 0);
+        let told: Vec<_> = events
+            .iter()
+            .map(|event| match event {
+                Event::Restart { end, served, after } => {
+                    (end.as_str(), served.is_some(), after.as_millis())
+                }
+                Event::Ended { .. } => panic!("{event:?}"),
+            })
+            .collect();
+        assert_eq!(
+            told[0],
+            ("the worker process ended with exit status 3", true, 0)
+        );
+        assert!(told[1].0.contains("cannot be started"), "{told:?}");
+        assert_eq!((told[1].1, told[1].2, told.len()), (false, 100, 2));
+    }
+
+    #[test]
+    fn a_first_worker_that_cannot_be_started_is_an_error() {
+        let (outcome, events) = supervised(any_port(), [missing()]);
+        assert!(
+            matches!(outcome, Err(SuperviseError::Start(_))),
+            "{outcome:?}"
+        );
+        assert!(events.is_empty(), "{events:?}");
+    }
+
+    #[test]
+    fn a_worker_that_is_killed_before_it_serves_ends_it_and_that_is_told() {
+        let (outcome, events) = supervised(any_port(), [shell("printf l >&0; kill -9 $$")]);
+        assert_eq!(outcome.unwrap(), 137);
+        let [Event::Ended { end }] = &events[..] else {
+            panic!("{events:?}")
+        };
+        assert_eq!(end, "the worker process ended with signal 9 (SIGKILL)");
+    }
+
+    #[test]
+    fn a_port_that_was_taken_meanwhile_is_an_error_and_ends_the_worker() {
+        let (address, _holder) = listen::bind(any_port(), 1, 1).unwrap();
+        // It would wait for its sockets for ever.
+        let (outcome, events) = supervised(address, [shell("printf l >&0; exec cat >&2")]);
+        assert!(
+            matches!(
+                outcome,
+                Err(SuperviseError::Listen(ListenError::InUse { .. }))
+            ),
+            "{outcome:?}"
+        );
+        assert!(events.is_empty(), "{events:?}");
+    }
+}
