@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpgid, kill_process};
 
 use crate::harness::app::App;
 use crate::harness::command::{hostel, hostel_in};
@@ -46,6 +46,20 @@ fn end_worker(server: &Server, signal: Signal) {
     kill_process(old, signal).expect("a worker");
     eventually("a worker that serves again", || {
         (restarts(server) > before).then_some(())
+    });
+}
+
+/// Stops a process and waits until no thread of it runs any more.
+fn stop(pid: Pid) {
+    kill_process(pid, Signal::STOP).expect("a worker");
+    eventually("a process that stands still", || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+        let stands = |thread: std::io::Result<fs::DirEntry>| {
+            let stat = thread.expect("a thread").path().join("stat");
+            let stat = fs::read_to_string(stat).expect("its state");
+            stat.contains(") T ")
+        };
+        threads.into_iter().all(stands).then_some(())
     });
 }
 
@@ -153,7 +167,7 @@ fn a_worker_that_dies_is_replaced_and_no_client_is_refused() {
 fn connections_that_a_dead_worker_never_accepted_are_answered() {
     let server = supervised("hello-p2");
     let stopped = worker(&server, None);
-    kill_process(stopped, Signal::STOP).expect("a worker");
+    stop(stopped);
     let waiting: Vec<_> = (0..16)
         .map(|_| {
             let mut connection = server.connect();
@@ -304,11 +318,27 @@ fn an_app_that_breaks_while_it_is_served_is_tried_again_with_growing_pauses() {
 #[test]
 fn the_supervisor_is_small() {
     let server = supervised("hello-p2");
-    end_worker(&server, Signal::KILL);
+    let entries = |folder| {
+        let path = format!("/proc/{}/{folder}", server.pid());
+        fs::read_dir(path).expect("it is there").count()
+    };
+    let files = entries("fd");
+    for _ in 0..3 {
+        end_worker(&server, Signal::KILL);
+    }
+    assert_eq!((entries("task"), entries("fd")), (1, files));
     let peak = server.memory_peak();
     assert!(peak < 32 << 20, "{peak} bytes");
-    let threads = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("its threads");
-    assert_eq!(threads.count(), 1);
+}
+
+#[test]
+fn a_terminal_s_signals_reach_the_supervisor_alone() {
+    // Ctrl-C goes to a whole group, and a worker that gets it twice would cut its requests off.
+    let server = supervised("hello-p2");
+    let group = |pid| getpgid(Some(pid)).expect("it is there");
+    let worker = worker(&server, None);
+    assert_eq!(group(worker), worker);
+    assert_ne!(group(server.pid()), worker);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The life of a server: bind or inherit, start one thread per core, say that it is ready, wait for the signal, drain, end.
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
@@ -124,34 +126,30 @@ pub fn serve(
 }
 
 /// What stops a server.
-struct Stop<L> {
+struct Stop {
     signals: Signals,
-    /// The end of the supervisor. It begins a drain and never cuts one off.
-    line: Option<L>,
+    /// Over with the supervisor. That begins a drain and never cuts one off, so it is awaited once.
+    orphaned: Pin<Box<dyn Future<Output = ()>>>,
 }
 
-impl Stop<()> {
-    fn new(supervisor: Option<&LifeLine>) -> io::Result<Stop<impl Future<Output = ()> + use<>>> {
-        Ok(Stop {
-            // First: the supervisor's end is a signal until the line is watched.
-            signals: Signals::new()?,
-            line: supervisor.map(LifeLine::watch).transpose()?,
+impl Stop {
+    fn new(supervisor: Option<&LifeLine>) -> io::Result<Self> {
+        // First: the supervisor's end is a signal until its line is watched.
+        let signals = Signals::new()?;
+        Ok(Self {
+            signals,
+            orphaned: match supervisor {
+                Some(line) => Box::pin(line.watch()?),
+                None => Box::pin(pending()),
+            },
         })
     }
-}
 
-impl<L: Future<Output = ()>> Stop<L> {
     async fn next(&mut self) {
-        let line = self.line.take();
-        let supervisor_ends = async {
-            match line {
-                Some(line) => line.await,
-                None => std::future::pending().await,
-            }
-        };
+        let orphaned = std::mem::replace(&mut self.orphaned, Box::pin(pending()));
         tokio::select! {
             _signal = self.signals.next() => {}
-            () = supervisor_ends => {}
+            () = orphaned => {}
         }
     }
 }
@@ -231,7 +229,7 @@ struct Team<C> {
     ended: usize,
 }
 
-/// What a thread tells the one that supervises it.
+/// What a thread tells the main one.
 enum Report {
     Accepts,
     CannotStart(io::Error),
@@ -353,7 +351,7 @@ fn work<C: Callee>(
     });
 }
 
-/// Tells the supervisor that a thread ends, also when it panics.
+/// Tells the main thread that a thread ends, also when it panics.
 struct Farewell<'a>(&'a mpsc::Sender<Report>);
 
 impl Drop for Farewell<'_> {
@@ -363,7 +361,7 @@ impl Drop for Farewell<'_> {
 }
 
 fn tell(to: &mpsc::Sender<Report>, report: Report) {
-    // There is room for two reports of every thread; a supervisor that has left needs none.
+    // There is room for two reports of every thread; a main thread that has left needs none.
     let _sent = to.try_send(report);
 }
 
