@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpgid, kill_process};
 
@@ -17,6 +18,9 @@ use crate::harness::{data, eventually, guest};
 
 /// What a worker says when it took the place of one that died.
 const AGAIN: &str = "listening again on http://";
+
+/// How long a client rests between two requests.
+const CLIENT_REST: Duration = Duration::from_millis(2);
 
 /// A server with a supervisor and two listening sockets, so that no thread's socket is forgotten.
 fn supervised(guest: &str) -> Server {
@@ -87,6 +91,8 @@ impl Client {
             while !told.load(SeqCst) {
                 ask_until_answered(address);
                 counted.fetch_add(1, SeqCst);
+                // Other tests run beside this one.
+                std::thread::park_timeout(CLIENT_REST);
             }
         });
         Self {
