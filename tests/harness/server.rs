@@ -143,12 +143,13 @@ impl Server {
         prlimit(Some(self.pid()), Resource::Nofile, new).expect("a lower limit");
     }
 
-    /// The process.
+    /// The number of the process that was started.
     pub(crate) fn id(&self) -> u32 {
         self.child.0.id()
     }
 
-    fn pid(&self) -> Pid {
+    /// The process that was started.
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.id()).expect("a process id")).expect("not 0")
     }
 

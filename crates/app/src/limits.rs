@@ -212,6 +212,16 @@ table! {
     /// How long requests in flight may take to finish after the signal to stop.
     DRAIN_MS = "drain", Milliseconds, 30 * SECOND, [0, HOUR], "crates/server/src/tests/lifecycle.rs::a_drain_ends_in_time_and_tells_what_it_cut_off";
 
+    // The supervisor (`hostel up --supervise`).
+
+    /// Pause before a worker process that died twice in a row is started again, doubled with each further death; the first
+    /// restart is at once.
+    RESTART_PAUSE_MS = "restart_pause", Milliseconds, 100, [10, MINUTE], "crates/server/src/restarts.rs::the_pause_grows_to_its_bound";
+    /// The longest pause before a restart.
+    RESTART_PAUSE_MAX_MS = "restart_pause_max", Milliseconds, 30 * SECOND, [SECOND, HOUR], "crates/server/src/restarts.rs::the_pause_grows_to_its_bound";
+    /// How long a worker process has to serve until the deaths before it are forgotten.
+    RESTART_HEALTHY_MS = "restart_healthy", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/restarts.rs::deaths_are_forgotten_after_a_time_of_health";
+
     // What is read from disk.
 
     /// Size of one manifest.
