@@ -28,4 +28,4 @@ pub use compile::LoadError;
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
 pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};
-pub use runtime::{Progress, Role, Runtime, RuntimeOptions};
+pub use runtime::{AppScope, Progress, Role, Runtime, RuntimeOptions};
