@@ -22,7 +22,7 @@ mod host_call;
 mod instances;
 mod log_line;
 mod log_queue;
-mod log_queue_bytes;
+mod log_rate;
 mod memory;
 mod queue_depth;
 mod queue_wait;

@@ -156,11 +156,17 @@ table! {
     STREAM_CHUNK_BYTES = "stream_chunk", Bytes, 64 * KIB, [4 * KIB, MIB], "tests/limits::stream_chunk";
     /// One line of guest output; the rest of a longer line is cut off.
     LOG_LINE_BYTES = "log_line", Bytes, 64 * KIB, [256, MIB], "tests/limits::log_line";
-    /// Lines of guest output waiting to be written; further ones are dropped and counted.
+    /// Lines of guest output waiting to be written; no app may have more of them waiting than are free. Further ones are
+    /// dropped and counted.
     LOG_QUEUE_LINES = "log_queue", Count, 4096, [16, 1_000_000], "tests/limits::log_queue";
-    /// Bytes of guest output waiting to be written; further lines are dropped and counted.
-    LOG_QUEUE_BYTES = "log_queue_bytes", Bytes, 8 * MIB, [64 * KIB, GIB], "tests/limits::log_queue_bytes";
-    /// Lines about faults in one second, over all guests; further ones are counted, and the count is reported.
+    /// Bytes of guest output waiting to be written; no app may have more of them waiting than are free. Further lines
+    /// are dropped and counted.
+    LOG_QUEUE_BYTES = "log_queue_bytes", Bytes, 8 * MIB, [64 * KIB, GIB], "crates/host/src/capability/log.rs::few_long_lines_are_bounded_by_bytes";
+    /// Output of one app's guests, with a second's worth at once; further lines are dropped, counted, and the count is
+    /// reported. A line counts as 32 bytes more than it has.
+    LOG_RATE = "log_rate", BytesPerSecond, MIB, [KIB, GIB], "tests/limits::log_rate";
+    /// Lines about faults in one second, for each app and for the host; further ones are counted, and the count is
+    /// reported.
     FAULT_LINES = "fault_lines", Count, 10, [1, 1000], "crates/host/src/capability/fault_log.rs::a_flood_is_cut_to_a_few_lines_and_counted";
 
     // Connections.

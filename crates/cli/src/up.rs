@@ -95,7 +95,7 @@ fn options(args: &Args, log: &LogSink) -> ServeOptions {
 fn end(outcome: Outcome, lost_lines: u64) -> Result<ExitCode, Failure> {
     if lost_lines > 0 {
         output::notice(&format!(
-            "{lost_lines} lines of guest output were dropped because nobody read them in time"
+            "{lost_lines} lines of guest output were dropped: beyond `log_rate`, or because nobody read them in time"
         ));
     }
     let (calls, why) = match outcome {

@@ -154,6 +154,11 @@ impl Guest {
         http::answer(&self.0, permit, request, call).await
     }
 
+    /// Logs a fault that the caller answers for.
+    pub fn report(&self, request: RequestId, fault: &Fault) {
+        self.0.report(request, fault);
+    }
+
     /// Runs a command to its end, with `args` as its arguments, the program's name first. Returns its exit code.
     ///
     /// # Errors
@@ -166,8 +171,8 @@ impl Guest {
 impl Inner {
     /// Logs a fault for which nobody is left to answer.
     pub(crate) fn report(&self, request: RequestId, fault: &Fault) {
-        if let Stdio::Log(sink) = &self.template.stdio {
-            sink.fault(&self.template.component, request, fault);
+        if let Stdio::Log(log) = &self.template.stdio {
+            log.fault(&self.template.component, request, fault);
         }
     }
 

@@ -13,7 +13,7 @@ use wasmtime_wasi::p2::bindings::io;
 
 use crate::abi::shared::Crew;
 use crate::cache::{Cache, CacheStats};
-use crate::capability::log::LogSink;
+use crate::capability::log::{AppLog, LogSink};
 use crate::compile::{self, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
@@ -121,9 +121,11 @@ impl Runtime {
     /// A place for the guests of one app: they share the app's part of the CPU, of the queue and of the log. Two scopes
     /// are two apps, whatever their names.
     pub fn app(&self, name: &str) -> AppScope {
+        let name = name.into();
         AppScope {
             shared: self.0.clone(),
-            name: name.into(),
+            log: self.0.log.app(&name),
+            name,
         }
     }
 
@@ -142,6 +144,7 @@ impl Runtime {
 pub struct AppScope {
     shared: Arc<Shared>,
     name: Arc<str>,
+    log: AppLog,
 }
 
 impl AppScope {
@@ -203,7 +206,7 @@ impl AppScope {
             grants: Arc::new(component.grants.clone()),
             limits: component.limits.clone(),
             stdio: match role {
-                Role::Serve => Stdio::Log(self.shared.log.clone()),
+                Role::Serve => Stdio::Log(self.log.clone()),
                 Role::Run => Stdio::Inherit,
             },
         }
@@ -320,7 +323,7 @@ mod tests {
             env: vec![],
             grants: Arc::default(),
             limits: hostel_app::limits::Limits::default(),
-            stdio: Stdio::Log(LogSink::null()),
+            stdio: Stdio::Log(LogSink::null().app(&"test".into())),
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();
         for function in PREVIEW1_FUNCTIONS {

@@ -13,7 +13,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::capability::log::{Channel, LogSink};
+use crate::capability::log::{AppLog, Channel};
 use crate::capability::stdio::{LineStream, Origin};
 use crate::guest::{CurrentRequest, RequestId};
 use crate::meter::Meter;
@@ -23,7 +23,7 @@ use crate::net;
 #[derive(Debug, Clone)]
 pub(crate) enum Stdio {
     /// Output to the log, line by line; no input.
-    Log(LogSink),
+    Log(AppLog),
     /// The process's own, byte for byte: `hostel run`.
     Inherit,
 }
@@ -143,13 +143,13 @@ impl Template {
             Stdio::Inherit => {
                 wasi.inherit_stdio();
             }
-            Stdio::Log(sink) => {
+            Stdio::Log(log) => {
                 let origin = Origin {
                     component: self.component.clone(),
                     request: request.clone(),
                 };
-                wasi.stdout(LineStream::new(sink.clone(), origin.clone(), Channel::Out));
-                wasi.stderr(LineStream::new(sink.clone(), origin, Channel::Err));
+                wasi.stdout(LineStream::new(log.clone(), origin.clone(), Channel::Out));
+                wasi.stderr(LineStream::new(log.clone(), origin, Channel::Err));
             }
         }
         net::allow_sockets(&mut wasi, &self.grants);

@@ -34,8 +34,10 @@ impl<C: Callee> Flight<C> {
 
     /// Tells the operator.
     pub(crate) fn log(&self, fault: &Fault) {
-        let name = self.guest().map_or("-", Callee::name);
-        self.wire.worker.log.fault(name, self.id, fault);
+        match self.guest() {
+            Some(guest) => guest.report(self.id, fault),
+            None => self.wire.worker.log.host_fault(fault),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 
-use crate::capability::log::{Channel, LogSink};
+use crate::capability::log::{AppLog, Channel};
 use crate::guest::CurrentRequest;
 use crate::lock::lock;
 
@@ -29,16 +29,16 @@ pub(crate) struct Origin {
 pub(crate) struct LineStream(Arc<Mutex<Lines>>);
 
 struct Lines {
-    sink: LogSink,
+    log: AppLog,
     origin: Origin,
     channel: Channel,
     pending: Vec<u8>,
 }
 
 impl LineStream {
-    pub(crate) fn new(sink: LogSink, origin: Origin, channel: Channel) -> Self {
+    pub(crate) fn new(log: AppLog, origin: Origin, channel: Channel) -> Self {
         Self(Arc::new(Mutex::new(Lines {
-            sink,
+            log,
             origin,
             channel,
             pending: Vec::new(),
@@ -69,7 +69,7 @@ impl Lines {
     }
 
     fn end_line(&mut self) {
-        self.sink
+        self.log
             .guest_line(&self.origin, self.channel, &self.pending);
         self.pending.clear();
     }
