@@ -24,6 +24,7 @@ mod log_line;
 mod log_queue;
 mod log_rate;
 mod memory;
+mod outbound;
 mod queue_depth;
 mod queue_wait;
 mod random;

@@ -35,6 +35,8 @@ pub struct Limits {
     pub random_bytes: u64,
     /// Bytes of one request body ([`limits::REQUEST_BODY`]).
     pub request_body_bytes: u64,
+    /// What one call may start on the network ([`limits::OUTBOUND`]); `None` only for a command in the foreground.
+    pub outbound: Option<u32>,
 }
 
 impl Default for Limits {
@@ -53,12 +55,13 @@ impl Default for Limits {
             header_bytes: limits::HEADERS.size(),
             random_bytes: limits::RANDOM.default,
             request_body_bytes: limits::REQUEST_BODY.default,
+            outbound: Some(limits::OUTBOUND.count()),
         }
     }
 }
 
 /// The entries that a manifest or the command line can set.
-const BUDGET: [&Limit; 13] = [
+const BUDGET: [&Limit; 14] = [
     &limits::MEMORY,
     &limits::TABLE_ELEMENTS,
     &limits::DEADLINE,
@@ -72,16 +75,18 @@ const BUDGET: [&Limit; 13] = [
     &limits::HEADERS,
     &limits::RANDOM,
     &limits::REQUEST_BODY,
+    &limits::OUTBOUND,
 ];
 
 impl Limits {
     /// The budget of one program that the operator runs in the foreground: no deadline, no CPU cap, memory at its
-    /// ceiling.
+    /// ceiling, any number of outgoing calls.
     pub fn for_command() -> Self {
         Self {
             memory_bytes: limits::MEMORY.ceiling,
             deadline_ms: None,
             cpu_ms: None,
+            outbound: None,
             ..Self::default()
         }
     }
@@ -142,6 +147,7 @@ impl Limits {
             "headers" => self.header_bytes = size,
             "random" => self.random_bytes = value,
             "request_body" => self.request_body_bytes = value,
+            "outbound" => self.outbound = Some(count),
             _ => {}
         }
     }
@@ -327,6 +333,7 @@ mod tests {
     fn a_command_runs_without_clock_and_at_the_memory_ceiling() {
         let budget = Limits::for_command();
         assert_eq!((budget.deadline_ms, budget.cpu_ms), (None, None));
+        assert_eq!(budget.outbound, None);
         assert_eq!(budget.memory_bytes, 1 << 30);
         assert_eq!(budget.handles, Limits::default().handles);
     }

@@ -118,11 +118,14 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         header_bytes,
         random_bytes,
         request_body_bytes,
+        outbound,
     } = limits;
     for time in [deadline_ms, cpu_ms] {
         out.number(u64::from(time.is_some()));
         out.number(time.unwrap_or(0));
     }
+    out.number(u64::from(outbound.is_some()));
+    out.number(outbound.map_or(0, u64::from));
     for number in [
         memory_bytes,
         queue_wait_ms,

@@ -134,6 +134,9 @@ table! {
     RANDOM = "random", Bytes, 64 * KIB, [64, MIB], "tests/limits::random";
     /// Size of one request body. Bodies stream in small chunks, so this bounds time and traffic, not memory.
     REQUEST_BODY = "request_body", Bytes, GIB, [0, TIB], "tests/limits::request_body";
+    /// Outgoing HTTP requests, connects, binds, datagrams and name look-ups that one call may start; one more fails inside
+    /// the guest.
+    OUTBOUND = "outbound", Count, 100, [0, 10_000], "tests/limits::outbound";
 
     // How an instance is used again: keys beside the limits, `reuse` and `concurrent` of a component.
 

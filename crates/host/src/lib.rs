@@ -14,6 +14,7 @@ pub mod fault;
 pub mod guest;
 pub mod imports;
 mod lock;
+mod lookup;
 mod meter;
 mod net;
 mod pool;

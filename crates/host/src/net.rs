@@ -1,13 +1,15 @@
 //! The only place from which a guest reaches the network: each connection is checked against the component's grants.
 //!
 //! The grants are allow-lists over WASI's own sockets and outgoing HTTP. Without a grant nothing is resolved, dialled,
-//! bound or accepted.
+//! bound or accepted. What is granted is counted: one call may start only so much ([`Outbound`]).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use hostel_app::{Grants, limits};
+use hostel_app::limits::{self, Limits};
+use hostel_app::{Grants, Reuse};
 use http::header::{self, HeaderName};
 use http::uri::Scheme;
 use http_body_util::BodyExt;
@@ -17,8 +19,47 @@ use wasmtime_wasi_http::{
     Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks, default_send_request,
 };
 
+/// What the calls of one instance may still start on the network.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    left: AtomicU32,
+    /// `None` is any number.
+    per_call: Option<u32>,
+    /// What calls that share the instance may have left together.
+    most: u32,
+}
+
+impl Outbound {
+    fn new(limits: &Limits, reuse: &Reuse) -> Self {
+        let per_call = limits.outbound.unwrap_or(0);
+        Self {
+            left: AtomicU32::new(per_call),
+            per_call: limits.outbound,
+            most: per_call.saturating_mul(reuse.concurrent),
+        }
+    }
+
+    /// Another call begins. Alone in its instance it has exactly its own budget; calls that share one share theirs.
+    fn begin(&self) {
+        let per_call = self.per_call.unwrap_or(0);
+        let add = |left: u32| Some(left.saturating_add(per_call).min(self.most));
+        // Never an error: the closure always has an answer.
+        let _before = self.left.fetch_update(Relaxed, Relaxed, add);
+    }
+
+    /// Whether one more may be started; it is counted.
+    fn start(&self) -> bool {
+        self.per_call.is_none()
+            || self
+                .left
+                .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+    }
+}
+
 /// Gives the guest the sockets that its grants name.
-pub(crate) fn allow_sockets(wasi: &mut WasiCtxBuilder, grants: &Arc<Grants>) {
+pub(crate) fn allow_sockets(wasi: &mut WasiCtxBuilder, outgoing: &Outgoing) {
+    let grants = &outgoing.grants;
     let tcp = !grants.tcp.is_empty() || !grants.listen.is_empty();
     let udp = !grants.udp.is_empty() || !grants.listen.is_empty();
     if !tcp && !udp {
@@ -26,11 +67,22 @@ pub(crate) fn allow_sockets(wasi: &mut WasiCtxBuilder, grants: &Arc<Grants>) {
     }
     wasi.allow_tcp(tcp).allow_udp(udp);
     wasi.allow_ip_name_lookup(!grants.tcp.is_empty() || !grants.udp.is_empty());
-    let grants = grants.clone();
+    let outgoing = outgoing.clone();
     wasi.socket_addr_check(move |address, usage| {
-        let allowed = permits(&grants, address, usage);
+        let allowed = permits(&outgoing.grants, address, usage)
+            && (!is_counted(address, usage) || outgoing.start());
         Box::pin(async move { allowed })
     });
+}
+
+/// Whether this use of an address is one of those that a call may start only so many of. What comes in is not, nor the
+/// bind to any port that belongs to a connect or a send.
+fn is_counted(address: SocketAddr, usage: SocketAddrUse) -> bool {
+    match usage {
+        SocketAddrUse::TcpAccept | SocketAddrUse::UdpReceive => false,
+        SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => address.port() != 0,
+        _ => true,
+    }
 }
 
 /// Whether the grants permit this use of this address.
@@ -56,9 +108,11 @@ fn permits(grants: &Grants, address: SocketAddr, usage: SocketAddrUse) -> bool {
 }
 
 /// How an instance's outgoing HTTP requests leave, if they may.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
     grants: Arc<Grants>,
+    /// `None` where nothing is granted that would be counted.
+    budget: Option<Arc<Outbound>>,
 }
 
 /// What a guest gets that asked for no time-outs of its own.
@@ -83,8 +137,29 @@ fn is_connection_field(name: &HeaderName) -> bool {
 }
 
 impl Outgoing {
-    pub(crate) fn new(grants: Arc<Grants>) -> Self {
-        Self { grants }
+    pub(crate) fn new(grants: Arc<Grants>, limits: &Limits, reuse: &Reuse) -> Self {
+        let Grants {
+            http,
+            tcp,
+            udp,
+            listen,
+            files: _,
+        } = &*grants;
+        let any = !(http.is_empty() && tcp.is_empty() && udp.is_empty() && listen.is_empty());
+        let budget = any.then(|| Arc::new(Outbound::new(limits, reuse)));
+        Self { grants, budget }
+    }
+
+    /// Another call begins in this instance.
+    pub(crate) fn begin(&self) {
+        if let Some(budget) = &self.budget {
+            budget.begin();
+        }
+    }
+
+    /// Whether the call may start one more thing on the network; it is counted.
+    pub(crate) fn start(&self) -> bool {
+        self.budget.as_ref().is_none_or(|budget| budget.start())
     }
 
     /// Whether a grant permits a request to this address.
@@ -132,10 +207,16 @@ impl WasiHttpHooks for Outgoing {
         finished: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Answer> + Send> {
         drop(finished); // tells about the response body, which the guest reads itself
-        let allowed = self.permits(request.uri());
+        let refused = if !self.permits(request.uri()) {
+            Some(Error::HttpRequestDenied)
+        } else if !self.start() {
+            Some(Error::ConnectionLimitReached)
+        } else {
+            None
+        };
         Box::new(async move {
-            if !allowed {
-                return Err(Error::HttpRequestDenied);
+            if let Some(refused) = refused {
+                return Err(refused);
             }
             let (response, io) =
                 default_send_request(request, Some(with_timeouts(options))).await?;
@@ -171,15 +252,69 @@ mod tests {
         Arc::new(grants)
     }
 
+    fn outgoing(grants: Arc<Grants>) -> Outgoing {
+        Outgoing::new(grants, &Limits::default(), &Reuse::default())
+    }
+
+    fn started(budget: &Outbound) -> usize {
+        (0..100_000).take_while(|_| budget.start()).count()
+    }
+
+    #[test]
+    fn each_call_may_start_as_much_as_its_limit_says() {
+        let limits = Limits {
+            outbound: Some(3),
+            ..Limits::default()
+        };
+        let alone = Outbound::new(&limits, &Reuse::default());
+        for _ in 0..3 {
+            assert_eq!(started(&alone), 3);
+            alone.begin();
+        }
+        alone.begin();
+        assert_eq!(started(&alone), 3, "nothing is saved for a later call");
+        let shared = Reuse {
+            requests: 100,
+            concurrent: 4,
+        };
+        let shared = Outbound::new(&limits, &shared);
+        assert_eq!(started(&shared), 3);
+        shared.begin();
+        shared.begin();
+        assert_eq!(started(&shared), 6, "two calls have twice as much");
+        (0..100).for_each(|_| shared.begin());
+        assert_eq!(started(&shared), 12, "as much as four may have at once");
+        let endless = Outbound::new(&Limits::for_command(), &Reuse::default());
+        assert_eq!(started(&endless), 100_000);
+    }
+
+    #[test]
+    fn what_comes_in_and_what_belongs_to_another_step_is_not_counted() {
+        use SocketAddrUse::{
+            TcpAccept, TcpBind, TcpConnect, TcpListen, UdpBind, UdpReceive, UdpSend,
+        };
+        let address: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        let unbound: SocketAddr = "0.0.0.0:0".parse().unwrap();
+        for usage in [TcpConnect, TcpListen, TcpBind, UdpBind, UdpSend] {
+            assert!(is_counted(address, usage), "{usage:?}");
+        }
+        for usage in [TcpAccept, UdpReceive] {
+            assert!(!is_counted(address, usage), "{usage:?}");
+        }
+        for usage in [TcpBind, UdpBind] {
+            assert!(!is_counted(unbound, usage), "{usage:?}");
+        }
+    }
+
     #[test]
     fn without_a_grant_no_request_leaves() {
-        let none = Outgoing::new(Arc::new(Grants::default()));
+        let none = outgoing(Arc::new(Grants::default()));
         assert!(!none.permits(&"http://127.0.0.1:80/".parse().unwrap()));
     }
 
     #[test]
     fn a_grant_names_scheme_host_and_port() {
-        let outgoing = Outgoing::new(grants("http", "https://api.example.com"));
+        let outgoing = outgoing(grants("http", "https://api.example.com"));
         for (uri, allowed) in [
             ("https://api.example.com/x", true),
             ("https://api.example.com:443/x", true),

@@ -17,6 +17,7 @@ use crate::capability::log::{AppLog, LogSink};
 use crate::compile::{self, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
+use crate::lookup;
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -205,6 +206,7 @@ impl AppScope {
             env: component.env.clone(),
             grants: Arc::new(component.grants.clone()),
             limits: component.limits.clone(),
+            reuse: component.reuse,
             stdio: match role {
                 Role::Serve => Stdio::Log(self.log.clone()),
                 Role::Run => Stdio::Inherit,
@@ -239,6 +241,7 @@ impl Half {
             wasmtime_wasi::p3::add_to_linker(&mut components)?;
             wasmtime_wasi_http::p3::add_to_linker(&mut components)?;
         }
+        lookup::add_to_linker(&mut components, flavor)?;
         let mut modules = wasmtime::Linker::new(&engine);
         if flavor == Flavor::Sync {
             wasmtime_wasi::p1::add_to_linker_async(&mut modules, Host::p1)?;
@@ -323,6 +326,7 @@ mod tests {
             env: vec![],
             grants: Arc::default(),
             limits: hostel_app::limits::Limits::default(),
+            reuse: hostel_app::Reuse::default(),
             stdio: Stdio::Log(LogSink::null().app(&"test".into())),
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();

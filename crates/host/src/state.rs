@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use hostel_app::Grants;
 use hostel_app::limits::Limits;
+use hostel_app::{Grants, Reuse};
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Result, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -37,6 +37,7 @@ pub(crate) struct Template {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) grants: Arc<Grants>,
     pub(crate) limits: Limits,
+    pub(crate) reuse: Reuse,
     pub(crate) stdio: Stdio,
 }
 
@@ -66,9 +67,10 @@ impl Host {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limits.header_bytes);
         // A directory that cannot be opened must be an error of the call, so it is opened before the call.
+        let outgoing = net::Outgoing::new(template.grants.clone(), limits, &template.reuse);
         let wasi = match template.grants.files.is_empty() {
             true => None,
-            false => Some(template.wasi(&request)?.build()),
+            false => Some(template.wasi(&request, &outgoing)?.build()),
         };
         let host = Host {
             template: template.clone(),
@@ -77,7 +79,7 @@ impl Host {
             p1: None,
             table,
             http,
-            outgoing: net::Outgoing::new(template.grants.clone()),
+            outgoing,
             meter: Meter::new(limits),
         };
         let mut store = Store::new(engine, host);
@@ -100,6 +102,12 @@ impl Host {
     pub(crate) fn works_for(&mut self, request: RequestId) {
         self.request.set(request);
         self.meter.forget_refusal();
+        self.outgoing.begin();
+    }
+
+    /// The way out to the network.
+    pub(crate) fn outgoing(&self) -> &net::Outgoing {
+        &self.outgoing
     }
 
     /// The table of host objects that the guest holds.
@@ -109,7 +117,15 @@ impl Host {
 
     /// Prepares the preview-1 context of a core module; before its first call.
     pub(crate) fn enable_p1(&mut self) -> Result<()> {
-        self.p1 = Some(self.template.wasi(&self.request)?.build_p1());
+        let mut p1 = self
+            .template
+            .wasi(&self.request, &self.outgoing)?
+            .build_p1();
+        // Its descriptors are in a table of its own.
+        p1.ctx()
+            .table
+            .set_max_capacity(self.template.limits.resources);
+        self.p1 = Some(p1);
         Ok(())
     }
 
@@ -121,8 +137,8 @@ impl Host {
 }
 
 impl Template {
-    fn wasi(&self, request: &CurrentRequest) -> Result<WasiCtxBuilder> {
-        let mut wasi = self.wasi_without_files(request);
+    fn wasi(&self, request: &CurrentRequest, outgoing: &net::Outgoing) -> Result<WasiCtxBuilder> {
+        let mut wasi = self.wasi_without_files(request, outgoing);
         for grant in &self.grants.files {
             let access = if grant.write {
                 FsPerms::ReadWrite
@@ -134,7 +150,11 @@ impl Template {
         Ok(wasi)
     }
 
-    fn wasi_without_files(&self, request: &CurrentRequest) -> WasiCtxBuilder {
+    fn wasi_without_files(
+        &self,
+        request: &CurrentRequest,
+        outgoing: &net::Outgoing,
+    ) -> WasiCtxBuilder {
         let mut wasi = WasiCtxBuilder::new();
         wasi.args(&self.args)
             .envs(&self.env)
@@ -152,17 +172,17 @@ impl Template {
                 wasi.stderr(LineStream::new(log.clone(), origin, Channel::Err));
             }
         }
-        net::allow_sockets(&mut wasi, &self.grants);
+        net::allow_sockets(&mut wasi, outgoing);
         wasi
     }
 }
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (template, request) = (&self.template, &self.request);
+        let (template, request, outgoing) = (&self.template, &self.request, &self.outgoing);
         let ctx = self
             .wasi
-            .get_or_insert_with(|| template.wasi_without_files(request).build());
+            .get_or_insert_with(|| template.wasi_without_files(request, outgoing).build());
         WasiCtxView {
             ctx,
             table: &mut self.table,
