@@ -24,6 +24,8 @@ mod log_line;
 mod log_queue;
 mod log_rate;
 mod memory;
+mod metrics_connections;
+mod metrics_timeout;
 mod outbound;
 mod queue_depth;
 mod queue_wait;

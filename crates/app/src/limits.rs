@@ -213,6 +213,10 @@ table! {
     H2_GOODBYE_MS = "h2_goodbye", Milliseconds, SECOND, [0, MINUTE], "crates/server/src/tests/http2.rs::a_client_that_ignores_the_farewell_is_left";
     /// How long requests in flight may take to finish after the signal to stop.
     DRAIN_MS = "drain", Milliseconds, 30 * SECOND, [0, HOUR], "crates/server/src/tests/lifecycle.rs::a_drain_ends_in_time_and_tells_what_it_cut_off";
+    /// Connections to the metrics' own listener at once; one more waits until it is accepted.
+    METRICS_CONNECTIONS = "metrics_connections", Count, 8, [1, 1000], "tests/limits::metrics_connections";
+    /// How long one connection to the metrics' own listener may last.
+    METRICS_TIMEOUT_MS = "metrics_timeout", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/limits::metrics_timeout";
 
     // What is read from disk.
 

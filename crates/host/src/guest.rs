@@ -150,11 +150,12 @@ impl Guest {
         request: ::http::Request<RequestBody>,
         call: Call,
     ) -> Result<::http::Response<ResponseBody>, Fault> {
+        self.0.template.metrics.calls.add(1);
         let permit = self.0.pool.acquire().await?;
         http::answer(&self.0, permit, request, call).await
     }
 
-    /// Logs a fault that the caller answers for.
+    /// Counts and logs a fault that the caller answers for.
     pub fn report(&self, request: RequestId, fault: &Fault) {
         self.0.report(request, fault);
     }
@@ -169,8 +170,9 @@ impl Guest {
 }
 
 impl Inner {
-    /// Logs a fault for which nobody is left to answer.
+    /// Counts and logs a fault, as the one of its app and component.
     pub(crate) fn report(&self, request: RequestId, fault: &Fault) {
+        self.template.metrics.fault(fault);
         if let Stdio::Log(log) = &self.template.stdio {
             log.fault(&self.template.component, request, fault);
         }

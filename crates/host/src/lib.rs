@@ -16,6 +16,7 @@ pub mod imports;
 mod lock;
 mod lookup;
 mod meter;
+pub mod metrics;
 mod net;
 mod pool;
 pub mod runtime;

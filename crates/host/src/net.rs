@@ -19,6 +19,8 @@ use wasmtime_wasi_http::{
     Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks, default_send_request,
 };
 
+use crate::state::Template;
+
 /// What the calls of one instance may still start on the network.
 #[derive(Debug)]
 pub(crate) struct Outbound {
@@ -59,7 +61,7 @@ impl Outbound {
 
 /// Gives the guest the sockets that its grants name.
 pub(crate) fn allow_sockets(wasi: &mut WasiCtxBuilder, outgoing: &Outgoing) {
-    let grants = &outgoing.grants;
+    let grants = &outgoing.template.grants;
     let tcp = !grants.tcp.is_empty() || !grants.listen.is_empty();
     let udp = !grants.udp.is_empty() || !grants.listen.is_empty();
     if !tcp && !udp {
@@ -69,8 +71,7 @@ pub(crate) fn allow_sockets(wasi: &mut WasiCtxBuilder, outgoing: &Outgoing) {
     wasi.allow_ip_name_lookup(!grants.tcp.is_empty() || !grants.udp.is_empty());
     let outgoing = outgoing.clone();
     wasi.socket_addr_check(move |address, usage| {
-        let allowed = permits(&outgoing.grants, address, usage)
-            && (!is_counted(address, usage) || outgoing.start());
+        let allowed = outgoing.permits_socket(address, usage);
         Box::pin(async move { allowed })
     });
 }
@@ -110,7 +111,7 @@ fn permits(grants: &Grants, address: SocketAddr, usage: SocketAddrUse) -> bool {
 /// How an instance's outgoing HTTP requests leave, if they may.
 #[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
-    grants: Arc<Grants>,
+    template: Arc<Template>,
     /// `None` where nothing is granted that would be counted.
     budget: Option<Arc<Outbound>>,
 }
@@ -137,17 +138,20 @@ fn is_connection_field(name: &HeaderName) -> bool {
 }
 
 impl Outgoing {
-    pub(crate) fn new(grants: Arc<Grants>, limits: &Limits, reuse: &Reuse) -> Self {
+    pub(crate) fn new(template: &Arc<Template>) -> Self {
         let Grants {
             http,
             tcp,
             udp,
             listen,
             files: _,
-        } = &*grants;
+        } = &*template.grants;
         let any = !(http.is_empty() && tcp.is_empty() && udp.is_empty() && listen.is_empty());
-        let budget = any.then(|| Arc::new(Outbound::new(limits, reuse)));
-        Self { grants, budget }
+        let (limits, reuse) = (&template.limits, &template.reuse);
+        Self {
+            template: template.clone(),
+            budget: any.then(|| Arc::new(Outbound::new(limits, reuse))),
+        }
     }
 
     /// Another call begins in this instance.
@@ -159,7 +163,22 @@ impl Outgoing {
 
     /// Whether the call may start one more thing on the network; it is counted.
     pub(crate) fn start(&self) -> bool {
-        self.budget.as_ref().is_none_or(|budget| budget.start())
+        let started = self.budget.as_ref().is_none_or(|budget| budget.start());
+        let count = match started {
+            true => &self.template.metrics.outbound,
+            false => &self.template.metrics.outbound_refused,
+        };
+        count.add(1);
+        started
+    }
+
+    /// Whether a socket may be used so; what counts is counted.
+    fn permits_socket(&self, address: SocketAddr, usage: SocketAddrUse) -> bool {
+        if !permits(&self.template.grants, address, usage) {
+            self.template.metrics.outbound_denied.add(1);
+            return false;
+        }
+        !is_counted(address, usage) || self.start()
     }
 
     /// Whether a grant permits a request to this address.
@@ -168,7 +187,8 @@ impl Outgoing {
         let default_port = if *scheme == Scheme::HTTP { 80 } else { 443 };
         let Some(host) = uri.host() else { return false };
         let port = uri.port_u16().unwrap_or(default_port);
-        self.grants
+        self.template
+            .grants
             .http
             .iter()
             .any(|grant| grant.permits(scheme.as_str(), host, port))
@@ -208,6 +228,7 @@ impl WasiHttpHooks for Outgoing {
     ) -> Box<dyn Future<Output = Answer> + Send> {
         drop(finished); // tells about the response body, which the guest reads itself
         let refused = if !self.permits(request.uri()) {
+            self.template.metrics.outbound_denied.add(1);
             Some(Error::HttpRequestDenied)
         } else if !self.start() {
             Some(Error::ConnectionLimitReached)
@@ -240,6 +261,8 @@ fn with_timeouts(options: Option<RequestOptions>) -> RequestOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Component;
+    use crate::state::Stdio;
 
     fn grants(kind: &str, value: &str) -> Arc<Grants> {
         let mut grants = Grants::default();
@@ -253,7 +276,17 @@ mod tests {
     }
 
     fn outgoing(grants: Arc<Grants>) -> Outgoing {
-        Outgoing::new(grants, &Limits::default(), &Reuse::default())
+        Outgoing::new(&Arc::new(Template {
+            app: "test".into(),
+            component: "test".into(),
+            metrics: Arc::new(Component::new("test".into(), "test".into())),
+            args: vec![],
+            env: vec![],
+            grants,
+            limits: Limits::default(),
+            reuse: Reuse::default(),
+            stdio: Stdio::Inherit,
+        }))
     }
 
     fn started(budget: &Outbound) -> usize {

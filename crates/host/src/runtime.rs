@@ -18,6 +18,7 @@ use crate::compile::{self, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
 use crate::lookup;
+use crate::metrics::{self, Metrics};
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -83,6 +84,7 @@ pub(crate) struct Shared {
     sync: OnceLock<Half>,
     asynchronous: OnceLock<Half>,
     guests: Arc<Guests>,
+    metrics: Metrics,
 }
 
 /// One engine with its linkers.
@@ -116,6 +118,7 @@ impl Runtime {
             sync: OnceLock::new(),
             asynchronous: OnceLock::new(),
             guests: Arc::default(),
+            metrics: Metrics::default(),
         })))
     }
 
@@ -133,6 +136,13 @@ impl Runtime {
     /// How often the cache of compiled code helped.
     pub fn cache_stats(&self) -> CacheStats {
         self.0.cache.as_ref().map(Cache::stats).unwrap_or_default()
+    }
+
+    /// What was counted since the start.
+    pub fn metrics(&self) -> Vec<metrics::Family> {
+        self.0
+            .metrics
+            .families(self.cache_stats(), self.0.log.lost())
     }
 
     /// Where guest output goes.
@@ -196,11 +206,13 @@ impl AppScope {
     }
 
     fn template(&self, component: &Component, role: Role) -> Template {
-        let name = format!("{}.wasm", component.name);
+        let file = format!("{}.wasm", component.name);
+        let name: Arc<str> = component.name.as_str().into();
         Template {
             app: self.name.clone(),
-            component: component.name.as_str().into(),
-            args: std::iter::once(name)
+            metrics: self.shared.metrics.component(&self.name, &name),
+            component: name,
+            args: std::iter::once(file)
                 .chain(component.args.iter().cloned())
                 .collect(),
             env: component.env.clone(),
@@ -322,6 +334,7 @@ mod tests {
         let template = Template {
             app: "test".into(),
             component: "test".into(),
+            metrics: Arc::new(metrics::Component::new("test".into(), "test".into())),
             args: vec![],
             env: vec![],
             grants: Arc::default(),

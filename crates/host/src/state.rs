@@ -17,6 +17,7 @@ use crate::capability::log::{AppLog, Channel};
 use crate::capability::stdio::{LineStream, Origin};
 use crate::guest::{CurrentRequest, RequestId};
 use crate::meter::Meter;
+use crate::metrics::Component;
 use crate::net;
 
 /// Where a guest's standard streams lead.
@@ -33,6 +34,7 @@ pub(crate) enum Stdio {
 pub(crate) struct Template {
     pub(crate) app: Arc<str>,
     pub(crate) component: Arc<str>,
+    pub(crate) metrics: Arc<Component>,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) grants: Arc<Grants>,
@@ -67,7 +69,7 @@ impl Host {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limits.header_bytes);
         // A directory that cannot be opened must be an error of the call, so it is opened before the call.
-        let outgoing = net::Outgoing::new(template.grants.clone(), limits, &template.reuse);
+        let outgoing = net::Outgoing::new(template);
         let wasi = match template.grants.files.is_empty() {
             true => None,
             false => Some(template.wasi(&request, &outgoing)?.build()),
@@ -165,7 +167,7 @@ impl Template {
             }
             Stdio::Log(log) => {
                 let origin = Origin {
-                    component: self.component.clone(),
+                    component: self.metrics.clone(),
                     request: request.clone(),
                 };
                 wasi.stdout(LineStream::new(log.clone(), origin.clone(), Channel::Out));

@@ -4,7 +4,8 @@
 //! Read in this order: [`serve`] (a server from start to end), `worker` (one thread of it), [`listen`] (sockets),
 //! `connection` (one client), `stream` with `head_guard` (its bytes), `wire` (what the parts of a connection know of
 //! each other), `http` (one request: the trigger), `request` and `upload` (what a guest gets), [`live`] (which guest),
-//! `response` (what the client gets), `fields` (what neither gets), [`bounds`].
+//! `response` (what the client gets), `fields` (what neither gets), [`bounds`],
+//! [`metrics`] (what the operator asks).
 #![forbid(unsafe_code)]
 
 pub mod bounds;
@@ -14,6 +15,7 @@ mod head_guard;
 mod http;
 pub mod listen;
 pub mod live;
+pub mod metrics;
 mod request;
 mod response;
 pub mod serve;
@@ -26,4 +28,5 @@ mod worker;
 
 pub use bounds::Bounds;
 pub use live::{DeployError, Live, deploy};
+pub use metrics::MetricsOptions;
 pub use serve::{Draining, Outcome, ServeError, ServeOptions, serve};

@@ -88,6 +88,7 @@ fn answer<C: Callee>(
     owed: Option<u64>,
     flight: Flight<C>,
 ) -> Response<Outgoing<C>> {
+    flight.wire.worker.traffic.answered(parts.status);
     // hyper learns of a drain only between two polls; this way no answer given after its begin invites another request.
     if flight.wire.worker.is_draining() && !flight.wire.h2 {
         let close = HeaderValue::from_static("close");

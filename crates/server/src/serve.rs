@@ -18,6 +18,7 @@ use crate::bounds::Bounds;
 use crate::http::Callee;
 use crate::listen::{self, ListenError, Listener};
 use crate::live::Live;
+use crate::metrics::{Exporter, MetricsOptions, Traffic};
 use crate::worker::{self, Phase, Shared, Worker};
 
 /// How often a drain reports how far it is.
@@ -37,6 +38,8 @@ pub struct ServeOptions {
     pub log: LogSink,
     /// Told at the begin of a drain and then every second what is still open.
     pub draining: Option<Box<dyn Fn(Draining)>>,
+    /// Where the metrics are served, if they are.
+    pub metrics: Option<MetricsOptions>,
 }
 
 impl ServeOptions {
@@ -49,6 +52,7 @@ impl ServeOptions {
             bounds: Bounds::default(),
             log,
             draining: None,
+            metrics: None,
         }
     }
 }
@@ -85,6 +89,9 @@ pub enum ServeError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The metrics' own address cannot be listened on.
+    #[error("{0}")]
+    Metrics(String),
     /// No address was given.
     #[error("there is no address to listen on\n  help: give one with `--listen 127.0.0.1:3000`")]
     NoAddress,
@@ -141,13 +148,19 @@ impl Signals {
 /// [`serve`] with any callee, stopped by whatever `stop` waits for: the first time it drains, the second time it ends.
 pub(crate) async fn supervise<C: Callee>(
     live: Arc<Live<C>>,
-    options: ServeOptions,
+    mut options: ServeOptions,
     ready: impl FnOnce(&[SocketAddr]),
     mut stop: impl AsyncFnMut(),
 ) -> Result<Outcome, ServeError> {
+    let metrics = options.metrics.take();
+    let exporter = metrics.map(|metrics| Exporter::bind(metrics, &options.log));
+    let exporter = exporter.transpose()?;
     let mut team = Team::start(live, &options)?;
     team.accepting().await?;
     ready(&team.addresses);
+    if let Some(exporter) = exporter {
+        exporter.start(team.traffic.clone(), team.phase.subscribe());
+    }
     tokio::select! {
         () = stop() => {}
         () = team.one_ended() => return Err(ServeError::ThreadEnded),
@@ -174,6 +187,7 @@ struct Team<C> {
     addresses: Vec<SocketAddr>,
     workers: Vec<Arc<Worker<C>>>,
     threads: Vec<JoinHandle<()>>,
+    traffic: Arc<Traffic>,
     phase: watch::Sender<Phase>,
     reports: mpsc::Receiver<Report>,
     ended: usize,
@@ -205,12 +219,14 @@ impl<C: Callee> Team<C> {
             log: options.log.clone(),
             authority: HeaderValue::try_from(first).map_err(|_| ServeError::NoAddress)?,
             seats: Arc::new(AtomicUsize::new(0)),
+            traffic: Arc::default(),
         };
         let (phase, told) = watch::channel(Phase::Serving);
         let (report, reports) = mpsc::channel(2 * count);
         let mut team = Self {
             addresses,
             workers: Vec::new(),
+            traffic: shared.traffic.clone(),
             threads: Vec::new(),
             phase,
             reports,

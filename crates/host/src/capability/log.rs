@@ -209,8 +209,10 @@ impl LogSink {
 impl AppLog {
     /// One line that a guest wrote.
     pub(super) fn guest_line(&self, origin: &Origin, channel: Channel, line: &[u8]) {
+        let counts = &origin.component;
         // A flood is refused before anything is prepared for it.
         if !self.share.affords(line.len()) {
+            counts.log_lines_lost.add(1);
             return self.sink.lose(&self.share, Cause::Rate);
         }
         let mut text = Vec::with_capacity(line.len() + 40);
@@ -218,15 +220,21 @@ impl AppLog {
             Style::Raw => text.extend_from_slice(line),
             Style::Tagged => {
                 text.extend_from_slice(
-                    format!("[{} {}] ", origin.component, origin.request.get()).as_bytes(),
+                    format!("[{} {}] ", counts.name, origin.request.get()).as_bytes(),
                 );
                 escape_into(&mut text, line);
             }
         }
-        if self.share.pay(text.len()) {
-            self.sink.send(&self.share, channel, text);
-        } else {
+        let bytes = text.len();
+        let paid = self.share.pay(bytes);
+        if !paid {
             self.sink.lose(&self.share, Cause::Rate);
+        }
+        if paid && self.sink.send(&self.share, channel, text) {
+            counts.log_lines.add(1);
+            counts.log_bytes.add(bytes as u64 + 1);
+        } else {
+            counts.log_lines_lost.add(1);
         }
     }
 }
@@ -257,6 +265,7 @@ pub(super) mod tests {
     use crate::capability::stdio::LineStream;
     use crate::guest::CurrentRequest;
     use crate::guest::RequestId;
+    use crate::metrics::Component;
 
     /// A writer whose content the test can read.
     #[derive(Clone, Default)]
@@ -300,7 +309,7 @@ pub(super) mod tests {
         LineStream::new(
             app.clone(),
             Origin {
-                component: "web".into(),
+                component: Arc::new(Component::new("shop".into(), "web".into())),
                 request: CurrentRequest::new(RequestId(7)),
             },
             channel,

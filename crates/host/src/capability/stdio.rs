@@ -16,11 +16,12 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 use crate::capability::log::{AppLog, Channel};
 use crate::guest::CurrentRequest;
 use crate::lock::lock;
+use crate::metrics::Component;
 
 /// Who is talking.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
-    pub(crate) component: Arc<str>,
+    pub(crate) component: Arc<Component>,
     pub(crate) request: CurrentRequest,
 }
 
