@@ -70,6 +70,26 @@ fn faults_are_counted_by_name() {
 }
 
 #[test]
+fn cpu_time_is_counted_for_every_kind_of_guest() {
+    for (guest, settings) in [
+        ("loop-p2", ""),
+        ("loop-p3", ""),
+        ("loop-p3", "reuse = 4\nconcurrent = 4"),
+    ] {
+        let flags = ["--limit", "cpu=100ms", FLAGS[0], FLAGS[1]];
+        let server = App::of(guest, settings).up_with(&flags);
+        assert_eq!(read(&server).get("hostel_cpu_seconds_total", &WEB), 0.0);
+        assert_eq!(server.get("/").status, 504);
+        let used = read(&server).get("hostel_cpu_seconds_total", &WEB);
+        assert!(used >= 0.1, "{guest}: {used}");
+    }
+    let server = App::of("hello-p2", "").up_with(&FLAGS);
+    server.is_alive("/");
+    let used = read(&server).get("hostel_cpu_seconds_total", &WEB);
+    assert!(used > 0.0, "a short call is free");
+}
+
+#[test]
 fn a_flood_of_lines_is_counted_whether_written_or_lost() {
     let server = App::of("log-p2", "").up_with(&FLAGS);
     let mut connection = server.connect();

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use tokio::time::{Sleep, sleep_until};
 use wasmtime::{ResourceLimiter, Result};
 
 use crate::fault::Fault;
+use crate::metrics::Component;
 
 /// Sums the memories and tables of one store.
 #[derive(Debug)]
@@ -100,6 +102,8 @@ impl ResourceLimiter for Meter {
 struct CpuMeter {
     used: Duration,
     thread: Option<Duration>,
+    /// Whose CPU it is, for the metrics.
+    owner: Option<Arc<Component>>,
 }
 
 /// A poll that is worth asking the kernel about; well below a tick.
@@ -110,15 +114,23 @@ impl CpuMeter {
     fn charge(&mut self, begin: Instant) {
         let wall = begin.elapsed();
         if wall < LONG_POLL {
-            self.used += wall;
-            return;
+            return self.add(wall);
         }
         let now = thread_cpu();
         let since = self
             .thread
             .map_or(wall, |before| now.saturating_sub(before));
         self.thread = Some(now);
-        self.used += wall.min(since);
+        self.add(wall.min(since));
+    }
+
+    fn add(&mut self, used: Duration) {
+        self.used += used;
+        if let Some(owner) = &self.owner {
+            owner
+                .cpu
+                .add(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX));
+        }
     }
 }
 
@@ -149,6 +161,12 @@ impl Clock {
         }
     }
 
+    /// Counts what is charged as this component's.
+    pub(crate) fn owned_by(mut self, owner: &Arc<Component>) -> Self {
+        self.meter.owner = Some(owner.clone());
+        self
+    }
+
     /// Polls the guest and charges for it; `Err` once the budget is spent. After an error the guest must be dropped.
     pub(crate) fn poll<F: Future + ?Sized>(
         &mut self,
@@ -162,6 +180,7 @@ impl Clock {
         };
         self.polled = true;
         if let Poll::Ready(output) = guest.poll(cx) {
+            self.meter.charge(begin);
             return Poll::Ready(Ok(output));
         }
         self.meter.charge(begin);
@@ -210,6 +229,12 @@ impl SharedCpu {
             per_call: limits.cpu_ms.map(Duration::from_millis),
             meter: CpuMeter::default(),
         }
+    }
+
+    /// Counts what is charged as this component's.
+    pub(crate) fn owned_by(mut self, owner: &Arc<Component>) -> Self {
+        self.meter.owner = Some(owner.clone());
+        self
     }
 
     /// Charges a poll of the instance; the fault once its calls in flight have used up what they may.

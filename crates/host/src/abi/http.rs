@@ -230,7 +230,7 @@ impl Running {
         Self {
             guest: guest.clone(),
             work: Some(work),
-            clock: Clock::start(&guest.template.limits),
+            clock: Clock::start(&guest.template.limits).owned_by(&guest.template.metrics),
             id,
             permit: Some(permit),
             _ticking: guest.ticker.enter(),

@@ -209,7 +209,7 @@ impl Seat {
             engine: Mutex::new(Engine {
                 life: Some(Box::pin(life)),
                 outbox,
-                cpu: SharedCpu::new(&template.limits),
+                cpu: SharedCpu::new(&template.limits).owned_by(&template.metrics),
                 ticker: guest.ticker.clone(),
                 waker: None,
             }),
