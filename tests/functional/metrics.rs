@@ -191,7 +191,7 @@ fn the_health_check_tells_a_drain() {
     let mut server = Server::with("outgoing-p2", &flags);
     assert_eq!(ask(&server, "/healthz").text(), "ok\n");
     let mut connection = server.connect();
-    connection.send(&get(&held.query()));
+    connection.send(get(&held.query()));
     let call = held.accept();
     server.signal(Signal::TERM);
     eventually("the health check says so", || {

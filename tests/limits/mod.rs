@@ -27,6 +27,7 @@ mod memory;
 mod metrics_connections;
 mod metrics_timeout;
 mod outbound;
+mod outbound_open;
 mod queue_depth;
 mod queue_wait;
 mod random;

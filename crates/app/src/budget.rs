@@ -37,6 +37,8 @@ pub struct Limits {
     pub request_body_bytes: u64,
     /// What one call may start on the network ([`limits::OUTBOUND`]); `None` only for a command in the foreground.
     pub outbound: Option<u32>,
+    /// Outgoing HTTP connections of the app ([`limits::OUTBOUND_OPEN`]); `None` only for a command in the foreground.
+    pub outbound_open: Option<u32>,
 }
 
 impl Default for Limits {
@@ -56,12 +58,13 @@ impl Default for Limits {
             random_bytes: limits::RANDOM.default,
             request_body_bytes: limits::REQUEST_BODY.default,
             outbound: Some(limits::OUTBOUND.count()),
+            outbound_open: Some(limits::OUTBOUND_OPEN.count()),
         }
     }
 }
 
 /// The entries that a manifest or the command line can set.
-const BUDGET: [&Limit; 14] = [
+const BUDGET: [&Limit; 15] = [
     &limits::MEMORY,
     &limits::TABLE_ELEMENTS,
     &limits::DEADLINE,
@@ -76,6 +79,7 @@ const BUDGET: [&Limit; 14] = [
     &limits::RANDOM,
     &limits::REQUEST_BODY,
     &limits::OUTBOUND,
+    &limits::OUTBOUND_OPEN,
 ];
 
 impl Limits {
@@ -87,6 +91,7 @@ impl Limits {
             deadline_ms: None,
             cpu_ms: None,
             outbound: None,
+            outbound_open: None,
             ..Self::default()
         }
     }
@@ -148,6 +153,7 @@ impl Limits {
             "random" => self.random_bytes = value,
             "request_body" => self.request_body_bytes = value,
             "outbound" => self.outbound = Some(count),
+            "outbound_open" => self.outbound_open = Some(count),
             _ => {}
         }
     }
@@ -333,7 +339,7 @@ mod tests {
     fn a_command_runs_without_clock_and_at_the_memory_ceiling() {
         let budget = Limits::for_command();
         assert_eq!((budget.deadline_ms, budget.cpu_ms), (None, None));
-        assert_eq!(budget.outbound, None);
+        assert_eq!((budget.outbound, budget.outbound_open), (None, None));
         assert_eq!(budget.memory_bytes, 1 << 30);
         assert_eq!(budget.handles, Limits::default().handles);
     }

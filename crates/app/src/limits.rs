@@ -137,6 +137,9 @@ table! {
     /// Outgoing HTTP requests, connects, binds, datagrams and name look-ups that one call may start; one more fails inside
     /// the guest.
     OUTBOUND = "outbound", Count, 100, [0, 10_000], "tests/limits::outbound";
+    /// Outgoing HTTP connections that the app may have open at once for this component to begin another; one more fails
+    /// inside the guest.
+    OUTBOUND_OPEN = "outbound_open", Count, 64, [0, 10_000], "tests/limits::outbound_open";
 
     // How an instance is used again: keys beside the limits, `reuse` and `concurrent` of a component.
 

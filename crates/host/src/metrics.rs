@@ -130,7 +130,7 @@ component_counts! {
     outbound = "hostel_outbound_total", Counter, Count;
     /// Outgoing calls that no grant permits.
     outbound_denied = "hostel_outbound_denied_total", Counter, Count;
-    /// Outgoing calls beyond the limit of a call.
+    /// Outgoing calls beyond the limits of a call or of an app.
     outbound_refused = "hostel_outbound_refused_total", Counter, Count;
 }
 

@@ -59,6 +59,29 @@ impl Outbound {
     }
 }
 
+/// The outgoing HTTP connections that the guests of one app have open.
+#[derive(Debug, Default)]
+pub(crate) struct Open(AtomicU32);
+
+impl Open {
+    /// Makes room for one more, until that is dropped.
+    fn enter(self: &Arc<Self>, most: Option<u32>) -> Option<Connection> {
+        let most = most.unwrap_or(u32::MAX);
+        let enter = |open: u32| (open < most).then(|| open.saturating_add(1));
+        let entered = self.0.fetch_update(Relaxed, Relaxed, enter);
+        entered.ok().map(|_| Connection(self.clone()))
+    }
+}
+
+/// One open connection.
+struct Connection(Arc<Open>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Gives the guest the sockets that its grants name.
 pub(crate) fn allow_sockets(wasi: &mut WasiCtxBuilder, outgoing: &Outgoing) {
     let grants = &outgoing.template.grants;
@@ -181,6 +204,25 @@ impl Outgoing {
         !is_counted(address, usage) || self.start()
     }
 
+    /// Whether a request to this address may leave now; it is counted.
+    fn lets_go(&self, uri: &http::Uri) -> Result<Connection, Error> {
+        let metrics = &self.template.metrics;
+        if !self.permits(uri) {
+            metrics.outbound_denied.add(1);
+            return Err(Error::HttpRequestDenied);
+        }
+        let most = self.template.limits.outbound_open;
+        let Some(connection) = self.template.open.enter(most) else {
+            metrics.outbound_refused.add(1);
+            return Err(Error::ConnectionLimitReached);
+        };
+        if self.start() {
+            Ok(connection)
+        } else {
+            Err(Error::ConnectionLimitReached)
+        }
+    }
+
     /// Whether a grant permits a request to this address.
     fn permits(&self, uri: &http::Uri) -> bool {
         let scheme = uri.scheme().unwrap_or(&Scheme::HTTPS);
@@ -227,21 +269,15 @@ impl WasiHttpHooks for Outgoing {
         finished: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Answer> + Send> {
         drop(finished); // tells about the response body, which the guest reads itself
-        let refused = if !self.permits(request.uri()) {
-            self.template.metrics.outbound_denied.add(1);
-            Some(Error::HttpRequestDenied)
-        } else if !self.start() {
-            Some(Error::ConnectionLimitReached)
-        } else {
-            None
-        };
+        let leaves = self.lets_go(request.uri());
         Box::new(async move {
-            if let Some(refused) = refused {
-                return Err(refused);
-            }
+            let connection = leaves?;
             let (response, io) =
                 default_send_request(request, Some(with_timeouts(options))).await?;
-            let io: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(io);
+            let io: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async move {
+                let _open = connection;
+                io.await
+            });
             Ok((response.map(BodyExt::boxed_unsync), io))
         })
     }
@@ -286,6 +322,7 @@ mod tests {
             limits: Limits::default(),
             reuse: Reuse::default(),
             stdio: Stdio::Inherit,
+            open: Arc::default(),
         }))
     }
 
@@ -319,6 +356,18 @@ mod tests {
         assert_eq!(started(&shared), 12, "as much as four may have at once");
         let endless = Outbound::new(&Limits::for_command(), &Reuse::default());
         assert_eq!(started(&endless), 100_000);
+    }
+
+    #[test]
+    fn a_connection_that_ends_makes_room_for_another() {
+        let open = Arc::new(Open::default());
+        let held: Vec<_> = (0..3).map_while(|_| open.enter(Some(2))).collect();
+        assert_eq!(held.len(), 2);
+        assert!(open.enter(Some(3)).is_some(), "another component may more");
+        assert!(open.enter(None).is_some());
+        drop(held);
+        assert!(open.enter(Some(1)).is_some());
+        assert!(open.enter(Some(0)).is_none());
     }
 
     #[test]

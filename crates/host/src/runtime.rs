@@ -19,6 +19,7 @@ use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
 use crate::lookup;
 use crate::metrics::{self, Metrics};
+use crate::net;
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -129,6 +130,7 @@ impl Runtime {
         AppScope {
             shared: self.0.clone(),
             log: self.0.log.app(&name),
+            open: Arc::default(),
             name,
         }
     }
@@ -156,6 +158,7 @@ pub struct AppScope {
     shared: Arc<Shared>,
     name: Arc<str>,
     log: AppLog,
+    open: Arc<net::Open>,
 }
 
 impl AppScope {
@@ -223,6 +226,7 @@ impl AppScope {
                 Role::Serve => Stdio::Log(self.log.clone()),
                 Role::Run => Stdio::Inherit,
             },
+            open: self.open.clone(),
         }
     }
 }
@@ -341,6 +345,7 @@ mod tests {
             limits: hostel_app::limits::Limits::default(),
             reuse: hostel_app::Reuse::default(),
             stdio: Stdio::Log(LogSink::null().app(&"test".into())),
+            open: Arc::default(),
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();
         for function in PREVIEW1_FUNCTIONS {

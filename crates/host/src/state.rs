@@ -41,6 +41,8 @@ pub(crate) struct Template {
     pub(crate) limits: Limits,
     pub(crate) reuse: Reuse,
     pub(crate) stdio: Stdio,
+    /// Shared with the other components of the app.
+    pub(crate) open: Arc<net::Open>,
 }
 
 /// What one store holds.
