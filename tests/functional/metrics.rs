@@ -179,6 +179,9 @@ fn the_app_s_listener_and_the_metrics_know_nothing_of_each_other() {
             "{request}"
         );
     }
+    let endless = format!("GET /metrics HTTP/1.1\r\nx: {}", "x".repeat(40_000));
+    let mut connection = Connection::open(address(&server)).expect("a connection");
+    assert_eq!(connection.offend(endless).status, 431);
     let without = Server::of("headers-p2");
     without.is_alive("/");
     assert!(!without.stderr().text().contains("metrics"));

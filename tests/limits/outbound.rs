@@ -62,19 +62,41 @@ fn connects_binds_datagrams_and_name_look_ups_count_too() {
     let upstream = Upstream::tcp();
     let (socket, peer) = (udp(), upstream.address());
     let datagrams = socket.local_addr().expect("an address");
-    for (grant, path, within) in [
-        (format!("tcp={peer}"), format!("tcp={peer}&send=a"), 2),
+    for (guest, grant, path, within) in [
+        (
+            "sockets-p2",
+            format!("tcp={peer}"),
+            format!("tcp={peer}&send=a"),
+            2,
+        ),
         // A datagram of this guest's is one step: its bind is to any port.
-        (format!("udp={datagrams}"), format!("udp={datagrams}"), 2),
-        ("tcp=*:*".to_owned(), "name=localhost".to_owned(), 2),
+        (
+            "sockets-p2",
+            format!("udp={datagrams}"),
+            format!("udp={datagrams}"),
+            2,
+        ),
+        (
+            "sockets-p2",
+            "tcp=*:*".to_owned(),
+            "name=localhost".to_owned(),
+            2,
+        ),
+        (
+            "lookup-p3",
+            "udp=*:*".to_owned(),
+            "name=localhost".to_owned(),
+            2,
+        ),
         // The bind is to any port too; only the listening counts.
         (
+            "sockets-p2",
             "listen=127.0.0.1:*".to_owned(),
             "listen=127.0.0.1:0".to_owned(),
             2,
         ),
     ] {
-        let server = limited("sockets-p2", &grant, within);
+        let server = limited(guest, &grant, within);
         let page = server.page(&format!("/?{path}&times={within}"));
         assert!(page.starts_with("ok: "), "{path}: {page}");
         let page = server.page(&format!("/?{path}&times={}", within + 1));
