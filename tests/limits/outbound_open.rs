@@ -2,6 +2,7 @@
 
 use crate::harness::eventually;
 use crate::harness::message::get;
+use crate::harness::metrics::{FLAGS, read};
 use crate::harness::server::Server;
 use crate::harness::upstream::{Held, Upstream};
 
@@ -9,14 +10,16 @@ use crate::harness::upstream::{Held, Upstream};
 fn one_more_fails_inside_the_guest_until_another_has_ended() {
     for guest in ["outgoing-p2", "outgoing-p3"] {
         let (upstream, quick) = (Held::new(), Upstream::http("quick"));
-        let flags = ["--grant", "http=*://*:*", "--limit", "outbound_open=2"];
-        let server = Server::with(guest, &flags);
+        let limit = ["--grant", "http=*://*:*", "--limit", "outbound_open=2"];
+        let server = Server::with(guest, &[&limit[..], &FLAGS].concat());
+        let open = || read(&server).get("hostel_outbound_open", &[]);
         let mut clients: Vec<_> = (0..2).map(|_| server.connect()).collect();
         let mut calls = Vec::new();
         for client in &mut clients {
             client.send(get(&upstream.query()));
             calls.push(upstream.accept());
         }
+        assert_eq!(open(), 2.0, "{guest}");
         let refused = server.get(&upstream.query());
         assert_eq!(refused.status, 502, "{guest}");
         assert!(
@@ -34,5 +37,6 @@ fn one_more_fails_inside_the_guest_until_another_has_ended() {
         // A client that leaves takes its guest's connection with it.
         drop(clients);
         calls.remove(0).wait_until_abandoned();
+        eventually("none is open", || (open() == 0.0).then_some(()));
     }
 }

@@ -20,6 +20,11 @@ impl Count {
         self.0.fetch_add(more, Relaxed);
     }
 
+    /// Counts so many less; for what may fall.
+    pub(crate) fn sub(&self, less: u64) {
+        self.0.fetch_sub(less, Relaxed);
+    }
+
     fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -128,6 +133,8 @@ component_counts! {
     log_lines_lost = "hostel_log_lines_lost_total", Counter, Count;
     /// Outgoing requests, connects, binds, datagrams and name look-ups that the guest started.
     outbound = "hostel_outbound_total", Counter, Count;
+    /// Outgoing HTTP connections that are open.
+    outbound_open = "hostel_outbound_open", Gauge, Count;
     /// Outgoing calls that no grant permits.
     outbound_denied = "hostel_outbound_denied_total", Counter, Count;
     /// Outgoing calls beyond the limits of a call or of an app.

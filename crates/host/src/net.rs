@@ -63,22 +63,24 @@ impl Outbound {
 #[derive(Debug, Default)]
 pub(crate) struct Open(AtomicU32);
 
-impl Open {
-    /// Makes room for one more, until that is dropped.
-    fn enter(self: &Arc<Self>, most: Option<u32>) -> Option<Connection> {
-        let most = most.unwrap_or(u32::MAX);
+/// One of them, counted until it is dropped; and whose it is.
+struct Connection(Arc<Template>);
+
+impl Connection {
+    /// One more, if the component's limit allows it.
+    fn open(template: &Arc<Template>) -> Option<Self> {
+        let most = template.limits.outbound_open.unwrap_or(u32::MAX);
         let enter = |open: u32| (open < most).then(|| open.saturating_add(1));
-        let entered = self.0.fetch_update(Relaxed, Relaxed, enter);
-        entered.ok().map(|_| Connection(self.clone()))
+        template.open.0.fetch_update(Relaxed, Relaxed, enter).ok()?;
+        template.metrics.outbound_open.add(1);
+        Some(Self(template.clone()))
     }
 }
 
-/// One open connection.
-struct Connection(Arc<Open>);
-
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Relaxed);
+        self.0.open.0.fetch_sub(1, Relaxed);
+        self.0.metrics.outbound_open.sub(1);
     }
 }
 
@@ -211,8 +213,7 @@ impl Outgoing {
             metrics.outbound_denied.add(1);
             return Err(Error::HttpRequestDenied);
         }
-        let most = self.template.limits.outbound_open;
-        let Some(connection) = self.template.open.enter(most) else {
+        let Some(connection) = Connection::open(&self.template) else {
             metrics.outbound_refused.add(1);
             return Err(Error::ConnectionLimitReached);
         };
@@ -312,7 +313,11 @@ mod tests {
     }
 
     fn outgoing(grants: Arc<Grants>) -> Outgoing {
-        Outgoing::new(&Arc::new(Template {
+        Outgoing::new(&Arc::new(template(grants)))
+    }
+
+    fn template(grants: Arc<Grants>) -> Template {
+        Template {
             app: "test".into(),
             component: "test".into(),
             metrics: Arc::new(Component::new("test".into(), "test".into())),
@@ -323,7 +328,7 @@ mod tests {
             reuse: Reuse::default(),
             stdio: Stdio::Inherit,
             open: Arc::default(),
-        }))
+        }
     }
 
     fn started(budget: &Outbound) -> usize {
@@ -360,14 +365,22 @@ mod tests {
 
     #[test]
     fn a_connection_that_ends_makes_room_for_another() {
-        let open = Arc::new(Open::default());
-        let held: Vec<_> = (0..3).map_while(|_| open.enter(Some(2))).collect();
-        assert_eq!(held.len(), 2);
-        assert!(open.enter(Some(3)).is_some(), "another component may more");
-        assert!(open.enter(None).is_some());
-        drop(held);
-        assert!(open.enter(Some(1)).is_some());
-        assert!(open.enter(Some(0)).is_none());
+        let open = Arc::<Open>::default();
+        let component = |most| {
+            let mut template = template(Arc::default());
+            template.open = open.clone();
+            template.limits.outbound_open = most;
+            Arc::new(template)
+        };
+        let (one, two) = (component(Some(1)), component(Some(2)));
+        let first = Connection::open(&one).unwrap();
+        assert!(Connection::open(&one).is_none());
+        let second = Connection::open(&two).unwrap();
+        assert!(Connection::open(&two).is_none(), "the app has two open");
+        assert!(Connection::open(&component(None)).is_some());
+        drop((first, second));
+        assert!(Connection::open(&one).is_some());
+        assert!(Connection::open(&component(Some(0))).is_none());
     }
 
     #[test]
