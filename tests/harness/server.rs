@@ -47,7 +47,8 @@ impl Server {
         Self::launch(path, data, &[])
     }
 
-    fn launch(path: &Path, data: &Path, flags: &[&str]) -> Self {
+    /// The same with further flags.
+    pub(crate) fn launch(path: &Path, data: &Path, flags: &[&str]) -> Self {
         let mut command = executable();
         command
             .arg("up")
@@ -133,8 +134,7 @@ impl Server {
 
     /// Lets the process have no more open files than it has now and so many more.
     pub(crate) fn allow_more_files(&self, more: u64) {
-        let open = fs::read_dir(format!("/proc/{}/fd", self.child.0.id())).expect("its files");
-        let limit = open.count() as u64 + more;
+        let limit = self.open_files() as u64 + more;
         let old = getrlimit(Resource::Nofile);
         let new = Rlimit {
             current: Some(limit),
@@ -151,6 +151,12 @@ impl Server {
     /// The process that was started.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.id()).expect("a process id")).expect("not 0")
+    }
+
+    /// Files and sockets that the process has open.
+    pub(crate) fn open_files(&self) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.child.0.id()));
+        files.expect("its files").count()
     }
 
     /// Waits until no new connection is accepted any more.
