@@ -4,9 +4,12 @@ use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use hostel_host::{LoadError, LogSink, Runtime, RuntimeOptions};
+use hostel_host::{
+    CompileCaps, Compiler, CompilerProcess, LoadError, LogSink, Runtime, RuntimeOptions,
+};
 
 use crate::args::DataFlags;
+use crate::compile_guest;
 use crate::failure::Failure;
 use crate::output::Meanwhile;
 
@@ -32,6 +35,12 @@ fn with(data: Option<&Path>, log: &LogSink) -> Result<Runtime, LoadError> {
     Runtime::new(RuntimeOptions {
         cache_dir,
         log: log.clone(),
+        compiler: Compiler::Child(CompilerProcess {
+            // Not the path by which it was started: this one is right also after an upgrade has put another file there.
+            executable: "/proc/self/exe".into(),
+            arguments: vec![compile_guest::COMMAND.into()],
+            caps: CompileCaps::default(),
+        }),
     })
 }
 

@@ -3,7 +3,7 @@
 //! Each engine is made when the first guest needs it, so that a server of WASI 0.2 guests never pays for the other.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use hostel_app::Component;
 use wasmtime::component::{HasData, Linker, ResourceTable};
@@ -14,7 +14,7 @@ use wasmtime_wasi::p2::bindings::io;
 use crate::abi::shared::Crew;
 use crate::cache::{Cache, CacheStats};
 use crate::capability::log::LogSink;
-use crate::compile::{self, Job, LoadError};
+use crate::compile::{self, Compiler, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
 use crate::pool::{Idle, Pool};
@@ -28,6 +28,8 @@ pub struct RuntimeOptions {
     pub cache_dir: Option<PathBuf>,
     /// Where guest output goes.
     pub log: LogSink,
+    /// Where guests are compiled.
+    pub compiler: Compiler,
 }
 
 /// What a guest is loaded for.
@@ -78,6 +80,9 @@ pub struct Runtime(Arc<Shared>);
 
 pub(crate) struct Shared {
     pub(crate) cache: Option<Cache>,
+    pub(crate) compiler: Compiler,
+    /// Held while the compiler runs: one at a time, so that its bounds are those of the process.
+    pub(crate) compiling: Mutex<()>,
     log: LogSink,
     sync: OnceLock<Half>,
     asynchronous: OnceLock<Half>,
@@ -86,6 +91,7 @@ pub(crate) struct Shared {
 
 /// One engine with its linkers.
 pub(crate) struct Half {
+    pub(crate) flavor: Flavor,
     pub(crate) engine: Engine,
     pub(crate) components: Linker<Host>,
     pub(crate) modules: wasmtime::Linker<Host>,
@@ -111,6 +117,8 @@ impl Runtime {
         });
         Ok(Self(Arc::new(Shared {
             cache: cache.transpose()?,
+            compiler: options.compiler,
+            compiling: Mutex::new(()),
             log: options.log,
             sync: OnceLock::new(),
             asynchronous: OnceLock::new(),
@@ -229,6 +237,7 @@ impl Half {
         }
         let ticker = Ticker::start(vec![engine.clone()])?;
         Ok(Self {
+            flavor,
             engine,
             components,
             modules,

@@ -94,7 +94,7 @@ impl<C> Live<C> {
 mod tests {
     use super::*;
     use crate::tests::fake::{Fake, app};
-    use hostel_host::{LogSink, RuntimeOptions};
+    use hostel_host::{Compiler, LogSink, RuntimeOptions};
     use http::{Method, Request};
 
     fn parts(method: Method, target: &str, host: &str) -> Parts {
@@ -109,6 +109,7 @@ mod tests {
         let runtime = Runtime::new(RuntimeOptions {
             cache_dir: None,
             log: LogSink::null(),
+            compiler: Compiler::InProcess,
         })
         .unwrap();
         let resolved = Resolved {

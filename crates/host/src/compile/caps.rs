@@ -1,0 +1,180 @@
+//! What one compilation may cost, and how that is told to the process that compiles.
+//!
+//! The bounds come from `hostel_app::limits`; tests set smaller ones. [`Order`] is the whole protocol on the command
+//! line of the child: both sides read it here, so that they cannot differ.
+
+use std::num::ParseIntError;
+use std::time::Duration;
+
+use hostel_app::limits::{self, Limit};
+
+use crate::engine::Flavor;
+
+/// The bounds of one compilation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileCaps {
+    /// CPU time for each MiB of the binary, a begun one counting whole.
+    pub cpu_per_mib: Duration,
+    /// CPU time, however large the binary is.
+    pub cpu: Duration,
+    /// Memory that the compiler may allocate, in bytes.
+    pub memory_bytes: u64,
+    /// Wall clock.
+    pub time: Duration,
+    /// Size of the machine code, in bytes.
+    pub artifact_bytes: u64,
+}
+
+impl Default for CompileCaps {
+    /// Those of the table of limits.
+    fn default() -> Self {
+        Self {
+            cpu_per_mib: limits::COMPILE_CPU_PER_MIB_MS.duration(),
+            cpu: limits::COMPILE_CPU_MS.duration(),
+            memory_bytes: limits::COMPILE_MEMORY_BYTES.default,
+            time: limits::COMPILE_TIME_MS.duration(),
+            artifact_bytes: limits::ARTIFACT_BYTES_MAX.default,
+        }
+    }
+}
+
+const MIB: usize = 1 << 20;
+
+impl CompileCaps {
+    /// The CPU time for a binary of this size, and the limit that it comes from. The kernel counts whole seconds.
+    pub(super) fn cpu_seconds(&self, binary_bytes: usize) -> (u64, &'static Limit) {
+        let mebibytes = u32::try_from(binary_bytes.div_ceil(MIB).max(1)).unwrap_or(u32::MAX);
+        let by_size = self.cpu_per_mib.saturating_mul(mebibytes);
+        let (cpu, limit) = if by_size < self.cpu {
+            (by_size, &limits::COMPILE_CPU_PER_MIB_MS)
+        } else {
+            (self.cpu, &limits::COMPILE_CPU_MS)
+        };
+        (cpu.as_secs_f64().ceil().max(1.0) as u64, limit)
+    }
+}
+
+/// What a binary is compiled to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Module,
+    Component,
+}
+
+/// What the child is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) flavor: Flavor,
+    pub(super) kind: Kind,
+    pub(super) cpu_seconds: u64,
+    pub(super) memory_bytes: u64,
+    pub(super) artifact_bytes: u64,
+    /// The process that waits for it; without that one the work is for nobody.
+    pub(super) parent: u32,
+}
+
+impl Order {
+    /// As words of a command line.
+    pub(super) fn words(&self) -> [String; 6] {
+        let flavor = match self.flavor {
+            Flavor::Sync => "sync",
+            Flavor::Async => "async",
+        };
+        let kind = match self.kind {
+            Kind::Module => "module",
+            Kind::Component => "component",
+        };
+        [
+            flavor.to_owned(),
+            kind.to_owned(),
+            self.cpu_seconds.to_string(),
+            self.memory_bytes.to_string(),
+            self.artifact_bytes.to_string(),
+            self.parent.to_string(),
+        ]
+    }
+
+    /// Reads [`Order::words`]; nobody else writes them.
+    pub(super) fn parse(words: &[String]) -> Option<Self> {
+        let [flavor, kind, cpu, memory, artifact, parent] = words else {
+            return None;
+        };
+        let number = |word: &String| -> Result<u64, ParseIntError> { word.parse() };
+        Some(Self {
+            flavor: match flavor.as_str() {
+                "sync" => Flavor::Sync,
+                "async" => Flavor::Async,
+                _ => return None,
+            },
+            kind: match kind.as_str() {
+                "module" => Kind::Module,
+                "component" => Kind::Component,
+                _ => return None,
+            },
+            cpu_seconds: number(cpu).ok()?,
+            memory_bytes: number(memory).ok()?,
+            artifact_bytes: number(artifact).ok()?,
+            parent: parent.parse().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_read_the_same_order() {
+        for (flavor, kind) in [
+            (Flavor::Sync, Kind::Module),
+            (Flavor::Async, Kind::Component),
+        ] {
+            let order = Order {
+                flavor,
+                kind,
+                cpu_seconds: 1,
+                memory_bytes: 2,
+                artifact_bytes: u64::MAX,
+                parent: 4,
+            };
+            assert_eq!(Order::parse(&order.words()), Some(order));
+        }
+        let words = |text: &str| -> Vec<String> { text.split(' ').map(String::from).collect() };
+        for odd in [
+            "",
+            "sync module 1 2 3",
+            "sync module 1 2 3 4 5",
+            "other module 1 2 3 4",
+            "sync other 1 2 3 4",
+            "sync module -1 2 3 4",
+            "sync module 1 2 3 x",
+        ] {
+            assert_eq!(Order::parse(&words(odd)), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn cpu_time_grows_with_the_binary_up_to_its_cap() {
+        let caps = CompileCaps {
+            cpu_per_mib: Duration::from_secs(10),
+            cpu: Duration::from_secs(25),
+            ..CompileCaps::default()
+        };
+        for (bytes, seconds, name) in [
+            (0, 10, "compile_cpu_per_mib"),
+            (1, 10, "compile_cpu_per_mib"),
+            (MIB, 10, "compile_cpu_per_mib"),
+            (MIB + 1, 20, "compile_cpu_per_mib"),
+            (3 * MIB, 25, "compile_cpu"),
+            (usize::MAX, 25, "compile_cpu"),
+        ] {
+            let (cpu, limit) = caps.cpu_seconds(bytes);
+            assert_eq!((cpu, limit.name), (seconds, name), "{bytes} bytes");
+        }
+        let short = CompileCaps {
+            cpu: Duration::from_millis(1),
+            ..caps
+        };
+        assert_eq!(short.cpu_seconds(1).0, 1, "the kernel counts whole seconds");
+    }
+}
