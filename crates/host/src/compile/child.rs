@@ -279,3 +279,185 @@ fn broken(what: &str) -> LoadError {
         "this is a fault of Hostel or of the machine, not of the component: try again, then report it with the component",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Artifact;
+    use crate::engine;
+
+    fn caps() -> CompileCaps {
+        CompileCaps {
+            time: Duration::from_secs(20),
+            ..CompileCaps::default()
+        }
+    }
+
+    /// What becomes of a compilation whose child is this program.
+    fn outcome(executable: &str, arguments: &[&str], caps: CompileCaps) -> Result<Fresh, String> {
+        let process = CompilerProcess {
+            executable: executable.into(),
+            arguments: arguments.iter().map(OsString::from).collect(),
+            caps,
+        };
+        compile(&process, Flavor::Sync, Kind::Module, b"the binary").map_err(|e| e.to_string())
+    }
+
+    /// Why there is no code when the child is this shell script.
+    fn refusal(script: &str) -> String {
+        outcome("/bin/sh", &["-c", script], caps()).unwrap_err()
+    }
+
+    #[test]
+    fn a_program_that_is_gone_is_named() {
+        let told = outcome("/nowhere/hostel", &[], caps()).unwrap_err();
+        assert!(
+            told.contains("/nowhere/hostel cannot be started: No such file"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn every_cap_is_named_with_its_value() {
+        for (script, expected) in [
+            ("kill -XCPU $$", "`compile_cpu_per_mib` is 10s"),
+            ("kill -XFSZ $$", "`artifact` is 512MiB"),
+            (
+                "echo memory allocation of 8 bytes failed >&2; kill -ABRT $$",
+                "`compile_memory` is 1GiB",
+            ),
+            (
+                "echo 'mmap failed: Cannot allocate memory (os error 12)' >&2; exit 1",
+                "`compile_memory` is 1GiB",
+            ),
+        ] {
+            let told = refusal(script);
+            assert!(told.contains(expected), "{script}: {told}");
+            assert!(told.contains("\n  help: "), "{script}: {told}");
+        }
+        let caps = CompileCaps {
+            cpu: Duration::from_secs(2),
+            ..caps()
+        };
+        let told = outcome("/bin/sh", &["-c", "kill -XCPU $$"], caps).unwrap_err();
+        assert!(told.contains("`compile_cpu` is 2s"), "{told}");
+    }
+
+    #[test]
+    fn a_child_that_takes_too_long_is_killed_and_reaped() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
+        let script = format!("echo $$ > {}; exec sleep 1000", file.display());
+        let caps = CompileCaps {
+            time: Duration::from_millis(500),
+            ..caps()
+        };
+        let told = outcome("/bin/sh", &["-c", &script], caps).unwrap_err();
+        assert!(told.contains("`compile_time` is 500ms"), "{told}");
+        if let Ok(pid) = std::fs::read_to_string(&file) {
+            let gone = !PathBuf::from(format!("/proc/{}", pid.trim())).exists();
+            assert!(gone, "the child {pid} is still there");
+        }
+    }
+
+    #[test]
+    fn a_binary_that_is_refused_has_the_compiler_s_reason() {
+        let told = refusal("echo 'unknown opcode (at offset 0x17)' >&2; exit 1");
+        assert!(
+            told.contains("not valid WebAssembly for this host: unknown opcode (at offset 0x17)"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_child_that_fails_in_its_own_way_is_told_apart() {
+        for (script, expected) in [
+            ("kill -KILL $$", "the compiler was killed from outside"),
+            (
+                "kill -SEGV $$",
+                "the compiler failed: it ended with signal: 11",
+            ),
+            (
+                "echo no limits >&2; exit 3",
+                "the compiler failed: no limits",
+            ),
+            (
+                "echo >&2; echo thread main panicked at here >&2; exit 101",
+                "it ended with exit status: 101: thread main panicked at here",
+            ),
+        ] {
+            let told = refusal(script);
+            assert!(told.contains(expected), "{script}: {told}");
+            assert!(told.contains("\n  help: "), "{script}: {told}");
+        }
+    }
+
+    #[test]
+    fn rubbish_is_never_taken_for_code() {
+        let digest = blake3::hash(b"code").to_hex();
+        for script in [
+            "true".to_owned(),
+            "echo rubbish".to_owned(),
+            format!("echo code 4 {digest} >&2"),
+            format!("printf cod; echo code 4 {digest} >&2"),
+            format!("printf codes; echo code 4 {digest} >&2"),
+            format!("printf edoc; echo code 4 {digest} >&2"),
+            "printf code; echo code 4 0123 >&2".to_owned(),
+            format!("printf code; echo code -4 {digest} >&2"),
+        ] {
+            let told = refusal(&script);
+            assert!(
+                told.contains("what it wrote is no compiled code"),
+                "{script}: {told}"
+            );
+        }
+        let script = format!("printf code; echo code 4 {digest} >&2");
+        assert!(outcome("/bin/sh", &["-c", &script], caps()).is_ok());
+    }
+
+    #[test]
+    fn the_child_has_the_binary_and_nothing_of_the_host_s_environment() {
+        let told = refusal("cat >&2; echo \" and ${PATH_OF_HOST-$HOME}.\" >&2; pwd >&2; exit 1");
+        assert!(told.contains("the binary and .\n/"), "{told}");
+    }
+
+    #[test]
+    fn last_words_without_end_are_cut_off() {
+        let told = refusal(
+            "while echo word word word word; do :; done 2>&1 >&2 | head -c 100000; head -c 100000 /dev/zero | tr '\\0' x >&2; exit 1",
+        );
+        assert!(told.len() < 10_000, "{}", told.len());
+    }
+
+    /// What a process with another kind of engine has compiled runs on each of the host's.
+    #[test]
+    fn code_of_the_compiler_s_engine_loads_in_every_engine_of_its_flavour() {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let hash = |engine: &wasmtime::Engine| {
+            let mut hasher = DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        let module = wat::parse_str("(module (memory 1) (func (export \"run\")))").unwrap();
+        let component = wat::parse_str("(component (core module (memory 1)))").unwrap();
+        for flavor in [Flavor::Sync, Flavor::Async] {
+            let compiling = engine::for_compiling(flavor).unwrap();
+            let (pooled, _) = engine::new(flavor).unwrap();
+            assert_eq!(hash(&compiling), hash(&pooled), "{flavor:?}");
+            for engine in [&compiling, &pooled] {
+                load::<wasmtime::Module>(engine, &compiling.precompile_module(&module).unwrap());
+                load::<wasmtime::component::Component>(
+                    engine,
+                    &compiling.precompile_component(&component).unwrap(),
+                );
+            }
+        }
+    }
+
+    fn load<A: Artifact>(engine: &wasmtime::Engine, code: &[u8]) {
+        let mut file = in_memory("code").unwrap();
+        file.write_all(code).unwrap();
+        let fresh = Fresh::new(file, code.len() as u64, blake3::hash(code)).unwrap();
+        fresh.load::<A>(engine, None).unwrap();
+    }
+}
