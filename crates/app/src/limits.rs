@@ -166,11 +166,11 @@ table! {
     // Compiling one guest, in a process of its own.
 
     /// CPU time for each MiB of a guest's binary, a begun one counting whole; beyond it the guest is refused.
-    COMPILE_CPU_PER_MIB_MS = "compile_cpu_per_mib", Milliseconds, 10 * SECOND, [SECOND, HOUR], "tests/limits::compile_cpu_per_mib";
+    COMPILE_CPU_PER_MIB_MS = "compile_cpu_per_mib", Milliseconds, 5 * SECOND, [SECOND, HOUR], "tests/limits::compile_cpu_per_mib";
     /// CPU time of one compilation, however large the binary is; beyond it the guest is refused.
     COMPILE_CPU_MS = "compile_cpu", Milliseconds, 2 * MINUTE, [SECOND, HOUR], "tests/limits::compile_cpu";
     /// Memory that one compilation may allocate; a guest that takes more is refused.
-    COMPILE_MEMORY_BYTES = "compile_memory", Bytes, GIB, [64 * MIB, 64 * GIB], "tests/limits::compile_memory";
+    COMPILE_MEMORY_BYTES = "compile_memory", Bytes, 960 * MIB, [64 * MIB, 64 * GIB], "tests/limits::compile_memory";
     /// Wall clock of one compilation, which may wait for a busy machine; beyond it the guest is refused.
     COMPILE_TIME_MS = "compile_time", Milliseconds, 5 * MINUTE, [SECOND, HOUR], "tests/limits::compile_time";
     /// Size of one guest's machine code; a guest with more is refused.

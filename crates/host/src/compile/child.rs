@@ -320,15 +320,15 @@ mod tests {
     #[test]
     fn every_cap_is_named_with_its_value() {
         for (script, expected) in [
-            ("kill -XCPU $$", "`compile_cpu_per_mib` is 10s"),
+            ("kill -XCPU $$", "`compile_cpu_per_mib` is 5s"),
             ("kill -XFSZ $$", "`artifact` is 512MiB"),
             (
                 "echo memory allocation of 8 bytes failed >&2; kill -ABRT $$",
-                "`compile_memory` is 1GiB",
+                "`compile_memory` is 960MiB",
             ),
             (
                 "echo 'mmap failed: Cannot allocate memory (os error 12)' >&2; exit 1",
-                "`compile_memory` is 1GiB",
+                "`compile_memory` is 960MiB",
             ),
         ] {
             let told = refusal(script);
