@@ -38,7 +38,16 @@ pub(crate) fn calls(count: usize) -> Vec<u8> {
 
 /// Blocks within blocks: the time grows with the square of their number.
 pub(crate) fn nested_blocks(depth: usize) -> Vec<u8> {
-    module(&[[[0x02, 0x40].repeat(depth), vec![0x0b; depth]].concat()])
+    module(&[nest(depth)])
+}
+
+/// The same beside a function of so many bytes that cost next to nothing.
+pub(crate) fn nested_blocks_beside(idle_bytes: usize, depth: usize) -> Vec<u8> {
+    module(&[vec![1; idle_bytes], nest(depth)])
+}
+
+fn nest(depth: usize) -> Vec<u8> {
+    [[0x02, 0x40].repeat(depth), vec![0x0b; depth]].concat()
 }
 
 /// So many functions of twelve instructions.
@@ -53,6 +62,11 @@ pub(crate) fn types(count: usize) -> Vec<u8> {
     let first = section(1, &[vec![0x60, 0, 0]]);
     let all = section(1, &vec![vec![0x60, 0, 0]; count]);
     [head, &all, &rest[first.len()..]].concat()
+}
+
+/// A component with one more core module, which it never instantiates: it is compiled all the same.
+pub(crate) fn within(component: &[u8], module: &[u8]) -> Vec<u8> {
+    [component, &[1], &leb(module.len()), module].concat()
 }
 
 /// A custom section of about this size, which nobody reads.

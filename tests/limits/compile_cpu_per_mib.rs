@@ -17,13 +17,19 @@ fn a_small_guest_has_little_cpu_time_and_a_larger_one_more() {
         told.contains("the limit `compile_cpu_per_mib` is 1s"),
         "{told}"
     );
-    // A custom section costs nothing to compile and makes the same guest five MiB large.
-    let large = [bombs::calls(1_000), bombs::padding(5 << 20)].concat();
-    assert_eq!(compiled(&large, caps), Ok(()));
-    let large = [small, bombs::padding(2 << 20)].concat();
-    let told = compiled(&large, caps).expect_err("it takes more seconds than three");
+    // Data that nobody compiles buys no time.
+    let padded = [small, bombs::padding(5 << 20)].concat();
+    let told = compiled(&padded, caps).expect_err("it takes seconds");
     assert!(
-        told.contains("the limit `compile_cpu_per_mib` is 3s"),
+        told.contains("the limit `compile_cpu_per_mib` is 1s"),
         "{told}"
     );
+    // Three MiB of functions do.
+    let larger = bombs::nested_blocks_beside(3 << 20, 100_000);
+    let told = compiled(&larger, caps).expect_err("it takes more than four seconds");
+    assert!(
+        told.contains("the limit `compile_cpu_per_mib` is 4s"),
+        "{told}"
+    );
+    assert_eq!(compiled(&bombs::calls(1_000), caps), Ok(()));
 }

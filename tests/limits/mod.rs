@@ -44,9 +44,7 @@ use std::path::Path;
 
 use hostel_app::limits::ALL;
 use hostel_app::{Operator, resolve_command};
-use hostel_host::{
-    CompileCaps, Compiler, CompilerProcess, LogSink, Role, Runtime, RuntimeOptions,
-};
+use hostel_host::{CompileCaps, Compiler, CompilerProcess, LogSink, Role, Runtime, RuntimeOptions};
 
 use crate::harness::command::{Outcome, run};
 use crate::harness::root;

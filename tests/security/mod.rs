@@ -1,6 +1,7 @@
 //! One attack each: what a hostile client sends, and what a hostile guest tries.
 
 mod authority;
+mod compile_bombs;
 mod heads;
 mod hop_by_hop;
 mod isolation;

@@ -165,9 +165,10 @@ table! {
 
     // Compiling one guest, in a process of its own.
 
-    /// CPU time for each MiB of a guest's binary, a begun one counting whole; beyond it the guest is refused.
+    /// CPU time of one compilation for each MiB of the guest's functions, a begun one counting whole; beyond it the guest is
+    /// refused.
     COMPILE_CPU_PER_MIB_MS = "compile_cpu_per_mib", Milliseconds, 5 * SECOND, [SECOND, HOUR], "tests/limits::compile_cpu_per_mib";
-    /// CPU time of one compilation, however large the binary is; beyond it the guest is refused.
+    /// CPU time of one compilation, however large the guest is; beyond it the guest is refused.
     COMPILE_CPU_MS = "compile_cpu", Milliseconds, 2 * MINUTE, [SECOND, HOUR], "tests/limits::compile_cpu";
     /// Memory that one compilation may allocate; a guest that takes more is refused.
     COMPILE_MEMORY_BYTES = "compile_memory", Bytes, 960 * MIB, [64 * MIB, 64 * GIB], "tests/limits::compile_memory";

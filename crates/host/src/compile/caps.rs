@@ -7,15 +7,16 @@ use std::num::ParseIntError;
 use std::time::Duration;
 
 use hostel_app::limits::{self, Limit};
+use wasmparser::{Parser, Payload};
 
 use crate::engine::Flavor;
 
 /// The bounds of one compilation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompileCaps {
-    /// CPU time for each MiB of the binary, a begun one counting whole.
+    /// CPU time for each MiB of the guest's functions, a begun one counting whole.
     pub cpu_per_mib: Duration,
-    /// CPU time, however large the binary is.
+    /// CPU time, however large the guest is.
     pub cpu: Duration,
     /// Memory that the compiler may allocate, in bytes.
     pub memory_bytes: u64,
@@ -38,12 +39,13 @@ impl Default for CompileCaps {
     }
 }
 
-const MIB: usize = 1 << 20;
+const MIB: u64 = 1 << 20;
 
 impl CompileCaps {
-    /// The CPU time for a binary of this size, and the limit that it comes from. The kernel counts whole seconds.
-    pub(super) fn cpu_seconds(&self, binary_bytes: usize) -> (u64, &'static Limit) {
-        let mebibytes = u32::try_from(binary_bytes.div_ceil(MIB).max(1)).unwrap_or(u32::MAX);
+    /// The CPU time for this binary, and the limit that it comes from. The kernel counts whole seconds.
+    pub(super) fn cpu_seconds(&self, binary: &[u8]) -> (u64, &'static Limit) {
+        let mebibytes = code_bytes(binary).div_ceil(MIB);
+        let mebibytes = u32::try_from(mebibytes.max(1)).unwrap_or(u32::MAX);
         let by_size = self.cpu_per_mib.saturating_mul(mebibytes);
         let (cpu, limit) = if by_size < self.cpu {
             (by_size, &limits::COMPILE_CPU_PER_MIB_MS)
@@ -52,6 +54,18 @@ impl CompileCaps {
         };
         (cpu.as_secs_f64().ceil().max(1.0) as u64, limit)
     }
+}
+
+/// Size of all functions, those of nested modules included. Data and custom sections cost the compiler nothing, so that
+/// padding must not buy CPU time. What cannot be read is left to the compiler, which refuses it at once.
+fn code_bytes(binary: &[u8]) -> u64 {
+    let payloads = Parser::new(0).parse_all(binary).map_while(Result::ok);
+    payloads
+        .map(|payload| match payload {
+            Payload::CodeSectionStart { size, .. } => u64::from(size),
+            _ => 0,
+        })
+        .sum()
 }
 
 /// What a binary is compiled to.
@@ -154,27 +168,42 @@ mod tests {
     }
 
     #[test]
-    fn cpu_time_grows_with_the_binary_up_to_its_cap() {
+    fn cpu_time_grows_with_the_functions_up_to_its_cap() {
         let caps = CompileCaps {
             cpu_per_mib: Duration::from_secs(10),
             cpu: Duration::from_secs(25),
             ..CompileCaps::default()
         };
-        for (bytes, seconds, name) in [
-            (0, 10, "compile_cpu_per_mib"),
-            (1, 10, "compile_cpu_per_mib"),
-            (MIB, 10, "compile_cpu_per_mib"),
-            (MIB + 1, 20, "compile_cpu_per_mib"),
-            (3 * MIB, 25, "compile_cpu"),
-            (usize::MAX, 25, "compile_cpu"),
+        let nothing = "(func)";
+        let half = format!("(func {})", "nop ".repeat(1 << 19));
+        let padding = format!(
+            "(memory 16) (data (i32.const 0) \"{}\")",
+            "x".repeat(1 << 20)
+        );
+        for (fields, seconds, name) in [
+            (nothing.to_owned(), 10, "compile_cpu_per_mib"),
+            (padding, 10, "compile_cpu_per_mib"),
+            (half.clone(), 10, "compile_cpu_per_mib"),
+            (half.repeat(2), 20, "compile_cpu_per_mib"),
+            (half.repeat(5), 25, "compile_cpu"),
         ] {
-            let (cpu, limit) = caps.cpu_seconds(bytes);
-            assert_eq!((cpu, limit.name), (seconds, name), "{bytes} bytes");
+            let module = wat::parse_str(format!("(module {fields})")).unwrap();
+            let component = wat::parse_str(format!("(component (core module {fields}))")).unwrap();
+            for binary in [module, component] {
+                let (cpu, limit) = caps.cpu_seconds(&binary);
+                let begin = &fields[..fields.len().min(20)];
+                assert_eq!((cpu, limit.name), (seconds, name), "{begin}");
+            }
         }
+        assert_eq!(caps.cpu_seconds(b"rubbish").0, 10);
         let short = CompileCaps {
             cpu: Duration::from_millis(1),
             ..caps
         };
-        assert_eq!(short.cpu_seconds(1).0, 1, "the kernel counts whole seconds");
+        assert_eq!(
+            short.cpu_seconds(b"").0,
+            1,
+            "the kernel counts whole seconds"
+        );
     }
 }

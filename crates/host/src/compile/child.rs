@@ -50,7 +50,7 @@ pub(super) fn compile(
     kind: Kind,
     binary: &[u8],
 ) -> Result<Fresh, LoadError> {
-    let (cpu_seconds, cpu_limit) = process.caps.cpu_seconds(binary.len());
+    let (cpu_seconds, cpu_limit) = process.caps.cpu_seconds(binary);
     let order = Order {
         flavor,
         kind,
