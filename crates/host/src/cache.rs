@@ -485,6 +485,54 @@ mod tests {
     }
 
     #[test]
+    fn entries_of_two_guests_that_were_swapped_are_both_rejected() {
+        let f = fixture();
+        let other = wat::parse_str(TEXT.replace("42", "43")).unwrap();
+        let (first, second) = (f.fill(), f.fill_with(&other));
+        let aside = f.folder.path().join("aside");
+        fs::rename(&first, &aside).unwrap();
+        fs::rename(&second, &first).unwrap();
+        fs::rename(&aside, &second).unwrap();
+        assert!(f.load().is_none());
+        let key = f.cache.key::<Module>(&f.engine, &other);
+        assert!(f.cache.load::<Module>(&f.engine, key).is_none());
+        assert_eq!((f.cache.stats().hits, f.cache.stats().rejected), (0, 2));
+    }
+
+    #[test]
+    fn fresh_code_is_taken_only_as_it_was_described() {
+        let code = b"the code";
+        let digest = blake3::hash(code);
+        let file = |content: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(content).unwrap();
+            file
+        };
+        assert!(Fresh::new(file(code), 8, digest).is_ok());
+        for (content, bytes) in [
+            (&b""[..], 8),
+            (b"the cod", 8),
+            (b"the code", 7),
+            (b"the code", u64::MAX),
+            (b"the code and more", 8),
+            (b"the cope", 8),
+        ] {
+            assert!(Fresh::new(file(content), bytes, digest).is_err(), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn code_is_loaded_from_memory_where_its_entry_cannot_be_mapped() {
+        let f = fixture();
+        let code = f.engine.precompile_module(&f.content).unwrap();
+        let unusable = tempfile::tempfile().unwrap();
+        let module: Module = fresh(&code).load(&f.engine, Some(&unusable)).unwrap();
+        assert!(module.get_export("answer").is_some());
+        let rubbish = fresh(b"not compiled code").load::<Module>(&f.engine, None);
+        assert!(rubbish.is_err());
+    }
+
+    #[test]
     fn keys_differ_by_content_engine_and_kind() {
         let f = fixture();
         let (asynchronous, _) = engine::new(Flavor::Async).unwrap();

@@ -315,14 +315,20 @@ fn link_error(abi: Abi, cause: &wasmtime::Error) -> LoadError {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::capability::log::LogSink;
     use crate::{Runtime, RuntimeOptions};
 
     /// What loading this text as a command says.
     fn refusal(text: &str, limits: Limits) -> String {
+        refusal_with(None, text, limits)
+    }
+
+    fn refusal_with(cache_dir: Option<PathBuf>, text: &str, limits: Limits) -> String {
         let runtime = Runtime::new(RuntimeOptions {
-            cache_dir: None,
+            cache_dir,
             log: LogSink::null(),
             compiler: Compiler::InProcess,
         })
@@ -376,5 +382,17 @@ mod tests {
             let told = refusal(&command(proposal), Limits::default());
             assert!(told.contains("switched off"), "{proposal}: {told}");
         }
+    }
+
+    #[test]
+    fn what_compiles_and_cannot_be_loaded_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().join("compiled");
+        let text = command("(memory 32768)");
+        let told = refusal_with(Some(cache.clone()), &text, Limits::default());
+        assert!(told.contains("above the ceiling"), "{told}");
+        let files = std::fs::read_dir(cache).unwrap();
+        let names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(names, ["secret"]);
     }
 }

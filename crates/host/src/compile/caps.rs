@@ -167,6 +167,39 @@ mod tests {
         }
     }
 
+    /// A module with functions of these sizes and a custom section.
+    fn module(functions: &[usize], padding: usize) -> Vec<u8> {
+        let bodies = functions
+            .iter()
+            .flat_map(|&size| [&leb(size)[..], &vec![0; size]].concat());
+        let code: Vec<u8> = leb(functions.len()).into_iter().chain(bodies).collect();
+        let types = [&leb(functions.len())[..], &vec![0; functions.len()]].concat();
+        let custom = [&[1, b'x'][..], &vec![0; padding]].concat();
+        [
+            &b"\0asm\x01\0\0\0"[..],
+            &section(3, &types),
+            &section(10, &code),
+            &section(0, &custom),
+        ]
+        .concat()
+    }
+
+    fn section(id: u8, content: &[u8]) -> Vec<u8> {
+        [&[id][..], &leb(content.len()), content].concat()
+    }
+
+    /// In five bytes, however small.
+    fn leb(number: usize) -> [u8; 5] {
+        let part = |at: usize| (number >> (7 * at)) as u8 & 0x7f;
+        [
+            part(0) | 0x80,
+            part(1) | 0x80,
+            part(2) | 0x80,
+            part(3) | 0x80,
+            part(4),
+        ]
+    }
+
     #[test]
     fn cpu_time_grows_with_the_functions_up_to_its_cap() {
         let caps = CompileCaps {
@@ -174,25 +207,18 @@ mod tests {
             cpu: Duration::from_secs(25),
             ..CompileCaps::default()
         };
-        let nothing = "(func)";
-        let half = format!("(func {})", "nop ".repeat(1 << 19));
-        let padding = format!(
-            "(memory 16) (data (i32.const 0) \"{}\")",
-            "x".repeat(1 << 20)
-        );
-        for (fields, seconds, name) in [
-            (nothing.to_owned(), 10, "compile_cpu_per_mib"),
-            (padding, 10, "compile_cpu_per_mib"),
-            (half.clone(), 10, "compile_cpu_per_mib"),
-            (half.repeat(2), 20, "compile_cpu_per_mib"),
-            (half.repeat(5), 25, "compile_cpu"),
+        for (functions, padding, seconds, name) in [
+            (vec![], 0, 10, "compile_cpu_per_mib"),
+            (vec![1], 5 << 20, 10, "compile_cpu_per_mib"),
+            (vec![1 << 19], 0, 10, "compile_cpu_per_mib"),
+            (vec![1 << 19; 2], 0, 20, "compile_cpu_per_mib"),
+            (vec![1 << 20; 3], 0, 25, "compile_cpu"),
         ] {
-            let module = wat::parse_str(format!("(module {fields})")).unwrap();
-            let component = wat::parse_str(format!("(component (core module {fields}))")).unwrap();
+            let module = module(&functions, padding);
+            let component = [&b"\0asm\x0d\0\x01\0"[..], &section(1, &module)].concat();
             for binary in [module, component] {
                 let (cpu, limit) = caps.cpu_seconds(&binary);
-                let begin = &fields[..fields.len().min(20)];
-                assert_eq!((cpu, limit.name), (seconds, name), "{begin}");
+                assert_eq!((cpu, limit.name), (seconds, name), "{functions:?}");
             }
         }
         assert_eq!(caps.cpu_seconds(b"rubbish").0, 10);
