@@ -1,3 +1,5 @@
+//! A guest with more machine code than it may have.
+
 use hostel_host::CompileCaps;
 
 use super::compiled;

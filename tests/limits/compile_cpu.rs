@@ -1,3 +1,5 @@
+//! CPU time of one compilation, whatever its size.
+
 use std::time::Duration;
 
 use hostel_host::CompileCaps;

@@ -1,3 +1,5 @@
+//! CPU time of one compilation, by the size of the functions.
+
 use std::time::Duration;
 
 use hostel_host::CompileCaps;

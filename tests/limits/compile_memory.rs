@@ -1,3 +1,5 @@
+//! Memory of one compilation.
+
 use hostel_host::CompileCaps;
 
 use super::compiled;

@@ -1,3 +1,5 @@
+//! Wall clock of one compilation.
+
 use std::time::Duration;
 
 use hostel_host::CompileCaps;

@@ -50,7 +50,7 @@ impl Fixture {
         cached.get()
     }
 
-    /// The one entry that is there when this one has been removed or was never made.
+    /// What is in the cache.
     fn entries(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.folder.path().join("compiled")).expect("the cache");
         let mut entries: Vec<_> = files
@@ -77,6 +77,9 @@ impl Chance {
         usize::try_from(self.next() % end as u64).expect("below a size")
     }
 }
+
+/// The tag at the end of an entry.
+const TAG_BYTES: usize = 32;
 
 /// Spoils an entry in one of the ways in which entries are spoilt; gives the way.
 fn spoil(entry: &Path, intact: &[u8], other: &[u8], chance: &mut Chance) -> &'static str {
@@ -107,10 +110,8 @@ fn spoil(entry: &Path, intact: &[u8], other: &[u8], chance: &mut Chance) -> &'st
             "another guest's entry"
         }
         _ => {
-            let at = intact.len() - 32;
-            spoilt[..at].copy_from_slice(
-                &[&other[..other.len().min(at + 32) - 32], &intact[..]].concat()[..at],
-            );
+            let code = intact.len().min(other.len()) - TAG_BYTES;
+            spoilt[..code].copy_from_slice(&other[..code]);
             "another guest's code under its own tag"
         }
     };

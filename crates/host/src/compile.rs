@@ -202,7 +202,8 @@ fn compile<A: Artifact>(
     let fresh = {
         let _one_at_a_time = lock(&shared.compiling);
         match &shared.compiler {
-            Compiler::InProcess => in_process(&half.engine, A::KIND, binary)?,
+            Compiler::InProcess => in_process(&half.engine, A::KIND, binary)
+                .map_err(|cause| compile_error(&format!("{cause:#}")))?,
             Compiler::Child(process) => child::compile(process, half.flavor, A::KIND, binary)?,
         }
     };
@@ -221,17 +222,14 @@ fn compile<A: Artifact>(
 }
 
 /// Compiles here, with the engine that will run it.
-fn in_process(engine: &Engine, kind: Kind, binary: &[u8]) -> Result<Fresh, LoadError> {
+fn in_process(engine: &Engine, kind: Kind, binary: &[u8]) -> wasmtime::Result<Fresh> {
     let code = match kind {
         Kind::Module => engine.precompile_module(binary),
         Kind::Component => engine.precompile_component(binary),
-    }
-    .map_err(|cause| compile_error(&format!("{cause:#}")))?;
-    let written = child::in_memory("code").and_then(|mut file| {
-        file.write_all(&code)?;
-        Fresh::new(file, code.len() as u64, blake3::hash(&code))
-    });
-    written.map_err(|cause| host_error(&cause.into()))
+    }?;
+    let mut file = child::in_memory("code")?;
+    file.write_all(&code)?;
+    Ok(Fresh::new(file, code.len() as u64, blake3::hash(&code))?)
 }
 
 /// The entry, kept. A cache that cannot be written costs time at the next start, nothing now.

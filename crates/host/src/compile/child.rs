@@ -153,7 +153,8 @@ enum End {
     TimedOut,
 }
 
-/// Waits, and kills when the time is over. Either way the child is gone afterwards, and its handles with it.
+/// Waits in the thread that started the child, because the kernel takes the end of that thread for the end of the
+/// parent. Kills when the time is over. Either way the child is gone afterwards, and its handles with it.
 fn wait(child: Child, time: Duration) -> io::Result<End> {
     let begin = Instant::now();
     let mut child = Reaped(child);
