@@ -41,9 +41,11 @@ pub(crate) fn nested_blocks(depth: usize) -> Vec<u8> {
     module(&[nest(depth)])
 }
 
-/// The same beside a function of so many bytes that cost next to nothing.
-pub(crate) fn nested_blocks_beside(idle_bytes: usize, depth: usize) -> Vec<u8> {
-    module(&[vec![1; idle_bytes], nest(depth)])
+/// The same beside so many functions of half a MiB that cost next to nothing.
+pub(crate) fn nested_blocks_beside(idle: usize, depth: usize) -> Vec<u8> {
+    let mut bodies = vec![vec![1; (512 << 10) - 2]; idle];
+    bodies.push(nest(depth));
+    module(&bodies)
 }
 
 fn nest(depth: usize) -> Vec<u8> {

@@ -13,7 +13,7 @@ fn a_small_guest_has_little_cpu_time_and_a_larger_one_more() {
         cpu_per_mib: Duration::from_secs(1),
         ..CompileCaps::default()
     };
-    let small = bombs::nested_blocks(100_000);
+    let small = bombs::nested_blocks(200_000);
     let told = compiled(&small, caps).expect_err("it takes seconds");
     assert!(
         told.contains("the limit `compile_cpu_per_mib` is 1s"),
@@ -27,7 +27,7 @@ fn a_small_guest_has_little_cpu_time_and_a_larger_one_more() {
         "{told}"
     );
     // Three MiB of functions do.
-    let larger = bombs::nested_blocks_beside(3 << 20, 100_000);
+    let larger = bombs::nested_blocks_beside(6, 200_000);
     let told = compiled(&larger, caps).expect_err("it takes more than four seconds");
     assert!(
         told.contains("the limit `compile_cpu_per_mib` is 4s"),

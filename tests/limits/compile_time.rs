@@ -9,7 +9,7 @@ use crate::harness::bombs;
 
 #[test]
 fn a_compilation_that_is_not_done_in_time_is_given_up() {
-    let bomb = bombs::nested_blocks(100_000);
+    let bomb = bombs::nested_blocks(200_000);
     let caps = CompileCaps {
         time: Duration::from_millis(300),
         ..CompileCaps::default()

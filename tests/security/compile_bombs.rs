@@ -72,7 +72,7 @@ fn a_function_that_takes_too_much_memory() {
 
 #[test]
 fn a_small_function_whose_cost_grows_with_its_square() {
-    let (code, told) = checked_beside_a_server(&bombs::nested_blocks(140_000));
+    let (code, told) = checked_beside_a_server(&bombs::nested_blocks(200_000));
     assert_eq!(code, Some(1), "{told}");
     assert!(
         told.contains("the limit `compile_cpu_per_mib` is 5s"),
@@ -127,7 +127,7 @@ fn compilers(parent: u32) -> Vec<String> {
 
 #[test]
 fn the_compiler_ends_with_whoever_waits_for_it() {
-    let bomb = Bomb::of(&bombs::nested_blocks(140_000));
+    let bomb = Bomb::of(&bombs::nested_blocks(200_000));
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         let mut command = executable();
         command.args(["check", "--no-cache", bomb.path()]);

@@ -165,8 +165,8 @@ table! {
 
     // Compiling one guest, in a process of its own.
 
-    /// CPU time of one compilation for each MiB of the guest's functions, a begun one counting whole; beyond it the guest is
-    /// refused.
+    /// CPU time of one compilation for each MiB of the guest's functions, a begun one counting whole, and of each function
+    /// no more than 512 KiB; beyond it the guest is refused.
     COMPILE_CPU_PER_MIB_MS = "compile_cpu_per_mib", Milliseconds, 5 * SECOND, [SECOND, HOUR], "tests/limits::compile_cpu_per_mib";
     /// CPU time of one compilation, however large the guest is; beyond it the guest is refused.
     COMPILE_CPU_MS = "compile_cpu", Milliseconds, 2 * MINUTE, [SECOND, HOUR], "tests/limits::compile_cpu";
