@@ -182,6 +182,20 @@ table! {
     /// reported.
     FAULT_LINES = "fault_lines", Count, 10, [1, 1000], "crates/host/src/capability/fault_log.rs::a_flood_is_cut_to_a_few_lines_and_counted";
 
+    // Compiling one guest, in a process of its own.
+
+    /// CPU time of one compilation for each MiB of the guest's functions, a begun one counting whole, and of each function
+    /// no more than 512 KiB; beyond it the guest is refused.
+    COMPILE_CPU_PER_MIB_MS = "compile_cpu_per_mib", Milliseconds, 5 * SECOND, [SECOND, HOUR], "tests/limits::compile_cpu_per_mib";
+    /// CPU time of one compilation, however large the guest is; beyond it the guest is refused.
+    COMPILE_CPU_MS = "compile_cpu", Milliseconds, 2 * MINUTE, [SECOND, HOUR], "tests/limits::compile_cpu";
+    /// Memory that one compilation may allocate; a guest that takes more is refused.
+    COMPILE_MEMORY_BYTES = "compile_memory", Bytes, 960 * MIB, [64 * MIB, 64 * GIB], "tests/limits::compile_memory";
+    /// Wall clock of one compilation, which may wait for a busy machine; beyond it the guest is refused.
+    COMPILE_TIME_MS = "compile_time", Milliseconds, 5 * MINUTE, [SECOND, HOUR], "tests/limits::compile_time";
+    /// Size of one guest's machine code; a guest with more is refused.
+    ARTIFACT_BYTES_MAX = "artifact", Bytes, 512 * MIB, [MIB, 4 * GIB], "tests/limits::artifact";
+
     // Connections.
 
     /// Open connections over all listeners; one more is answered 503 and closed.

@@ -50,6 +50,11 @@ pub(crate) fn new(flavor: Flavor, metered: bool) -> Result<(Engine, Allocation)>
     }
 }
 
+/// An engine that only compiles, for guests with budgets. Its code runs on any engine of this flavour, however that one keeps its instances.
+pub(crate) fn for_compiling(flavor: Flavor) -> Result<Engine> {
+    Engine::new(&config(flavor, Allocation::OnDemand, true))
+}
+
 /// The configuration of one engine. What is compiled depends on it: `cache` keys by it.
 fn config(flavor: Flavor, allocation: Allocation, metered: bool) -> Config {
     let mut config = Config::new();
