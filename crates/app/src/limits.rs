@@ -127,9 +127,12 @@ table! {
     /// Handles (resources, streams, futures, tasks) that the component model keeps for one instance.
     HANDLES = "handles", Count, 10_000, [64, 100_000], "tests/limits::handles";
     /// Host objects (descriptors, headers, bodies, sockets) that one instance may hold.
-    RESOURCES = "resources", Count, 10_000, [64, 100_000], "tests/limits::resources";
+    RESOURCES = "resources", Count, 1024, [64, 100_000], "tests/limits::resources";
     /// Size of one set of header fields that the guest builds.
     HEADERS = "headers", Bytes, 64 * KIB, [KIB, 128 * KIB], "tests/limits::headers";
+    /// Header fields, and buffers of bodies that it writes, that one call may make the host keep: 96 bytes for a field
+    /// besides its name and value, 64 KiB for a body.
+    HOST_BYTES = "host_bytes", Bytes, 8 * MIB, [64 * KIB, 128 * MIB], "tests/limits::host_bytes";
     /// Random bytes that one call may ask for.
     RANDOM = "random", Bytes, 64 * KIB, [64, MIB], "tests/limits::random";
     /// Size of one request body. Bodies stream in small chunks, so this bounds time and traffic, not memory.

@@ -14,6 +14,7 @@ mod engine;
 pub mod fault;
 pub mod guest;
 pub mod imports;
+mod kept;
 mod lanes;
 mod lock;
 mod lookup;

@@ -17,6 +17,7 @@ use crate::capability::log::{AppLog, LogSink};
 use crate::compile::{self, Compiler, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
+use crate::kept;
 use crate::lanes::{self, Account, Lanes};
 use crate::lookup;
 use crate::memory::Budget;
@@ -349,6 +350,7 @@ impl Half {
             wasmtime_wasi_http::p3::add_to_linker(&mut components)?;
         }
         lookup::add_to_linker(&mut components, flavor)?;
+        kept::add_to_linker(&mut components, flavor)?;
         let mut modules = wasmtime::Linker::new(&engine);
         if flavor == Flavor::Sync {
             wasmtime_wasi::p1::add_to_linker_async(&mut modules, Host::p1)?;
