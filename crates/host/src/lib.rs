@@ -13,12 +13,16 @@ mod engine;
 pub mod fault;
 pub mod guest;
 pub mod imports;
+#[cfg(debug_assertions)]
+mod inject;
 mod lock;
 mod meter;
 mod net;
 mod pool;
 pub mod runtime;
 mod state;
+#[cfg(test)]
+mod testing;
 mod ticker;
 
 pub use abi::response::ResponseBody;
