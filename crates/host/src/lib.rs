@@ -17,6 +17,8 @@ pub mod imports;
 mod inject;
 mod lock;
 mod meter;
+#[cfg(test)]
+mod mutants;
 mod net;
 mod pool;
 pub mod runtime;
