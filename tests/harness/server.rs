@@ -143,8 +143,13 @@ impl Server {
         prlimit(Some(self.pid()), Resource::Nofile, new).expect("a lower limit");
     }
 
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.0.id()
+    }
+
     fn pid(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.child.0.id()).expect("a process id")).expect("not 0")
+        Pid::from_raw(i32::try_from(self.id()).expect("a process id")).expect("not 0")
     }
 
     /// Waits until no new connection is accepted any more.

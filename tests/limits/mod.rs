@@ -30,6 +30,8 @@ mod random;
 mod read_buffer;
 mod request_body;
 mod resources;
+mod response_body;
+mod slice;
 mod stream_chunk;
 mod table_elements;
 mod wasm_stack;

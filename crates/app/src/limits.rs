@@ -134,6 +134,8 @@ table! {
     RANDOM = "random", Bytes, 64 * KIB, [64, MIB], "tests/limits::random";
     /// Size of one request body. Bodies stream in small chunks, so this bounds time and traffic, not memory.
     REQUEST_BODY = "request_body", Bytes, GIB, [0, TIB], "tests/limits::request_body";
+    /// Size of one response body; an answer that grows beyond it is cut off.
+    RESPONSE_BODY = "response_body", Bytes, GIB, [0, TIB], "tests/limits::response_body";
 
     // How an instance is used again: keys beside the limits, `reuse` and `concurrent` of a component.
 
@@ -147,11 +149,13 @@ table! {
     /// Instances that exist at once, over all components.
     INSTANCES_MAX = "instances", Count, 1000, [1, 100_000], "tests/limits::instances";
     /// How long an instance that may answer again waits for its next request before it is dropped.
-    IDLE_INSTANCE_MS = "idle_instance", Milliseconds, MINUTE, [SECOND, HOUR], "crates/host/src/pool.rs::an_instance_that_was_idle_for_too_long_is_not_used_again";
+    IDLE_INSTANCE_MS = "idle_instance", Milliseconds, MINUTE, [SECOND, HOUR], "crates/host/src/pool/idle.rs::an_instance_that_was_idle_for_too_long_is_not_used_again";
     /// Stack of one running guest; deeper recursion is a trap.
     WASM_STACK_BYTES = "wasm_stack", Bytes, 512 * KIB, [64 * KIB, MIB], "tests/limits::wasm_stack";
     /// How often running guests are interrupted to check deadline and CPU.
     EPOCH_TICK_MS = "epoch_tick", Milliseconds, 5, [1, 50], "tests/limits::epoch_tick";
+    /// CPU that a call may use among the short ones; a longer one goes on at low priority, shared fairly between apps.
+    SLICE_MS = "slice", Milliseconds, 5, [1, 50], "tests/limits::slice";
     /// One piece of a streamed body, in either direction.
     STREAM_CHUNK_BYTES = "stream_chunk", Bytes, 64 * KIB, [4 * KIB, MIB], "tests/limits::stream_chunk";
     /// One line of guest output; the rest of a longer line is cut off.

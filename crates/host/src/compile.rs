@@ -322,7 +322,9 @@ mod tests {
             limits,
             reuse: Default::default(),
         };
-        let loaded = runtime.load(&component, text.as_bytes(), Role::Run, &|_| {});
+        let loaded = runtime
+            .app("test")
+            .load(&component, text.as_bytes(), Role::Run, &|_| {});
         loaded.map(|_| ()).unwrap_err().to_string()
     }
 

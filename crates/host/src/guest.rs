@@ -19,9 +19,10 @@ use crate::abi::shared::Crew;
 use crate::abi::{Callable, Warm, command, http};
 use crate::detect::Abi;
 use crate::fault::Fault;
+use crate::lanes::{Account, Lanes};
 use crate::lock::lock;
 use crate::meter::Meter;
-use crate::pool::{Idle, Pool};
+use crate::pool::{Idle, Permits, QueueStats};
 use crate::state::{Stdio, Template};
 use crate::ticker::Ticker;
 
@@ -87,12 +88,14 @@ pub(crate) struct Inner {
     pub(crate) abi: Abi,
     pub(crate) callable: Callable,
     pub(crate) engine: Engine,
-    pub(crate) pool: Pool,
+    pub(crate) permits: Arc<Permits>,
     pub(crate) idle: Idle<Warm>,
     pub(crate) peers: Arc<Guests>,
     pub(crate) crew: Crew,
     pub(crate) reuse: Reuse,
     pub(crate) ticker: Arc<Ticker>,
+    pub(crate) lanes: Lanes,
+    pub(crate) account: Account,
 }
 
 /// All guests of the process: they share the places for instances.
@@ -140,6 +143,11 @@ impl Guest {
         &self.0.template.limits
     }
 
+    /// How its calls fare in the queue.
+    pub fn queue(&self) -> QueueStats {
+        self.0.permits.stats()
+    }
+
     /// Answers one HTTP request. The future runs the guest in the caller's task; dropping it, or the response's body
     /// before its end, cancels the guest.
     ///
@@ -150,7 +158,7 @@ impl Guest {
         request: ::http::Request<RequestBody>,
         call: Call,
     ) -> Result<::http::Response<ResponseBody>, Fault> {
-        let permit = self.0.pool.acquire().await?;
+        let permit = self.0.permits.acquire().await?;
         http::answer(&self.0, permit, request, call).await
     }
 

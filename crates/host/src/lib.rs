@@ -15,6 +15,7 @@ pub mod guest;
 pub mod imports;
 #[cfg(debug_assertions)]
 mod inject;
+mod lanes;
 mod lock;
 mod meter;
 #[cfg(test)]
@@ -34,4 +35,5 @@ pub use compile::LoadError;
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
 pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};
-pub use runtime::{Progress, Role, Runtime, RuntimeOptions};
+pub use pool::QueueStats;
+pub use runtime::{AppScope, Progress, Role, Runtime, RuntimeOptions};

@@ -106,6 +106,12 @@ struct CpuMeter {
 const LONG_POLL: Duration = Duration::from_millis(1);
 
 impl CpuMeter {
+    /// Charges what the thread has used for a poll; the next one may be on another thread.
+    fn charge_exactly(&mut self, used: Duration) {
+        self.used += used;
+        self.thread = None;
+    }
+
     /// Charges a poll that began at `begin` and is just over.
     fn charge(&mut self, begin: Instant) {
         let wall = begin.elapsed();
@@ -161,12 +167,50 @@ impl Clock {
             self.started
         };
         self.polled = true;
-        if let Poll::Ready(output) = guest.poll(cx) {
-            return Poll::Ready(Ok(output));
-        }
+        let polled = guest.poll(cx);
         self.meter.charge(begin);
-        self.spent()
-            .map_or(Poll::Pending, |fault| Poll::Ready(Err(fault)))
+        self.judge(polled)
+    }
+
+    /// The same where every poll may be on another thread, and may come late: a guest whose time is over is not polled.
+    pub(crate) fn poll_anywhere<F: Future + ?Sized>(
+        &mut self,
+        guest: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Fault>> {
+        if let Some(fault) = self.spent() {
+            return Poll::Ready(Err(fault));
+        }
+        self.polled = true;
+        let begin = thread_cpu();
+        let polled = guest.poll(cx);
+        self.meter
+            .charge_exactly(thread_cpu().saturating_sub(begin));
+        self.judge(polled)
+    }
+
+    fn judge<T>(&self, polled: Poll<T>) -> Poll<Result<T, Fault>> {
+        match polled {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self
+                .spent()
+                .map_or(Poll::Pending, |fault| Poll::Ready(Err(fault))),
+        }
+    }
+
+    /// The CPU that the call has used.
+    pub(crate) fn used(&self) -> Duration {
+        self.meter.used
+    }
+
+    /// When its time is over.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        Some(self.started + self.deadline?)
+    }
+
+    /// What it will have failed of then.
+    pub(crate) fn late(&self) -> Fault {
+        Fault::Deadline(millis(self.deadline.unwrap_or_default()))
     }
 
     /// The fault, once the call is over budget.
@@ -174,26 +218,21 @@ impl Clock {
         if let Some(cpu) = self.cpu.filter(|cpu| self.meter.used >= *cpu) {
             return Some(Fault::Cpu(millis(cpu)));
         }
-        let deadline = self
-            .deadline
-            .filter(|deadline| self.started.elapsed() >= *deadline)?;
-        Some(Fault::Deadline(millis(deadline)))
+        self.deadline
+            .filter(|deadline| self.started.elapsed() >= *deadline)
+            .map(|_| self.late())
     }
 
     /// Makes sure that the deadline wakes the caller; to be called whenever it is about to wait. Arming a timer costs
     /// a system call, so a call that never waits never does.
     pub(crate) fn alarm(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
-        let Some(deadline) = self.deadline else {
+        let Some(at) = self.due() else {
             return Poll::Pending;
         };
-        let at = self.started + deadline;
         let alarm = self
             .alarm
             .get_or_insert_with(|| Box::pin(sleep_until(at.into())));
-        alarm
-            .as_mut()
-            .poll(cx)
-            .map(|()| Fault::Deadline(millis(deadline)))
+        alarm.as_mut().poll(cx).map(|()| self.late())
     }
 }
 
@@ -242,7 +281,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 /// CPU time of the calling thread.
-fn thread_cpu() -> Duration {
+pub(crate) fn thread_cpu() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(
         now.tv_sec.try_into().unwrap_or(0),

@@ -17,6 +17,7 @@ use crate::capability::log::LogSink;
 use crate::compile::{self, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
+use crate::lanes::{self, Account, Lanes};
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -82,6 +83,8 @@ pub(crate) struct Shared {
     sync: OnceLock<Half>,
     asynchronous: OnceLock<Half>,
     guests: Arc<Guests>,
+    lanes: Lanes,
+    pool: Arc<Pool>,
 }
 
 /// One engine with its linkers.
@@ -115,9 +118,41 @@ impl Runtime {
             sync: OnceLock::new(),
             asynchronous: OnceLock::new(),
             guests: Arc::default(),
+            lanes: Lanes::new(),
+            pool: Pool::new(),
         })))
     }
 
+    /// A place for the guests of one app: they share the app's part of the CPU, of the queue and of the log. Two scopes
+    /// are two apps, whatever their names.
+    pub fn app(&self, name: &str) -> AppScope {
+        AppScope {
+            shared: self.0.clone(),
+            name: name.into(),
+            number: lanes::number(),
+        }
+    }
+
+    /// How often the cache of compiled code helped.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.0.cache.as_ref().map(Cache::stats).unwrap_or_default()
+    }
+
+    /// Where guest output goes.
+    pub fn log(&self) -> &LogSink {
+        &self.0.log
+    }
+}
+
+/// One app in this host.
+pub struct AppScope {
+    shared: Arc<Shared>,
+    name: Arc<str>,
+    /// Unlike its name, no other scope's.
+    number: u64,
+}
+
+impl AppScope {
     /// Loads one component: detects its ABI, checks its imports, compiles it or takes its code from the cache, links it.
     ///
     /// # Errors
@@ -140,33 +175,37 @@ impl Runtime {
             component: component.name.clone(),
             ..error
         };
-        let loaded = compile::load(&self.0, &job).map_err(named)?;
+        let loaded = compile::load(&self.shared, &job).map_err(named)?;
         let half = self
-            .0
+            .shared
             .half(compile::flavor(loaded.abi))
             .map_err(|cause| named(compile::host_error(&cause)))?;
         if half.allocation == Allocation::OnDemand {
             progress(Progress::OnDemand);
         }
+        let account = Account::new(self.number);
         let guest = Arc::new(Inner {
             template: Arc::new(self.template(component, role)),
             abi: loaded.abi,
             callable: loaded.callable,
             engine: loaded.engine,
-            pool: Pool::new(&component.limits),
+            permits: self.shared.pool.permits(account.owner(), &component.limits),
             idle: Idle::new(&component.limits),
-            peers: self.0.guests.clone(),
+            peers: self.shared.guests.clone(),
             crew: Crew::default(),
             reuse: component.reuse,
             ticker: half.ticker.clone(),
+            lanes: self.shared.lanes.clone(),
+            account,
         });
-        self.0.guests.add(&guest);
+        self.shared.guests.add(&guest);
         Ok(Guest(guest))
     }
 
     fn template(&self, component: &Component, role: Role) -> Template {
         let name = format!("{}.wasm", component.name);
         Template {
+            app: self.name.clone(),
             component: component.name.as_str().into(),
             args: std::iter::once(name)
                 .chain(component.args.iter().cloned())
@@ -175,20 +214,10 @@ impl Runtime {
             grants: Arc::new(component.grants.clone()),
             limits: component.limits.clone(),
             stdio: match role {
-                Role::Serve => Stdio::Log(self.0.log.clone()),
+                Role::Serve => Stdio::Log(self.shared.log.clone()),
                 Role::Run => Stdio::Inherit,
             },
         }
-    }
-
-    /// How often the cache of compiled code helped.
-    pub fn cache_stats(&self) -> CacheStats {
-        self.0.cache.as_ref().map(Cache::stats).unwrap_or_default()
-    }
-
-    /// Where guest output goes.
-    pub fn log(&self) -> &LogSink {
-        &self.0.log
     }
 }
 
@@ -296,6 +325,7 @@ mod tests {
     fn every_function_of_preview_1_is_in_the_linker() {
         let half = Half::new(Flavor::Sync).unwrap();
         let template = Template {
+            app: "test".into(),
             component: "test".into(),
             args: vec![],
             env: vec![],

@@ -31,6 +31,7 @@ pub(crate) enum Stdio {
 /// What every instance of one component starts from.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
+    pub(crate) app: Arc<str>,
     pub(crate) component: Arc<str>,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,

@@ -47,7 +47,7 @@ pub(crate) fn load(
     code: &[u8],
     role: Role,
 ) -> Result<Guest, LoadError> {
-    runtime.load(component, code, role, &|_| {})
+    runtime.app("test").load(component, code, role, &|_| {})
 }
 
 /// How a request ended: its status, `cut` where the body broke off, or the name of the fault.

@@ -201,7 +201,7 @@ impl Seat {
         let template = &guest.template;
         let (sender, inbox) = mpsc::channel(guest.reuse.concurrent as usize);
         let idle = Arc::new(AtomicBool::new(false));
-        let outbox = Outbox::default();
+        let outbox = Outbox::new(&template.limits);
         let life = live(guest.clone(), inbox, outbox.clone(), idle.clone());
         let seat = Arc::new(Self {
             guest: Arc::downgrade(guest),
