@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
@@ -39,16 +39,22 @@ impl Server {
 
     /// Serves a file or an app's folder.
     pub(crate) fn start(path: &Path, flags: &[&str]) -> Self {
-        Self::launch(path, &data(), flags)
+        Self::launch(executable(), path, &data(), flags)
     }
 
     /// The same, with a folder of its own for compiled code.
     pub(crate) fn start_in(data: &Path, path: &Path) -> Self {
-        Self::launch(path, data, &[])
+        Self::launch(executable(), path, data, &[])
     }
 
-    fn launch(path: &Path, data: &Path, flags: &[&str]) -> Self {
+    /// The same, with a host function that panics: `INTERFACE#FUNCTION`.
+    pub(crate) fn panicking_in(function: &str, path: &Path) -> Self {
         let mut command = executable();
+        command.env("HOSTEL_PANIC_IN", function);
+        Self::launch(command, path, &data(), &[])
+    }
+
+    fn launch(mut command: Command, path: &Path, data: &Path, flags: &[&str]) -> Self {
         command
             .arg("up")
             .arg(path)
@@ -166,11 +172,20 @@ impl Server {
 
     /// The most memory that the process ever had resident, in bytes.
     pub(crate) fn memory_peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that the process has resident now, in bytes.
+    pub(crate) fn memory_now(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, what: &str) -> u64 {
         let status = self.proc("status");
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .expect("a peak");
+            .find_map(|line| line.strip_prefix(what))
+            .expect("a size");
         let kib: u64 = line
             .trim()
             .trim_end_matches(" kB")
@@ -218,10 +233,10 @@ impl Drop for Server {
             return;
         }
         let text = self.stderr.text();
-        // A guest's own panic is a tagged line.
-        let panicked = text
-            .lines()
-            .find(|line| !line.starts_with('[') && line.contains("panicked"));
+        // A guest's own panic is a tagged line; one that the test asked for names the file that makes it.
+        let panicked = text.lines().find(|line| {
+            !line.starts_with('[') && line.contains("panicked") && !line.contains("inject.rs")
+        });
         assert_eq!(panicked, None, "the host panicked:\n{text}");
     }
 }

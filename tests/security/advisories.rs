@@ -1,0 +1,1 @@
+//! Attacks that published advisories describe.
