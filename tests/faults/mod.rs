@@ -10,4 +10,5 @@ mod overload;
 mod panics;
 mod shared;
 mod start;
+mod supervisor;
 mod traps;

@@ -24,6 +24,7 @@ mod log_line;
 mod log_queue;
 mod log_queue_bytes;
 mod memory;
+mod memory_total;
 mod queue_depth;
 mod queue_wait;
 mod random;

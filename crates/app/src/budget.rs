@@ -102,23 +102,7 @@ impl Limits {
                 near,
             });
         };
-        let value = unit::parse(limit.unit, text).map_err(|reason| LimitError::Malformed {
-            limit,
-            text: text.to_owned(),
-            reason,
-        })?;
-        if value < limit.floor {
-            return Err(LimitError::BelowFloor {
-                limit,
-                text: text.to_owned(),
-            });
-        }
-        if value > limit.ceiling {
-            return Err(LimitError::AboveCeiling {
-                limit,
-                text: text.to_owned(),
-            });
-        }
+        let value = limit.value(text)?;
         self.store(name, value);
         Ok(())
     }
@@ -149,6 +133,29 @@ impl Limits {
             "response_body" => self.response_body_bytes = value,
             _ => {}
         }
+    }
+}
+
+impl Limit {
+    /// A value of this entry from text such as `64MiB`, `5s` or `100`.
+    ///
+    /// # Errors
+    /// The text is no such value, or the value is below the floor or above the ceiling.
+    pub fn value(&'static self, text: &str) -> Result<u64, LimitError> {
+        let limit = self;
+        let value = unit::parse(limit.unit, text).map_err(|reason| LimitError::Malformed {
+            limit,
+            text: text.to_owned(),
+            reason,
+        })?;
+        let text = text.to_owned();
+        if value < limit.floor {
+            return Err(LimitError::BelowFloor { limit, text });
+        }
+        if value > limit.ceiling {
+            return Err(LimitError::AboveCeiling { limit, text });
+        }
+        Ok(value)
     }
 }
 

@@ -146,6 +146,9 @@ table! {
 
     // Guests, whole process.
 
+    /// Memory of all guests together, beyond the first 2 MiB of each instance; no component gets more than three quarters.
+    /// The default is half of the machine's memory where that is less.
+    MEMORY_TOTAL = "memory_total", Bytes, 4 * GIB, [16 * MIB, 16 * TIB], "tests/limits::memory_total";
     /// Instances that exist at once, over all components.
     INSTANCES_MAX = "instances", Count, 1000, [1, 100_000], "tests/limits::instances";
     /// How long an instance that may answer again waits for its next request before it is dropped.
@@ -208,6 +211,16 @@ table! {
     H2_GOODBYE_MS = "h2_goodbye", Milliseconds, SECOND, [0, MINUTE], "crates/server/src/tests/http2.rs::a_client_that_ignores_the_farewell_is_left";
     /// How long requests in flight may take to finish after the signal to stop.
     DRAIN_MS = "drain", Milliseconds, 30 * SECOND, [0, HOUR], "crates/server/src/tests/lifecycle.rs::a_drain_ends_in_time_and_tells_what_it_cut_off";
+
+    // The supervisor (`hostel up --supervise`).
+
+    /// Pause before a worker process that died twice in a row is started again, doubled with each further death; the first
+    /// restart is at once.
+    RESTART_PAUSE_MS = "restart_pause", Milliseconds, 100, [10, MINUTE], "crates/server/src/restarts.rs::the_pause_grows_to_its_bound";
+    /// The longest pause before a restart.
+    RESTART_PAUSE_MAX_MS = "restart_pause_max", Milliseconds, 30 * SECOND, [SECOND, HOUR], "crates/server/src/restarts.rs::the_pause_grows_to_its_bound";
+    /// How long a worker process has to serve until the deaths before it are forgotten.
+    RESTART_HEALTHY_MS = "restart_healthy", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/restarts.rs::deaths_are_forgotten_after_a_time_of_health";
 
     // What is read from disk.
 

@@ -309,6 +309,8 @@ mod tests {
         let runtime = Runtime::new(RuntimeOptions {
             cache_dir: None,
             log: LogSink::null(),
+            memory: None,
+            metered: true,
         })
         .unwrap();
         let component = hostel_app::Component {

@@ -22,7 +22,7 @@ use crate::fault::Fault;
 use crate::lanes::{Account, Lanes};
 use crate::lock::lock;
 use crate::meter::Meter;
-use crate::pool::{Idle, Permits, QueueStats};
+use crate::pool::{Idle, Permit, Permits, QueueStats};
 use crate::state::{Stdio, Template};
 use crate::ticker::Ticker;
 
@@ -158,7 +158,10 @@ impl Guest {
         request: ::http::Request<RequestBody>,
         call: Call,
     ) -> Result<::http::Response<ResponseBody>, Fault> {
-        let permit = self.0.permits.acquire().await?;
+        let permit = match self.0.template.metered {
+            true => self.0.permits.acquire().await?,
+            false => Permit::uncounted(),
+        };
         http::answer(&self.0, permit, request, call).await
     }
 
@@ -204,6 +207,9 @@ pub(crate) fn fault_of(error: &wasmtime::Error, meter: &Meter) -> Fault {
     }
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Fault::BadGuest(format!("it exited with code {code} instead of returning"));
+    }
+    if meter.room_refused() {
+        return Fault::Busy(1);
     }
     if meter.memory_refused() {
         return Fault::Memory(meter.memory_bytes_max());

@@ -17,6 +17,7 @@ pub mod imports;
 mod inject;
 mod lanes;
 mod lock;
+mod memory;
 mod meter;
 #[cfg(test)]
 mod mutants;

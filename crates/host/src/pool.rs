@@ -71,7 +71,7 @@ struct Tally {
 
 /// The right to run one call; given back on drop.
 #[derive(Debug)]
-pub(crate) struct Permit(Arc<Permits>);
+pub(crate) struct Permit(Option<Arc<Permits>>);
 
 /// A call in line.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl Pool {
             };
             self.waiting.fetch_sub(1, SeqCst);
             permits.waiting.fetch_sub(1, SeqCst);
-            if turn.send(Permit(permits.clone())).is_ok() {
+            if turn.send(Permit(Some(permits.clone()))).is_ok() {
                 continue;
             }
             // It left meanwhile. What could not be sent was dropped, and with it the permit was given back.
@@ -167,7 +167,7 @@ impl Permits {
     /// A permit at once if one is free, else after a bounded wait in a bounded queue.
     pub(crate) async fn acquire(self: &Arc<Self>) -> Result<Permit, Fault> {
         if self.waiting.load(Relaxed) == 0 && self.take_now() {
-            return Ok(Permit(self.clone()));
+            return Ok(Permit(Some(self.clone())));
         }
         self.queue().await
     }
@@ -267,11 +267,20 @@ impl Permits {
     }
 }
 
+impl Permit {
+    /// For calls that are not counted.
+    pub(crate) fn uncounted() -> Self {
+        Self(None)
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.seats.give_back();
-        self.0.pool.seats.give_back();
-        self.0.pool.call();
+        if let Some(permits) = &self.0 {
+            permits.seats.give_back();
+            permits.pool.seats.give_back();
+            permits.pool.call();
+        }
     }
 }
 

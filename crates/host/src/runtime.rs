@@ -18,6 +18,7 @@ use crate::compile::{self, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
 use crate::lanes::{self, Account, Lanes};
+use crate::memory::Budget;
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -29,6 +30,10 @@ pub struct RuntimeOptions {
     pub cache_dir: Option<PathBuf>,
     /// Where guest output goes.
     pub log: LogSink,
+    /// Memory of all guests together in bytes; `None` as the table of limits says.
+    pub memory: Option<u64>,
+    /// Whether guests have budgets. Without them a guest can stop the process: only to measure what they cost.
+    pub metered: bool,
 }
 
 /// What a guest is loaded for.
@@ -80,11 +85,13 @@ pub struct Runtime(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) cache: Option<Cache>,
     log: LogSink,
+    metered: bool,
     sync: OnceLock<Half>,
     asynchronous: OnceLock<Half>,
     guests: Arc<Guests>,
     lanes: Lanes,
     pool: Arc<Pool>,
+    memory: Arc<Budget>,
 }
 
 /// One engine with its linkers.
@@ -115,11 +122,13 @@ impl Runtime {
         Ok(Self(Arc::new(Shared {
             cache: cache.transpose()?,
             log: options.log,
+            metered: options.metered,
             sync: OnceLock::new(),
             asynchronous: OnceLock::new(),
             guests: Arc::default(),
             lanes: Lanes::new(),
             pool: Pool::new(),
+            memory: Budget::new(options.memory),
         })))
     }
 
@@ -213,6 +222,8 @@ impl AppScope {
             env: component.env.clone(),
             grants: Arc::new(component.grants.clone()),
             limits: component.limits.clone(),
+            metered: self.shared.metered,
+            memory: self.shared.memory.share(),
             stdio: match role {
                 Role::Serve => Stdio::Log(self.shared.log.clone()),
                 Role::Run => Stdio::Inherit,
@@ -231,14 +242,14 @@ impl Shared {
         if let Some(half) = cell.get() {
             return Ok(half);
         }
-        let fresh = Half::new(flavor)?; // two threads at once: one of them is dropped unused
+        let fresh = Half::new(flavor, self.metered)?; // two threads at once: one of them is dropped unused
         Ok(cell.get_or_init(|| fresh))
     }
 }
 
 impl Half {
-    fn new(flavor: Flavor) -> Result<Self> {
-        let (engine, allocation) = engine::new(flavor)?;
+    fn new(flavor: Flavor, metered: bool) -> Result<Self> {
+        let (engine, allocation) = engine::new(flavor, metered)?;
         let mut components = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
         add_io(&mut components)?;
@@ -306,7 +317,7 @@ mod tests {
             (Flavor::Async, vec![WASI_0_2, WASI_0_3]),
         ];
         for (flavor, offers) in halves {
-            let mut half = Half::new(flavor).unwrap();
+            let mut half = Half::new(flavor, true).unwrap();
             for offer in offers {
                 for interface in offer.interfaces {
                     let import = format!("{interface}@{}", offer.version);
@@ -323,7 +334,7 @@ mod tests {
 
     #[test]
     fn every_function_of_preview_1_is_in_the_linker() {
-        let half = Half::new(Flavor::Sync).unwrap();
+        let half = Half::new(Flavor::Sync, true).unwrap();
         let template = Template {
             app: "test".into(),
             component: "test".into(),
@@ -331,6 +342,8 @@ mod tests {
             env: vec![],
             grants: Arc::default(),
             limits: hostel_app::limits::Limits::default(),
+            metered: true,
+            memory: Budget::new(None).share(),
             stdio: Stdio::Log(LogSink::null()),
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();

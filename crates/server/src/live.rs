@@ -110,6 +110,8 @@ mod tests {
         let runtime = Runtime::new(RuntimeOptions {
             cache_dir: None,
             log: LogSink::null(),
+            memory: None,
+            metered: true,
         })
         .unwrap();
         let resolved = Resolved {

@@ -251,7 +251,7 @@ pub(super) struct Running {
     id: RequestId,
     permit: Option<Permit>,
     lane: Lane,
-    _ticking: ticker::Running,
+    _ticking: Option<ticker::Running>,
 }
 
 /// Where a call is polled.
@@ -263,14 +263,18 @@ enum Lane {
 
 impl Running {
     fn new(guest: &Arc<Inner>, permit: Permit, work: Work, id: RequestId) -> Self {
+        let template = &guest.template;
         Self {
             guest: guest.clone(),
             work: Some(work),
-            clock: Clock::start(&guest.template.limits),
+            clock: match template.metered {
+                true => Clock::start(&template.limits),
+                false => Clock::off(&template.limits),
+            },
             id,
             permit: Some(permit),
             lane: Lane::Fast,
-            _ticking: guest.ticker.enter(),
+            _ticking: template.metered.then(|| guest.ticker.enter()),
         }
     }
 

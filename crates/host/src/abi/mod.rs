@@ -7,6 +7,7 @@ pub(crate) mod http_p2;
 pub(crate) mod http_p3;
 mod life;
 pub(crate) mod response;
+mod seat;
 pub(crate) mod shared;
 
 use wasmtime::Store;
