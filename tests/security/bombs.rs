@@ -25,6 +25,20 @@ fn memory_ends_at_the_cap_of_each_instance() {
     assert!(peak < 1400 * MIB, "{peak} bytes");
 }
 
+#[test]
+fn many_at_their_caps_have_a_cap_together() {
+    let server = beside_a_neighbour("bomb-p2", "").up_with(&["--memory", "512MiB"]);
+    let neighbour = Neighbour::of(&server);
+    for what in ["memory", "fill"] {
+        for (status, text) in at_once(&server, &format!("/bad?what={what}"), 30) {
+            assert!(matches!(status, 200 | 503), "{what}: {status} {text}");
+        }
+    }
+    neighbour.was_served();
+    let peak = server.memory_peak();
+    assert!(peak < 1024 * MIB, "{peak} bytes");
+}
+
 /// Whether `what: N MiB` says no more than this.
 fn got_at_most(text: &str, mib: u64) -> bool {
     let number = text
