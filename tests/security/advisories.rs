@@ -196,6 +196,19 @@ fn files_outside_a_directory_and_beyond_its_grant_stay_as_they_are() {
     }
 }
 
+/// GHSA-hmmr: a socket that may listen is not one that may send.
+#[test]
+fn a_grant_to_listen_is_none_to_connect() {
+    let grants = "[component.bad.grants]\nlisten = [\"127.0.0.1:*\", \"0.0.0.0:*\"]";
+    let server = beside_a_neighbour("advisory-p2", grants).up();
+    let (status, text) = attack(&server, "/bad?case=udp-connect");
+    assert_eq!(status, 200, "{text}");
+    assert!(
+        text.contains("bind Ok(()), connect Err(ErrorCode { code: 1, name: \"access-denied\""),
+        "{text}"
+    );
+}
+
 /// Servers as text, with what a request of each must be answered: 502 where the guest came to its end.
 const SERVERS: &[(&str, u16, &str)] = &[
     ("realloc-calls-host", 500, "trap: "),

@@ -176,6 +176,7 @@ mod tests {
 
     use std::cell::RefCell;
     use std::collections::BTreeSet;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::Path;
 
     use super::*;
@@ -332,6 +333,51 @@ mod tests {
                 assert_eq!(block_on(ask(&shared, "/")), "host");
                 assert_eq!(block_on(ask(&neighbour, "/")), "200");
             }
+        }
+    }
+
+    /// A command is its process's only request: its panic unwinds to whoever runs it, and the runtime is none the worse.
+    #[test]
+    fn a_panic_in_a_function_of_a_command_unwinds() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = testing::runtime(Some(&folder.path().join("code")));
+        let run = |name: &str, plan: Option<Plan>| {
+            let code = code(name);
+            PLAN.set(plan);
+            let guest = testing::load(&runtime, &plain(&code), &code, Role::Run).unwrap();
+            PLAN.set(None);
+            let arguments = ["program".to_owned(), "3".to_owned()];
+            catch_unwind(AssertUnwindSafe(|| block_on(guest.run(&arguments))))
+        };
+        for (name, interface, functions) in [
+            (
+                "run-exit-p1",
+                imports::PREVIEW1,
+                ["args_get", "environ_sizes_get", "fd_write", "proc_exit"],
+            ),
+            (
+                "run-exit-p2",
+                "wasi:cli/environment@0.2",
+                ["get-arguments", "get-environment", "", ""],
+            ),
+            (
+                "run-exit-p3",
+                "wasi:cli/environment@0.3",
+                ["get-arguments", "get-environment", "", ""],
+            ),
+        ] {
+            for function in functions.iter().filter(|function| !function.is_empty()) {
+                for when in ["", "later:"] {
+                    let plan = Plan::parse(&format!("{when}{interface}#{function}")).unwrap();
+                    let outcome = run(name, Some(plan.clone()));
+                    assert!(outcome.is_err(), "{name}, {function}: {outcome:?}");
+                    assert_eq!(plan.hits.load(Ordering::Relaxed), 1, "{name}, {function}");
+                }
+            }
+            assert!(
+                matches!(run(name, None), Ok(Ok(1 | 3))),
+                "{name} afterwards"
+            );
         }
     }
 

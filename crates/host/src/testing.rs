@@ -21,6 +21,8 @@ pub(crate) fn runtime(cache_dir: Option<&Path>) -> Runtime {
     Runtime::new(RuntimeOptions {
         cache_dir: cache_dir.map(Path::to_path_buf),
         log: LogSink::null(),
+        memory: None,
+        metered: true,
     })
     .unwrap()
 }
