@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`runtime`] (the process-wide part: engines, cache, clock tick), [`guest`] (one component, ready
 //! to be called), [`fault`] (how a call fails), then the rooms behind them: `engine`, `compile`, `cache`, `detect`,
-//! `pool`, `meter`, `state`, `net`, and one file per ABI under `abi/`.
+//! `pool` (who may run), `lanes` (where), `meter` and `memory` (how much), `state`, `net`, and one file per ABI under
+//! `abi/`.
 
 mod abi;
 mod cache;
