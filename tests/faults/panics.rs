@@ -54,7 +54,7 @@ fn a_panic_in_a_host_function_is_one_500_and_the_next_request_is_served() {
 }
 
 #[test]
-fn a_command_ends_with_an_error_and_not_with_a_signal() {
+fn a_panic_under_run_has_the_exit_code_of_a_host_that_failed() {
     for (name, function) in [
         ("run-exit-p1", "wasi_snapshot_preview1#args_get"),
         ("run-exit-p1", "later:wasi_snapshot_preview1#args_get"),
@@ -62,10 +62,7 @@ fn a_command_ends_with_an_error_and_not_with_a_signal() {
         ("run-exit-p3", "wasi:cli/environment@0.3#get-arguments"),
     ] {
         let outcome = crate::harness::command::run_panicking_in(function, &guest(name));
-        assert!(
-            outcome.code.is_some_and(|code| code != 0),
-            "{name} {function}: {outcome:?}"
-        );
+        assert_eq!(outcome.code, Some(70), "{name} {function}: {outcome:?}");
         assert!(
             outcome.stderr.contains("injected into"),
             "{name}: {}",

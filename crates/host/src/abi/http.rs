@@ -207,7 +207,8 @@ fn work(
     })
 }
 
-fn panicked() -> Fault {
+/// A function of ours that panicked; the panic's own message is on standard error.
+pub(super) fn panicked() -> Fault {
     Fault::Host("a host function panicked; see the message above".into())
 }
 
