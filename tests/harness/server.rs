@@ -40,24 +40,29 @@ impl Server {
 
     /// Serves a file or an app's folder.
     pub(crate) fn start(path: &Path, flags: &[&str]) -> Self {
-        Self::launch(executable(), path, &data(), flags)
+        Self::launch(path, &data(), flags)
     }
 
     /// The same, with a folder of its own for compiled code.
     pub(crate) fn start_in(data: &Path, path: &Path) -> Self {
-        Self::launch(executable(), path, data, &[])
+        Self::launch(path, data, &[])
     }
 
-    /// The same, with a host function that panics: `INTERFACE#FUNCTION`.
+    /// The same with further flags.
+    pub(crate) fn launch(path: &Path, data: &Path, flags: &[&str]) -> Self {
+        Self::command(executable(), path, data, flags)
+    }
+
+    /// A server with a host function that panics: `INTERFACE#FUNCTION`.
     pub(crate) fn panicking_in(function: &str, path: &Path) -> Self {
         let mut command = executable();
         command.env("HOSTEL_PANIC_IN", function);
-        let mut server = Self::launch(command, path, &data(), &[]);
+        let mut server = Self::command(command, path, &data(), &[]);
         server.may_panic = true;
         server
     }
 
-    fn launch(mut command: Command, path: &Path, data: &Path, flags: &[&str]) -> Self {
+    fn command(mut command: Command, path: &Path, data: &Path, flags: &[&str]) -> Self {
         command
             .arg("up")
             .arg(path)
@@ -143,8 +148,7 @@ impl Server {
 
     /// Lets the process have no more open files than it has now and so many more.
     pub(crate) fn allow_more_files(&self, more: u64) {
-        let open = fs::read_dir(format!("/proc/{}/fd", self.child.0.id())).expect("its files");
-        let limit = open.count() as u64 + more;
+        let limit = self.open_files() as u64 + more;
         let old = getrlimit(Resource::Nofile);
         let new = Rlimit {
             current: Some(limit),
@@ -161,6 +165,12 @@ impl Server {
     /// The process that was started.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.id()).expect("a process id")).expect("not 0")
+    }
+
+    /// Files and sockets that the process has open.
+    pub(crate) fn open_files(&self) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.child.0.id()));
+        files.expect("its files").count()
     }
 
     /// Waits until no new connection is accepted any more.

@@ -37,6 +37,10 @@ pub struct Limits {
     pub request_body_bytes: u64,
     /// Bytes of one response body ([`limits::RESPONSE_BODY`]).
     pub response_body_bytes: u64,
+    /// What one call may start on the network ([`limits::OUTBOUND`]); `None` only for a command in the foreground.
+    pub outbound: Option<u32>,
+    /// Outgoing HTTP connections of the app ([`limits::OUTBOUND_OPEN`]); `None` only for a command in the foreground.
+    pub outbound_open: Option<u32>,
 }
 
 impl Default for Limits {
@@ -56,12 +60,14 @@ impl Default for Limits {
             random_bytes: limits::RANDOM.default,
             request_body_bytes: limits::REQUEST_BODY.default,
             response_body_bytes: limits::RESPONSE_BODY.default,
+            outbound: Some(limits::OUTBOUND.count()),
+            outbound_open: Some(limits::OUTBOUND_OPEN.count()),
         }
     }
 }
 
 /// The entries that a manifest or the command line can set.
-const BUDGET: [&Limit; 14] = [
+const BUDGET: [&Limit; 16] = [
     &limits::MEMORY,
     &limits::TABLE_ELEMENTS,
     &limits::DEADLINE,
@@ -76,16 +82,20 @@ const BUDGET: [&Limit; 14] = [
     &limits::RANDOM,
     &limits::REQUEST_BODY,
     &limits::RESPONSE_BODY,
+    &limits::OUTBOUND,
+    &limits::OUTBOUND_OPEN,
 ];
 
 impl Limits {
     /// The budget of one program that the operator runs in the foreground: no deadline, no CPU cap, memory at its
-    /// ceiling.
+    /// ceiling, any number of outgoing calls.
     pub fn for_command() -> Self {
         Self {
             memory_bytes: limits::MEMORY.ceiling,
             deadline_ms: None,
             cpu_ms: None,
+            outbound: None,
+            outbound_open: None,
             ..Self::default()
         }
     }
@@ -131,6 +141,8 @@ impl Limits {
             "random" => self.random_bytes = value,
             "request_body" => self.request_body_bytes = value,
             "response_body" => self.response_body_bytes = value,
+            "outbound" => self.outbound = Some(count),
+            "outbound_open" => self.outbound_open = Some(count),
             _ => {}
         }
     }
@@ -339,6 +351,7 @@ mod tests {
     fn a_command_runs_without_clock_and_at_the_memory_ceiling() {
         let budget = Limits::for_command();
         assert_eq!((budget.deadline_ms, budget.cpu_ms), (None, None));
+        assert_eq!((budget.outbound, budget.outbound_open), (None, None));
         assert_eq!(budget.memory_bytes, 1 << 30);
         assert_eq!(budget.handles, Limits::default().handles);
     }

@@ -136,6 +136,12 @@ table! {
     REQUEST_BODY = "request_body", Bytes, GIB, [0, TIB], "tests/limits::request_body";
     /// Size of one response body; an answer that grows beyond it is cut off.
     RESPONSE_BODY = "response_body", Bytes, GIB, [0, TIB], "tests/limits::response_body";
+    /// Outgoing HTTP requests, connects, binds, datagrams and name look-ups that one call may start; one more fails inside
+    /// the guest.
+    OUTBOUND = "outbound", Count, 100, [0, 10_000], "tests/limits::outbound";
+    /// Outgoing HTTP connections that the app may have open at once for this component to begin another; one more fails
+    /// inside the guest.
+    OUTBOUND_OPEN = "outbound_open", Count, 64, [0, 10_000], "tests/limits::outbound_open";
 
     // How an instance is used again: keys beside the limits, `reuse` and `concurrent` of a component.
 
@@ -163,11 +169,17 @@ table! {
     STREAM_CHUNK_BYTES = "stream_chunk", Bytes, 64 * KIB, [4 * KIB, MIB], "tests/limits::stream_chunk";
     /// One line of guest output; the rest of a longer line is cut off.
     LOG_LINE_BYTES = "log_line", Bytes, 64 * KIB, [256, MIB], "tests/limits::log_line";
-    /// Lines of guest output waiting to be written; further ones are dropped and counted.
+    /// Lines of guest output waiting to be written; no app may have more of them waiting than are free. Further ones are
+    /// dropped and counted.
     LOG_QUEUE_LINES = "log_queue", Count, 4096, [16, 1_000_000], "tests/limits::log_queue";
-    /// Bytes of guest output waiting to be written; further lines are dropped and counted.
-    LOG_QUEUE_BYTES = "log_queue_bytes", Bytes, 8 * MIB, [64 * KIB, GIB], "tests/limits::log_queue_bytes";
-    /// Lines about faults in one second, over all guests; further ones are counted, and the count is reported.
+    /// Bytes of guest output waiting to be written; no app may have more of them waiting than are free. Further lines
+    /// are dropped and counted.
+    LOG_QUEUE_BYTES = "log_queue_bytes", Bytes, 8 * MIB, [64 * KIB, GIB], "crates/host/src/capability/log.rs::few_long_lines_are_bounded_by_bytes";
+    /// Output of one app's guests, with a second's worth at once; further lines are dropped, counted, and the count is
+    /// reported. A line counts as 32 bytes more than it has.
+    LOG_RATE = "log_rate", BytesPerSecond, MIB, [KIB, GIB], "tests/limits::log_rate";
+    /// Lines about faults in one second, for each app and for the host; further ones are counted, and the count is
+    /// reported.
     FAULT_LINES = "fault_lines", Count, 10, [1, 1000], "crates/host/src/capability/fault_log.rs::a_flood_is_cut_to_a_few_lines_and_counted";
 
     // Connections.
@@ -211,6 +223,10 @@ table! {
     H2_GOODBYE_MS = "h2_goodbye", Milliseconds, SECOND, [0, MINUTE], "crates/server/src/tests/http2.rs::a_client_that_ignores_the_farewell_is_left";
     /// How long requests in flight may take to finish after the signal to stop.
     DRAIN_MS = "drain", Milliseconds, 30 * SECOND, [0, HOUR], "crates/server/src/tests/lifecycle.rs::a_drain_ends_in_time_and_tells_what_it_cut_off";
+    /// Connections to the metrics' own listener at once; one more waits until it is accepted.
+    METRICS_CONNECTIONS = "metrics_connections", Count, 8, [1, 1000], "tests/limits::metrics_connections";
+    /// How long one connection to the metrics' own listener may last.
+    METRICS_TIMEOUT_MS = "metrics_timeout", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/limits::metrics_timeout";
 
     // The supervisor (`hostel up --supervise`).
 

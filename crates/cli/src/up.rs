@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use hostel_app::{limits, resolve};
 use hostel_host::LogSink;
-use hostel_server::{Bounds, LifeLine, Outcome, ServeError, ServeOptions, deploy, serve};
+use hostel_server::{
+    Bounds, LifeLine, MetricsOptions, Outcome, ServeError, ServeOptions, deploy, serve,
+};
 
 use crate::args::{DataFlags, GuestFlags, VariableFlags, listen};
 use crate::build::{self, Streams};
@@ -37,6 +39,9 @@ pub(crate) struct Args {
     /// Pass the guests' output through as it is, without component and request in front of each line.
     #[arg(long)]
     raw_output: bool,
+    /// Serve metrics for Prometheus at http://ADDRESS/metrics and a health check at /healthz.
+    #[arg(long, value_name = "ADDRESS", value_parser = listen)]
+    metrics: Option<SocketAddr>,
     /// Threads that serve requests [default: one per core].
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -57,6 +62,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
     }
     // Building and compiling can take minutes: what would stop the server after them is said before them.
     hostel_server::listen::check(&args.listen).map_err(ServeError::from)?;
+    args.metrics.map_or(Ok(()), hostel_server::metrics::check)?;
     if args.build {
         // Programs that read the ready line expect it to be the first there.
         build::all(
@@ -93,10 +99,13 @@ fn serve_here(
         meanwhile.tell();
         Failure::from(error).in_app(&app)
     })?;
-    let options = ServeOptions {
-        supervisor,
-        ..options(args, &log)
-    };
+    let mut options = options(args, &log);
+    options.supervisor = supervisor;
+    options.metrics = args.metrics.map(|listen| MetricsOptions {
+        listen,
+        runtime,
+        ready: Box::new(|address| output::status(&format!("metrics at http://{address}/metrics"))),
+    });
     let outcome = serve(Arc::new(live), options, |addresses| {
         for address in addresses {
             output::status(&format!("{ready_line} on http://{address}"));
@@ -116,6 +125,7 @@ fn options(args: &Args, log: &LogSink) -> ServeOptions {
         bounds: Bounds::default(),
         log: log.clone(),
         draining: Some(Box::new(output::draining)),
+        metrics: None,
     }
 }
 
@@ -123,7 +133,7 @@ fn options(args: &Args, log: &LogSink) -> ServeOptions {
 fn end(outcome: Outcome, lost_lines: u64) -> Result<ExitCode, Failure> {
     if lost_lines > 0 {
         output::notice(&format!(
-            "{lost_lines} lines of guest output were dropped because nobody read them in time"
+            "{lost_lines} lines of guest output were dropped: beyond `log_rate`, or because nobody read them in time"
         ));
     }
     let (calls, why) = match outcome {

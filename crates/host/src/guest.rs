@@ -22,7 +22,7 @@ use crate::fault::Fault;
 use crate::lanes::{Account, Lanes};
 use crate::lock::lock;
 use crate::meter::Meter;
-use crate::pool::{Idle, Permit, Permits, QueueStats};
+use crate::pool::{Idle, Permit, Permits};
 use crate::state::{Stdio, Template};
 use crate::ticker::Ticker;
 
@@ -143,11 +143,6 @@ impl Guest {
         &self.0.template.limits
     }
 
-    /// How its calls fare in the queue.
-    pub fn queue(&self) -> QueueStats {
-        self.0.permits.stats()
-    }
-
     /// Answers one HTTP request. The future runs the guest in the caller's task; dropping it, or the response's body
     /// before its end, cancels the guest.
     ///
@@ -158,11 +153,17 @@ impl Guest {
         request: ::http::Request<RequestBody>,
         call: Call,
     ) -> Result<::http::Response<ResponseBody>, Fault> {
+        self.0.template.metrics.calls.add(1);
         let permit = match self.0.template.metered {
             true => self.0.permits.acquire().await?,
             false => Permit::uncounted(),
         };
         http::answer(&self.0, permit, request, call).await
+    }
+
+    /// Counts and logs a fault that the caller answers for.
+    pub fn report(&self, request: RequestId, fault: &Fault) {
+        self.0.report(request, fault);
     }
 
     /// Runs a command to its end, with `args` as its arguments, the program's name first. Returns its exit code.
@@ -175,10 +176,11 @@ impl Guest {
 }
 
 impl Inner {
-    /// Logs a fault for which nobody is left to answer.
+    /// Counts and logs a fault, as the one of its app and component.
     pub(crate) fn report(&self, request: RequestId, fault: &Fault) {
-        if let Stdio::Log(sink) = &self.template.stdio {
-            sink.fault(&self.template.component, request, fault);
+        self.template.metrics.fault(fault);
+        if let Stdio::Log(log) = &self.template.stdio {
+            log.fault(&self.template.component, request, fault);
         }
     }
 

@@ -18,8 +18,10 @@ pub mod imports;
 mod inject;
 mod lanes;
 mod lock;
+mod lookup;
 mod memory;
 mod meter;
+pub mod metrics;
 #[cfg(test)]
 mod mutants;
 mod net;
@@ -37,5 +39,4 @@ pub use compile::LoadError;
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
 pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};
-pub use pool::QueueStats;
 pub use runtime::{AppScope, Progress, Role, Runtime, RuntimeOptions};

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use wasmtime::{ResourceLimiter, Result};
 
 use crate::fault::Fault;
 use crate::memory::Taken;
+use crate::metrics::Component;
 
 /// Sums the memories and tables of one store.
 #[derive(Debug)]
@@ -117,6 +119,8 @@ impl ResourceLimiter for Meter {
 struct CpuMeter {
     used: Duration,
     thread: Option<Duration>,
+    /// Whose CPU it is, for the metrics.
+    owner: Option<Arc<Component>>,
 }
 
 /// A poll that is worth asking the kernel about; well below a tick.
@@ -125,23 +129,29 @@ const LONG_POLL: Duration = Duration::from_millis(1);
 impl CpuMeter {
     /// Charges what the thread has used for a poll; the next one may be on another thread.
     fn charge_exactly(&mut self, used: Duration) {
-        self.used += used;
         self.thread = None;
+        self.add(used);
     }
 
     /// Charges a poll that began at `begin` and is just over.
     fn charge(&mut self, begin: Instant) {
         let wall = begin.elapsed();
         if wall < LONG_POLL {
-            self.used += wall;
-            return;
+            return self.add(wall);
         }
         let now = thread_cpu();
         let since = self
             .thread
             .map_or(wall, |before| now.saturating_sub(before));
         self.thread = Some(now);
-        self.used += wall.min(since);
+        self.add(wall.min(since));
+    }
+
+    fn add(&mut self, used: Duration) {
+        self.used += used;
+        if let Some(owner) = &self.owner {
+            owner.cpu.add_time(used);
+        }
     }
 }
 
@@ -182,6 +192,12 @@ impl Clock {
             polled: false,
             alarm: None,
         }
+    }
+
+    /// Counts what is charged as this component's.
+    pub(crate) fn owned_by(mut self, owner: &Arc<Component>) -> Self {
+        self.meter.owner = Some(owner.clone());
+        self
     }
 
     /// Polls the guest and charges for it; `Err` once the budget is spent. After an error the guest must be dropped.
@@ -281,6 +297,12 @@ impl SharedCpu {
             per_call: limits.cpu_ms.map(Duration::from_millis),
             meter: CpuMeter::default(),
         }
+    }
+
+    /// Counts what is charged as this component's.
+    pub(crate) fn owned_by(mut self, owner: &Arc<Component>) -> Self {
+        self.meter.owner = Some(owner.clone());
+        self
     }
 
     /// Charges a poll of the instance that began at `begin`, exactly `cpu` if that is known; the fault once its calls in

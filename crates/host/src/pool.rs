@@ -6,7 +6,7 @@
 mod idle;
 mod line;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use tokio::time::timeout_at;
 use crate::fault::Fault;
 use crate::lanes::Owner;
 use crate::lock::lock;
+use crate::metrics::Component;
 pub(crate) use idle::Idle;
 use line::{Line, Place, Verdict};
 
@@ -44,29 +45,7 @@ pub(crate) struct Permits {
     waiting: AtomicU32,
     waiting_max: u32,
     wait: Duration,
-    tally: Tally,
-}
-
-/// What the operator wants to know of one component's queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct QueueStats {
-    /// Calls that have a permit now.
-    pub running: u32,
-    /// Calls in line now.
-    pub waiting: u32,
-    /// Calls that had to wait and then ran, since the start.
-    pub waited: u64,
-    /// How long these waited, all together.
-    pub waited_for: Duration,
-    /// Calls that were refused because the line was full, the wait over or the engine out of room, since the start.
-    pub refused: u64,
-}
-
-#[derive(Debug, Default)]
-struct Tally {
-    waited: AtomicU64,
-    waited_nanos: AtomicU64,
-    refused: AtomicU64,
+    metrics: Arc<Component>,
 }
 
 /// The right to run one call; given back on drop.
@@ -122,7 +101,12 @@ impl Pool {
     }
 
     /// The permits of one component.
-    pub(crate) fn permits(self: &Arc<Self>, owner: Owner, limits: &Limits) -> Arc<Permits> {
+    pub(crate) fn permits(
+        self: &Arc<Self>,
+        owner: Owner,
+        limits: &Limits,
+        metrics: Arc<Component>,
+    ) -> Arc<Permits> {
         Arc::new(Permits {
             pool: self.clone(),
             owner,
@@ -130,7 +114,7 @@ impl Pool {
             waiting: AtomicU32::new(0),
             waiting_max: limits.queue_depth,
             wait: Duration::from_millis(limits.queue_wait_ms),
-            tally: Tally::default(),
+            metrics,
         })
     }
 
@@ -153,8 +137,7 @@ impl Pool {
             let Some(Waiter { permits, turn }) = called else {
                 return;
             };
-            self.waiting.fetch_sub(1, SeqCst);
-            permits.waiting.fetch_sub(1, SeqCst);
+            permits.left_line();
             if turn.send(Permit(Some(permits.clone()))).is_ok() {
                 continue;
             }
@@ -183,7 +166,8 @@ impl Permits {
         drop(in_line);
         match called {
             Ok(Ok(permit)) => {
-                self.tally.waited(begin.elapsed());
+                self.metrics.waited.add(1);
+                self.metrics.wait.add_time(begin.elapsed());
                 Ok(permit)
             }
             Ok(Err(_)) => Err(Fault::Cancelled),
@@ -196,6 +180,7 @@ impl Permits {
         let one_more = |waiting| (waiting < self.waiting_max).then_some(waiting + 1);
         self.waiting.fetch_update(SeqCst, SeqCst, one_more).ok()?;
         self.pool.waiting.fetch_add(1, SeqCst);
+        self.metrics.waiting.add(1);
         let (turn, called) = oneshot::channel();
         let waiter = Waiter {
             permits: self.clone(),
@@ -227,20 +212,16 @@ impl Permits {
 
     /// The fault of a call that did not get its turn.
     pub(crate) fn refuse(&self) -> Fault {
-        self.tally.refused.fetch_add(1, Relaxed);
+        self.metrics.refused.add(1);
         let seconds = u32::try_from(self.wait.as_secs()).unwrap_or(u32::MAX);
         Fault::Busy(seconds.max(1))
     }
 
-    /// What has become of this component's calls so far.
-    pub(crate) fn stats(&self) -> QueueStats {
-        QueueStats {
-            running: self.seats.taken.load(Relaxed),
-            waiting: self.waiting.load(Relaxed),
-            waited: self.tally.waited.load(Relaxed),
-            waited_for: Duration::from_nanos(self.tally.waited_nanos.load(Relaxed)),
-            refused: self.tally.refused.load(Relaxed),
-        }
+    /// One of its calls is not in line any more.
+    fn left_line(&self) {
+        self.waiting.fetch_sub(1, SeqCst);
+        self.pool.waiting.fetch_sub(1, SeqCst);
+        self.metrics.waiting.sub(1);
     }
 
     fn take_now(&self) -> bool {
@@ -284,14 +265,6 @@ impl Drop for Permit {
     }
 }
 
-impl Tally {
-    fn waited(&self, time: Duration) {
-        self.waited.fetch_add(1, Relaxed);
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.waited_nanos.fetch_add(nanos, Relaxed);
-    }
-}
-
 /// A place in line; left on drop, also when the waiting client goes away.
 struct InLine<'a> {
     permits: &'a Arc<Permits>,
@@ -303,8 +276,7 @@ impl Drop for InLine<'_> {
         let pool = &self.permits.pool;
         let left = lock(&pool.line).leave(self.place);
         if left.is_some() {
-            pool.waiting.fetch_sub(1, SeqCst);
-            self.permits.waiting.fetch_sub(1, SeqCst);
+            self.permits.left_line();
         }
     }
 }
@@ -349,7 +321,8 @@ mod tests {
             queue_wait_ms,
             ..Limits::default()
         };
-        pool.permits(owner, &limits)
+        let name = || "test".into();
+        pool.permits(owner, &limits, Arc::new(Component::new(name(), name())))
     }
 
     fn one(concurrency: u32, queue_depth: u32, queue_wait_ms: u64) -> Arc<Permits> {
@@ -361,14 +334,22 @@ mod tests {
         )
     }
 
+    fn queued(permits: &Permits) -> u64 {
+        permits.metrics.waiting.get()
+    }
+
+    fn running(permits: &Permits) -> u32 {
+        permits.seats.taken.load(Relaxed)
+    }
+
     /// Takes a permit in a task of its own; ends with the permit.
     fn wait(permits: &Arc<Permits>) -> tokio::task::JoinHandle<Result<Permit, Fault>> {
         let permits = permits.clone();
         tokio::spawn(async move { permits.acquire().await })
     }
 
-    async fn in_line(permits: &Permits, count: u32) {
-        while permits.stats().waiting != count {
+    async fn in_line(permits: &Permits, count: u64) {
+        while permits.metrics.waiting.get() != count {
             tokio::task::yield_now().await;
         }
     }
@@ -382,8 +363,14 @@ mod tests {
         assert!(begin.elapsed() >= Duration::from_millis(20));
         drop(held);
         permits.acquire().await.unwrap();
-        let stats = permits.stats();
-        assert_eq!((stats.refused, stats.waiting, stats.running), (1, 0, 0));
+        assert_eq!(
+            (
+                permits.metrics.refused.get(),
+                queued(&permits),
+                running(&permits)
+            ),
+            (1, 0, 0)
+        );
     }
 
     #[tokio::test]
@@ -394,10 +381,10 @@ mod tests {
         in_line(&permits, 1).await;
         drop(held);
         let permit = waiting.await.unwrap().unwrap();
-        assert_eq!(permits.stats().waited, 1);
-        assert!(permits.stats().waited_for > Duration::ZERO);
+        assert_eq!(permits.metrics.waited.get(), 1);
+        assert!(permits.metrics.wait.get() > 0);
         drop(permit);
-        assert_eq!(permits.stats().running, 0);
+        assert_eq!(running(&permits), 0);
     }
 
     #[tokio::test]
@@ -413,9 +400,9 @@ mod tests {
         );
         waiting.abort();
         assert!(waiting.await.unwrap_err().is_cancelled());
-        assert_eq!(permits.stats().waiting, 0);
+        assert_eq!(queued(&permits), 0);
         drop(held);
-        assert_eq!(permits.stats().running, 0);
+        assert_eq!(running(&permits), 0);
         assert_eq!(permits.pool.waiting.load(Relaxed), 0);
     }
 
@@ -435,7 +422,7 @@ mod tests {
         drop(many.remove(0).await.unwrap().unwrap());
         let permit = few.await.unwrap().unwrap();
         assert!(
-            greedy.stats().waiting > 0,
+            queued(&greedy) > 0,
             "the modest app did not wait for all of the greedy one's calls"
         );
         drop(permit);
@@ -475,7 +462,7 @@ mod tests {
         }
         assert_eq!(pool.seats.taken.load(Relaxed), 0);
         assert_eq!(pool.waiting.load(Relaxed), 0);
-        assert_eq!(permits.stats().running, 0);
+        assert_eq!(running(&permits), 0);
     }
 
     #[tokio::test]

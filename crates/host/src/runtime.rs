@@ -12,13 +12,16 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::io;
 
 use crate::abi::shared::Crew;
-use crate::cache::{Cache, CacheStats};
-use crate::capability::log::LogSink;
+use crate::cache::Cache;
+use crate::capability::log::{AppLog, LogSink};
 use crate::compile::{self, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
 use crate::lanes::{self, Account, Lanes};
+use crate::lookup;
 use crate::memory::Budget;
+use crate::metrics::{Family, Kind, Metrics};
+use crate::net;
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -92,6 +95,7 @@ pub(crate) struct Shared {
     lanes: Lanes,
     pool: Arc<Pool>,
     memory: Arc<Budget>,
+    metrics: Metrics,
 }
 
 /// One engine with its linkers.
@@ -129,22 +133,26 @@ impl Runtime {
             lanes: Lanes::new(),
             pool: Pool::new(),
             memory: Budget::new(options.memory),
+            metrics: Metrics::default(),
         })))
     }
 
     /// A place for the guests of one app: they share the app's part of the CPU, of the queue and of the log. Two scopes
     /// are two apps, whatever their names.
     pub fn app(&self, name: &str) -> AppScope {
+        let name = name.into();
         AppScope {
             shared: self.0.clone(),
-            name: name.into(),
+            log: self.0.log.app(&name),
+            open: Arc::default(),
             number: lanes::number(),
+            name,
         }
     }
 
-    /// How often the cache of compiled code helped.
-    pub fn cache_stats(&self) -> CacheStats {
-        self.0.cache.as_ref().map(Cache::stats).unwrap_or_default()
+    /// What was counted since the start.
+    pub fn metrics(&self) -> Vec<Family> {
+        self.0.metrics.families(self.0.families())
     }
 
     /// Where guest output goes.
@@ -159,6 +167,8 @@ pub struct AppScope {
     name: Arc<str>,
     /// Unlike its name, no other scope's.
     number: u64,
+    log: AppLog,
+    open: Arc<net::Open>,
 }
 
 impl AppScope {
@@ -193,12 +203,15 @@ impl AppScope {
             progress(Progress::OnDemand);
         }
         let account = Account::new(self.number);
+        let template = Arc::new(self.template(component, role));
+        let (owner, metrics) = (account.owner(), template.metrics.clone());
+        let permits = self.shared.pool.permits(owner, &component.limits, metrics);
         let guest = Arc::new(Inner {
-            template: Arc::new(self.template(component, role)),
+            template,
             abi: loaded.abi,
             callable: loaded.callable,
             engine: loaded.engine,
-            permits: self.shared.pool.permits(account.owner(), &component.limits),
+            permits,
             idle: Idle::new(&component.limits),
             peers: self.shared.guests.clone(),
             crew: Crew::default(),
@@ -212,11 +225,12 @@ impl AppScope {
     }
 
     fn template(&self, component: &Component, role: Role) -> Template {
-        let name = format!("{}.wasm", component.name);
+        let file = format!("{}.wasm", component.name);
+        let name: Arc<str> = component.name.as_str().into();
         Template {
-            app: self.name.clone(),
-            component: component.name.as_str().into(),
-            args: std::iter::once(name)
+            metrics: self.shared.metrics.component(&self.name, &name),
+            component: name,
+            args: std::iter::once(file)
                 .chain(component.args.iter().cloned())
                 .collect(),
             env: component.env.clone(),
@@ -224,15 +238,66 @@ impl AppScope {
             limits: component.limits.clone(),
             metered: self.shared.metered,
             memory: self.shared.memory.share(),
+            reuse: component.reuse,
             stdio: match role {
-                Role::Serve => Stdio::Log(self.shared.log.clone()),
+                Role::Serve => Stdio::Log(self.log.clone()),
                 Role::Run => Stdio::Inherit,
             },
+            open: self.open.clone(),
         }
     }
 }
 
 impl Shared {
+    /// What is counted for the whole process.
+    fn families(&self) -> Vec<Family> {
+        let cache = self.cache.as_ref().map(Cache::stats).unwrap_or_default();
+        let (memory, memory_max) = self.memory.stats();
+        let counters = [
+            (
+                "hostel_cache_hits_total",
+                "Components whose compiled code was loaded from the cache.",
+                cache.hits,
+            ),
+            (
+                "hostel_cache_misses_total",
+                "Components whose compiled code was not in the cache.",
+                cache.misses,
+            ),
+            (
+                "hostel_cache_rejected_total",
+                "Entries of the cache that were not authentic or could not be loaded; each was compiled again.",
+                cache.rejected,
+            ),
+            (
+                "hostel_log_dropped_total",
+                "Lines that the log dropped, the host's own included.",
+                self.log.lost(),
+            ),
+        ];
+        let gauges = [
+            (
+                "hostel_slow_lane_calls",
+                "Calls in the slow lane, running or waiting for their turn.",
+                self.lanes.jobs() as u64,
+            ),
+            (
+                "hostel_guest_memory_bytes",
+                "Memory of all guests beyond what each has for free.",
+                memory,
+            ),
+            (
+                "hostel_guest_memory_limit_bytes",
+                "What that may be at the most.",
+                memory_max,
+            ),
+        ];
+        let family = |kind| move |(name, help, value)| Family::single(name, help, kind, value);
+        let counters = counters.into_iter().map(family(Kind::Counter));
+        let gauges = gauges.into_iter().map(family(Kind::Gauge));
+        counters.chain(gauges).collect()
+    }
+
     /// The engine of this flavour, made on first use.
     pub(crate) fn half(&self, flavor: Flavor) -> Result<&Half> {
         let cell = match flavor {
@@ -258,6 +323,7 @@ impl Half {
             wasmtime_wasi::p3::add_to_linker(&mut components)?;
             wasmtime_wasi_http::p3::add_to_linker(&mut components)?;
         }
+        lookup::add_to_linker(&mut components, flavor)?;
         let mut modules = wasmtime::Linker::new(&engine);
         if flavor == Flavor::Sync {
             wasmtime_wasi::p1::add_to_linker_async(&mut modules, Host::p1)?;
@@ -336,15 +402,17 @@ mod tests {
     fn every_function_of_preview_1_is_in_the_linker() {
         let half = Half::new(Flavor::Sync, true).unwrap();
         let template = Template {
-            app: "test".into(),
             component: "test".into(),
+            metrics: Arc::new(crate::metrics::Component::new("test".into(), "test".into())),
             args: vec![],
             env: vec![],
             grants: Arc::default(),
             limits: hostel_app::limits::Limits::default(),
             metered: true,
             memory: Budget::new(None).share(),
-            stdio: Stdio::Log(LogSink::null()),
+            reuse: hostel_app::Reuse::default(),
+            stdio: Stdio::Log(LogSink::null().app(&"test".into())),
+            open: Arc::default(),
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();
         for function in PREVIEW1_FUNCTIONS {

@@ -4,8 +4,9 @@
 //! Read in this order: [`serve`] (a server from start to end), `worker` (one thread of it), [`listen`] (sockets),
 //! `connection` (one client), `stream` with `head_guard` (its bytes), `wire` (what the parts of a connection know of
 //! each other), `http` (one request: the trigger), `request` and `upload` (what a guest gets), [`live`] (which guest),
-//! `response` (what the client gets), `fields` (what neither gets), [`bounds`]. Beside them: [`supervisor`] (a parent
-//! process that starts a server again), with `restarts` (when) and `handover` (how its sockets pass).
+//! `response` (what the client gets), `fields` (what neither gets), [`bounds`]. Beside them: [`metrics`] (what the
+//! operator asks), and [`supervisor`] (a parent process that starts a server again), with `restarts` (when) and
+//! `handover` (how its sockets pass).
 #![forbid(unsafe_code)]
 
 pub mod bounds;
@@ -16,6 +17,7 @@ mod head_guard;
 mod http;
 pub mod listen;
 pub mod live;
+pub mod metrics;
 mod request;
 mod response;
 mod restarts;
@@ -31,5 +33,6 @@ mod worker;
 pub use bounds::Bounds;
 pub use handover::LifeLine;
 pub use live::{DeployError, Live, deploy};
+pub use metrics::MetricsOptions;
 pub use serve::{Draining, Outcome, ServeError, ServeOptions, serve};
 pub use supervisor::{SuperviseError, SuperviseOptions, supervise};

@@ -22,6 +22,7 @@ use crate::handover::LifeLine;
 use crate::http::Callee;
 use crate::listen::{self, Bound, ListenError, Listener};
 use crate::live::Live;
+use crate::metrics::{Exporter, MetricsOptions, Traffic};
 use crate::worker::{self, Phase, Shared, Worker};
 
 /// How often a drain reports how far it is.
@@ -43,6 +44,8 @@ pub struct ServeOptions {
     pub log: LogSink,
     /// Told at the begin of a drain and then every second what is still open.
     pub draining: Option<Box<dyn Fn(Draining)>>,
+    /// Where the metrics are served, if they are.
+    pub metrics: Option<MetricsOptions>,
 }
 
 impl ServeOptions {
@@ -56,6 +59,7 @@ impl ServeOptions {
             bounds: Bounds::default(),
             log,
             draining: None,
+            metrics: None,
         }
     }
 }
@@ -92,6 +96,9 @@ pub enum ServeError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The metrics' own address cannot be listened on.
+    #[error("{0}")]
+    Metrics(String),
     /// No address was given.
     #[error("there is no address to listen on\n  help: give one with `--listen 127.0.0.1:3000`")]
     NoAddress,
@@ -180,7 +187,7 @@ impl Signals {
 /// [`serve`] with any callee, stopped by whatever `stop` waits for: the first time it drains, the second time it ends.
 pub(crate) async fn supervise<C: Callee>(
     live: Arc<Live<C>>,
-    options: ServeOptions,
+    mut options: ServeOptions,
     ready: impl FnOnce(&[SocketAddr]),
     mut stop: impl AsyncFnMut(),
 ) -> Result<Outcome, ServeError> {
@@ -191,6 +198,9 @@ pub(crate) async fn supervise<C: Callee>(
             listen::bind_all(&options.listen, threads, options.bounds.backlog)?
         }
     };
+    let metrics = options.metrics.take();
+    let exporter = metrics.map(|metrics| Exporter::bind(metrics, &options.log));
+    let exporter = exporter.transpose()?;
     let mut team = Team::start(live, &options, bound)?;
     team.accepting().await?;
     if let Some(supervisor) = &options.supervisor {
@@ -198,6 +208,9 @@ pub(crate) async fn supervise<C: Callee>(
         supervisor.ready();
     }
     ready(&team.addresses);
+    if let Some(exporter) = exporter {
+        exporter.start(team.traffic.clone(), team.phase.subscribe());
+    }
     tokio::select! {
         () = stop() => {}
         () = team.one_ended() => return Err(ServeError::ThreadEnded),
@@ -224,6 +237,7 @@ struct Team<C> {
     addresses: Vec<SocketAddr>,
     workers: Vec<Arc<Worker<C>>>,
     threads: Vec<JoinHandle<()>>,
+    traffic: Arc<Traffic>,
     phase: watch::Sender<Phase>,
     reports: mpsc::Receiver<Report>,
     ended: usize,
@@ -259,12 +273,14 @@ impl<C: Callee> Team<C> {
             log: options.log.clone(),
             authority: HeaderValue::try_from(first).map_err(|_| ServeError::NoAddress)?,
             seats: Arc::new(AtomicUsize::new(0)),
+            traffic: Arc::default(),
         };
         let (phase, told) = watch::channel(Phase::Serving);
         let (report, reports) = mpsc::channel(2 * count);
         let mut team = Self {
             addresses,
             workers: Vec::new(),
+            traffic: shared.traffic.clone(),
             threads: Vec::new(),
             phase,
             reports,

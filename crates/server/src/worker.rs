@@ -20,6 +20,7 @@ use crate::connection;
 use crate::http::Callee;
 use crate::listen::Listener;
 use crate::live::Live;
+use crate::metrics::Traffic;
 
 /// hyper's own bound, kept on its stack; any other number costs an allocation per request.
 const HYPER_HEADERS_COUNT: usize = 100;
@@ -44,6 +45,7 @@ pub(crate) struct Worker<C> {
     pub(crate) authority: HeaderValue,
     pub(crate) h1: http1::Builder,
     pub(crate) h2: http2::Builder<TokioExecutor>,
+    pub(crate) traffic: Arc<Traffic>,
     /// Connections of all threads.
     seats: Arc<AtomicUsize>,
     /// Connections of this thread.
@@ -61,6 +63,7 @@ pub(crate) struct Shared<C> {
     pub(crate) log: LogSink,
     pub(crate) authority: HeaderValue,
     pub(crate) seats: Arc<AtomicUsize>,
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 impl<C: Callee> Worker<C> {
@@ -72,6 +75,7 @@ impl<C: Callee> Worker<C> {
             authority: shared.authority.clone(),
             h1: h1(&shared.bounds),
             h2: h2(&shared.bounds),
+            traffic: shared.traffic.clone(),
             seats: shared.seats.clone(),
             open: AtomicUsize::new(0),
             emptied: Notify::new(),
@@ -130,6 +134,7 @@ impl<C: Callee> Worker<C> {
 
     fn welcome(self: &Arc<Self>, tcp: TcpStream) {
         let Some(seat) = Seat::take(self) else {
+            self.traffic.refused();
             connection::turn_away(&tcp);
             return;
         };
@@ -190,6 +195,7 @@ impl<C> Seat<C> {
             worker.seats.fetch_sub(1, Relaxed);
             return None;
         }
+        worker.traffic.accepted();
         worker.open.fetch_add(1, Relaxed);
         Some(Self(worker.clone()))
     }
@@ -198,6 +204,7 @@ impl<C> Seat<C> {
 impl<C> Drop for Seat<C> {
     fn drop(&mut self) {
         let worker = &self.0;
+        worker.traffic.closed();
         worker.seats.fetch_sub(1, Relaxed);
         if worker.open.fetch_sub(1, Relaxed) == 1 {
             worker.emptied.notify_waiters();

@@ -281,7 +281,7 @@ impl Running {
             guest: guest.clone(),
             work: Some(work),
             clock: match template.metered {
-                true => Clock::start(&template.limits),
+                true => Clock::start(&template.limits).owned_by(&template.metrics),
                 false => Clock::off(&template.limits),
             },
             id,
@@ -327,6 +327,7 @@ impl Running {
     pub(super) fn leave_fast_lane(&mut self) {
         self.lane = Lane::Slow;
         let used = self.clock.used();
+        self.guest.template.metrics.slow.add(1);
         self.guest.lanes.charge_fast(&self.guest.account, used);
     }
 

@@ -93,7 +93,7 @@ impl Seat {
                 ticker: guest.ticker.clone(),
             }),
             book: Mutex::new(Book {
-                cpu: SharedCpu::new(&template.limits),
+                cpu: SharedCpu::new(&template.limits).owned_by(&template.metrics),
                 waker: None,
                 accepted: 0,
                 retired: false,
@@ -130,6 +130,7 @@ impl Seat {
         drop(book);
         if each >= SLICE && !self.slow.swap(true, Ordering::Relaxed) {
             if let Some(guest) = self.guest.upgrade() {
+                guest.template.metrics.slow.add(1);
                 guest.lanes.charge_fast(&guest.account, each);
             }
         }
