@@ -8,21 +8,25 @@ const MIB: u64 = 1 << 20;
 
 #[test]
 fn memory_ends_at_the_cap_of_each_instance() {
-    let server = beside_a_neighbour("bomb-p2", "").up();
-    let neighbour = Neighbour::of(&server);
-    for what in ["memory", "fill"] {
+    for (guest, what) in [
+        ("bomb-p2", "memory"),
+        ("bomb-p2", "fill"),
+        ("bomb-p3", "memory"),
+    ] {
+        let server = beside_a_neighbour(guest, "").up();
+        let neighbour = Neighbour::of(&server);
         for (status, text) in at_once(&server, &format!("/bad?what={what}"), 10) {
             // Its own program and data are in the 128 MiB as well.
             assert!(
                 status == 200 && got_at_most(&text, 128),
-                "{what}: {status} {text}"
+                "{guest} {what}: {status} {text}"
             );
         }
+        neighbour.was_served();
+        // Ten at their caps are 1280 MiB.
+        let peak = server.memory_peak();
+        assert!(peak < 1400 * MIB, "{guest} {what}: {peak} bytes");
     }
-    neighbour.was_served();
-    // Ten at their caps would be 1280 MiB.
-    let peak = server.memory_peak();
-    assert!(peak < 1400 * MIB, "{peak} bytes");
 }
 
 #[test]

@@ -39,13 +39,14 @@ fn every_loop_ends_at_the_deadline_and_leaves_the_cpu() {
 
 #[test]
 fn a_command_that_loops_ends_with_the_code_of_a_timeout() {
-    let outcome = run(
-        &["--limit", "deadline=200ms"],
-        &guest("start-loop"),
-        &[],
-        b"",
-    );
-    assert_eq!(outcome.code, Some(124), "{}", outcome.stderr);
+    let folder = tempfile::tempdir().expect("a folder");
+    let plain = folder.path().join("loop.wat");
+    let program = "(module (memory (export \"memory\") 1) (func (export \"_start\") (loop $again (br $again))))";
+    std::fs::write(&plain, program).expect("a file");
+    for file in [plain, guest("start-loop")] {
+        let outcome = run(&["--limit", "deadline=200ms"], &file, &[], b"");
+        assert_eq!(outcome.code, Some(124), "{}", outcome.stderr);
+    }
 }
 
 #[test]

@@ -78,7 +78,9 @@ fn a_flood_of_lines_holds_up_nobody_even_if_nobody_reads() {
     neighbour.was_served();
     server.stdout().release();
     server.stderr().release();
-    server.stderr().wait_for(" log lines of app attacked were lost: ");
+    server
+        .stderr()
+        .wait_for(" log lines of app attacked were lost: ");
 }
 
 #[test]
