@@ -7,6 +7,7 @@ mod load;
 mod loops;
 mod memory;
 mod overload;
+mod panics;
 mod shared;
 mod start;
 mod supervisor;

@@ -115,8 +115,11 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
         Abi::CommandP1 => {
             let module: Module = compile(shared, half, job, &binary)?;
             fits(job.limits, Some(module.resources_required()))?;
-            let pre = half
-                .modules
+            let modules = &half.modules;
+            #[cfg(debug_assertions)]
+            let modules =
+                &crate::inject::module(modules, &module).map_err(|cause| host_error(&cause))?;
+            let pre = modules
                 .instantiate_pre(&module)
                 .map_err(|cause| link_error(abi, &cause))?;
             Callable::Command(Command::P1(pre))
@@ -164,6 +167,8 @@ pub(crate) fn flavor(abi: Abi) -> Flavor {
 }
 
 fn link(linker: &Linker<Host>, component: &Component, abi: Abi) -> wasmtime::Result<Callable> {
+    #[cfg(debug_assertions)]
+    let linker = &crate::inject::component(linker, component)?;
     let pre = linker.instantiate_pre(component)?;
     Ok(match abi {
         Abi::HttpP2 => Callable::HttpP2(p2::bindings::ProxyPre::new(pre)?),

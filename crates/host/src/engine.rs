@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use hostel_app::limits;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
-    RegallocAlgorithm, Result, Strategy, WasmBacktraceDetails,
+    RegallocAlgorithm, Result, Strategy, WasmBacktraceDetails, WasmFeatures,
 };
 
 /// Which of the two engines a guest runs on.
@@ -112,6 +112,7 @@ fn features(config: &mut Config, flavor: Flavor) {
     config.wasm_memory64(false); // see above
     config.wasm_wide_arithmetic(false); // not standardised
     config.wasm_custom_page_sizes(false); // not standardised
+    config.wasm_features(WasmFeatures::FUNCTION_REFERENCES, false); // of use with a garbage collector only
     config.wasm_stack_switching(false); // not standardised
     config.shared_memory(false); // no threads: a guest has no fine timer to race against
 }

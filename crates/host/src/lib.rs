@@ -14,6 +14,8 @@ mod engine;
 pub mod fault;
 pub mod guest;
 pub mod imports;
+#[cfg(debug_assertions)]
+mod inject;
 mod kept;
 mod lanes;
 mod lock;
@@ -21,10 +23,14 @@ mod lookup;
 mod memory;
 mod meter;
 pub mod metrics;
+#[cfg(test)]
+mod mutants;
 mod net;
 mod pool;
 pub mod runtime;
 mod state;
+#[cfg(test)]
+mod testing;
 mod ticker;
 
 pub use abi::response::ResponseBody;
