@@ -192,7 +192,7 @@ impl Server {
             if self.child.try_wait()?.is_some() {
                 return Ok(());
             }
-            pause();
+            pause(Duration::from_millis(5));
         }
         eprintln!(
             "{}: still there {:?} after SIGTERM; killed",
@@ -219,13 +219,13 @@ impl Drop for Server {
     }
 }
 
-/// A moment between two looks at a process that is about to end.
+/// Waits without doing anything: between two looks at a process, or while others work.
 #[expect(
     clippy::disallowed_methods,
-    reason = "blocks this chore's only thread, which serves nobody"
+    reason = "blocks a thread of a chore, which serves nobody"
 )]
-fn pause() {
-    thread::sleep(Duration::from_millis(5));
+pub(crate) fn pause(time: Duration) {
+    thread::sleep(time);
 }
 
 /// Reads a server's standard error until it closes: finds the address, keeps the last lines, never lets the pipe fill up.
@@ -400,7 +400,7 @@ mod tests {
         server.read_on();
         let until = Instant::now() + Duration::from_secs(10);
         while server.lines().0 < 3 && Instant::now() < until {
-            pause();
+            pause(Duration::from_millis(5));
         }
         assert_eq!(server.lines(), (3, 17));
         assert!(server.panicked());
@@ -460,7 +460,7 @@ mod tests {
         let mut server = Server::start("short", shell(script)).unwrap();
         let until = Instant::now() + Duration::from_secs(10);
         while server.check_alive().is_ok() && Instant::now() < until {
-            pause();
+            pause(Duration::from_millis(5));
         }
         assert!(server.ended);
     }
