@@ -65,8 +65,18 @@ pub(super) fn memory(site: &Site) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// Every bomb got an answer; one without was not stopped but cut off.
+/// Memory that one instance may have, in MiB: the default of the limit.
+const MEMORY_MIB_MAX: u64 = 128;
+
+/// Every bomb got an answer, and none tells of more than it may have: those with a status say so by 502, the others in
+/// MiB.
 fn stopped(verdict: &mut Verdict, tally: &Tally) {
+    let said = tally.last.get(&200).map(String::as_str);
+    let got = said.and_then(|text| text.split([' ', ':']).find_map(|word| word.parse().ok()));
+    verdict.require(
+        tally.of(&[502]) == 0 && got.unwrap_or(0) <= MEMORY_MIB_MAX,
+        || format!("bombs got too much: {:?}", tally.last),
+    );
     verdict.require(tally.cut == 0 && tally.answers() > 0, || {
         format!("{} bombs were never answered", tally.cut)
     });
@@ -149,10 +159,13 @@ const HANDLES: &[Shape] = &[
 
 const BUFFERS: &[Shape] = &[
     ("bomb-p2", "?what=string"),
+    ("bomb-p2", "?what=string&real=1"),
+    ("bomb-p2", "?what=list"),
     ("bomb-p2", "?what=headers"),
     ("bomb-p2", "?what=random"),
     ("bomb-p2", "?what=body"),
     ("bomb-p3", "?what=string"),
+    ("bomb-p3", "?what=random"),
     ("bomb-p3", "?what=body"),
 ];
 
@@ -167,7 +180,7 @@ const GROWTH_BYTES_MAX: i64 = 64 * MIB as i64;
 
 /// Resources, streams, futures, subtasks, pollables: a million each.
 pub(super) fn handles(site: &Site) -> Result<Verdict> {
-    let asked = format!("&n={}", site.count(HANDLES_ASKED));
+    let asked = format!("&count={}", site.count(HANDLES_ASKED));
     one_by_one(site, HANDLES, &asked)
 }
 
@@ -264,6 +277,7 @@ pub(super) fn canary(site: &Site) -> Result<Verdict> {
     let mut target = own.serve(&parts)?;
     let alternations = site.count(ALTERNATIONS);
     let mark = format!("{:016x}", site.random("canary").next());
+    let sees = assault(can_see(target.address, mark.clone()))?;
     let (held, (looks, foreign, wrong, said)) = own.under_attack(&mut target, |target| {
         assault(alternate(target.address, mark, alternations))
     })?;
@@ -273,7 +287,12 @@ pub(super) fn canary(site: &Site) -> Result<Verdict> {
     verdict.figure("wrong", wrong);
     verdict.figure("said", said.clone());
     verdict.note(&held);
-    verdict.require(foreign == 0, || format!("{foreign} times foreign bytes were found: {said}"));
+    verdict.require(sees, || {
+        "the guest does not even find what it wrote itself".to_owned()
+    });
+    verdict.require(foreign == 0, || {
+        format!("{foreign} times foreign bytes were found: {said}")
+    });
     verdict.require(wrong == 0 && looks >= alternations, || {
         format!("{wrong} of {looks} alternations had no good answers: {said}")
     });
@@ -299,7 +318,7 @@ async fn alternate(
                 let looked = tokio::time::timeout(PATIENCE, looker.get("/look/?look=1")).await??;
                 wrong += u64::from(wrote.status != 200 || looked.status != 200);
                 said = String::from_utf8_lossy(&looked.body).trim().to_owned();
-                foreign += u64::from(looked.status == 200 && !is_clean(&said));
+                foreign += u64::from(looked.status == 200 && said != CLEAN);
             }
             anyhow::Ok((turns, foreign, wrong, said))
         });
@@ -315,10 +334,15 @@ async fn alternate(
     Ok(sum)
 }
 
-/// Whether the canary guest says that it found nothing: every number in its answer that counts something found is 0.
-fn is_clean(said: &str) -> bool {
-    let first = said.split(|c: char| !c.is_ascii_digit()).find(|word| !word.is_empty());
-    first == Some("0") || said.contains("nothing") || said.contains("clean")
+/// What the canary guest says where it found nothing.
+const CLEAN: &str = "foreign 0 patterns 0";
+
+/// Whether the guest finds what it wrote itself: without that, finding nothing would mean nothing.
+async fn can_see(target: std::net::SocketAddr, mark: String) -> Result<bool> {
+    let mut client = Client::open(attacker(0), target).await?;
+    let ask = client.get(&format!("/look/?write={mark}&look=1")).await?;
+    let said = String::from_utf8_lossy(&ask.body).trim().to_owned();
+    Ok(ask.status == 200 && said.starts_with("foreign ") && said != CLEAN)
 }
 
 /// How long guests write, and over how many connections.
@@ -329,7 +353,7 @@ const FLOODERS: usize = 32;
 pub(super) fn log(site: &Site) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     let shapes = match site.guest("bomb-p2") {
-        Ok(_) => [("bomb-p2", "?what=log")],
+        Ok(_) => [("bomb-p2", "?what=log&bytes=1000000")],
         Err(_) => [("log-p2", "?what=plain")],
     };
     let app = site.app(&parts(&shapes, ""))?;
@@ -420,9 +444,16 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_count_of_nothing_is_not_clean() {
-        assert!(is_clean("0 foreign bytes in 65536"));
-        assert!(!is_clean("3 foreign bytes in 65536"));
-        assert!(!is_clean(""));
+    fn a_bomb_that_got_too_much_is_a_miss() {
+        let judged = |status, said: &str| {
+            let mut tally = Tally::default();
+            tally.statuses.insert(status, 1);
+            tally.last.insert(status, said.to_owned());
+            let mut verdict = Verdict::default();
+            stopped(&mut verdict, &tally);
+            verdict.pass()
+        };
+        assert!(judged(200, "memory: 127 MiB") && judged(500, "trap"));
+        assert!(!judged(200, "memory: 129 MiB") && !judged(502, ""));
     }
 }

@@ -36,12 +36,13 @@ const SHAPES: &[(&str, &str)] = &[
     ("loop-p2", ""),
     ("loop-p3", ""),
     ("loop-in-start-p2", ""),
-    ("loop-in-realloc-p2", "?what=a-long-query-to-be-copied"),
+    ("loop-in-realloc-p2", ""),
+    ("loop-in-post-return-p2", ""),
     ("loop-across-p2", ""),
 ];
 
-/// A loop after the answer: what is judged is not its status but that it ends.
-const AFTER_ANSWER: &[(&str, &str)] = &[("loop-p2", "?when=post-return")];
+/// A loop behind the head of an answer: there is no status left to judge, only that it ends.
+const AFTER_ANSWER: &[(&str, &str)] = &[("loop-p2", "?when=after-head")];
 
 /// Endless loops end at their deadline.
 pub(super) fn endless(site: &Site) -> Result<Verdict> {
@@ -63,7 +64,10 @@ fn endless_guest(
     query: &str,
     answered: bool,
 ) -> Result<()> {
-    let shape = format!("{guest}{}", query.split_once('=').map_or("", |(_, how)| how));
+    let shape = format!(
+        "{guest}{}",
+        query.split_once('=').map_or("", |(_, how)| how)
+    );
     if let Err(error) = site.guest(guest) {
         verdict.require(false, || error.to_string());
         return Ok(());
@@ -320,7 +324,9 @@ async fn slow_requests(target: SocketAddr, number: usize, path: String, until: I
                 match (answer.status, answer.field("retry-after")) {
                     (200, _) => slow.good.add(took, None),
                     (503, Some(_)) => slow.refused.add(took, None),
-                    (503, None) => slow.wrong.add(took, Some("503 without retry-after".to_owned())),
+                    (503, None) => slow
+                        .wrong
+                        .add(took, Some("503 without retry-after".to_owned())),
                     (status, _) => slow.wrong.add(took, Some(format!("status {status}"))),
                 }
                 if answer.field("connection") != Some("close") {
@@ -332,7 +338,8 @@ async fn slow_requests(target: SocketAddr, number: usize, path: String, until: I
                 }
             }
             Err(error) => {
-                slow.wrong.add(began.elapsed(), Some(error.kind().to_string()));
+                slow.wrong
+                    .add(began.elapsed(), Some(error.kind().to_string()));
                 sleep(QUEUE_WAIT).await;
             }
         }

@@ -104,12 +104,7 @@ impl Hammer {
 }
 
 /// One connection, opened again whenever it ends.
-async fn strike(
-    hammer: Arc<Hammer>,
-    next: Arc<AtomicU64>,
-    number: usize,
-    until: Instant,
-) -> Tally {
+async fn strike(hammer: Arc<Hammer>, next: Arc<AtomicU64>, number: usize, until: Instant) -> Tally {
     let mut tally = Tally::default();
     let mut client = None;
     loop {

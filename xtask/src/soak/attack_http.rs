@@ -1,0 +1,355 @@
+//! Clients that are slow, or too many: rows `slowloris`, `slow-body`, `slow-reader` and `descriptors`.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::client::{Client, PATIENCE, assault, attacker, connect, get};
+use super::judge::{Samples, Verdict, ms};
+use super::site::{Part, Site, Target};
+use crate::bench::proc;
+use crate::bench::server::{Server, pause};
+
+/// How long after its start a connection of a slow client may be open, and how many of them must be closed by then.
+const CLOSED_WITHIN: Duration = Duration::from_secs(11);
+const CLOSED_SHARE: f64 = 0.999;
+
+/// What one slow connection may cost the process.
+const BYTES_EACH_MAX: i64 = 64 << 10;
+
+const SLOW_HEADS: u64 = 5_000;
+const SLOW_BODIES: u64 = 2_000;
+const SLOW_READERS: u64 = 2_000;
+const SLOWLORIS: Duration = Duration::from_secs(60);
+const SLOW_BODY: Duration = Duration::from_secs(30);
+
+/// Over how long the connections of an attack are opened.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// A client that sends a beginning, then a little now and then.
+#[derive(Clone)]
+struct Trickle {
+    opening: String,
+    piece: &'static [u8],
+    every: Duration,
+    connections: usize,
+    lasts: Duration,
+}
+
+/// Heads that never end.
+pub(super) fn slowloris(site: &Site) -> Result<Verdict> {
+    let trickle = Trickle {
+        opening: "GET /b/ HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".to_owned(),
+        piece: b"x",
+        every: Duration::from_secs(5),
+        connections: site.count(SLOW_HEADS) as usize,
+        lasts: lasting(site, SLOWLORIS),
+    };
+    let mut target = site.serve(&[])?;
+    slow(site, &mut target, &trickle)
+}
+
+/// Bodies that never end.
+pub(super) fn slow_body(site: &Site) -> Result<Verdict> {
+    let trickle = Trickle {
+        opening: "POST /a/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+            .to_owned(),
+        piece: b"x",
+        every: Duration::from_secs(2),
+        connections: site.count(SLOW_BODIES) as usize,
+        lasts: lasting(site, SLOW_BODY),
+    };
+    let limits = "concurrency = 512\ndeadline = \"2m\"";
+    let mut target = site.serve(&[Part::new("a", "stream-in-p2", limits)])?;
+    slow(site, &mut target, &trickle)
+}
+
+/// The time of an attack: never so short that no connection could be seen to be closed.
+fn lasting(site: &Site, full: Duration) -> Duration {
+    site.time(full).max(CLOSED_WITHIN + OPENING)
+}
+
+fn slow(site: &Site, target: &mut Target, trickle: &Trickle) -> Result<Verdict> {
+    let (held, (lives, bytes, descriptors)) = site.under_attack(target, |target| {
+        let before = target.rested()?;
+        proc::forget_peak(target.pid)?;
+        let lives = assault(drip(target.address, trickle.clone()))?;
+        let peak = proc::peak_bytes(target.pid)?;
+        Ok((
+            lives,
+            peak as i64 - before as i64,
+            proc::descriptors(target.pid)?,
+        ))
+    })?;
+    let each = bytes / trickle.connections as i64;
+    let closed = share(lives.closed.count() as u64, lives.judged());
+    let mut verdict = Verdict::default();
+    verdict.figure("connections_at_once", trickle.connections);
+    verdict.figure("connections", lives.judged());
+    verdict.figure("closed_in_time", closed);
+    verdict.figure("closed_p50_ms", ms(lives.closed.percentile(0.5)));
+    verdict.figure("closed_worst_ms", ms(lives.closed.worst()));
+    verdict.figure("refused_to_connect", lives.refused);
+    verdict.figure("bytes_each", each);
+    verdict.figure("descriptors_after", descriptors);
+    verdict.holds(&held);
+    verdict.require(closed >= CLOSED_SHARE && lives.judged() > 0, || {
+        format!(
+            "{} of {} connections were open after {CLOSED_WITHIN:?}",
+            lives.late,
+            lives.judged()
+        )
+    });
+    verdict.require(each <= BYTES_EACH_MAX, || {
+        format!("{each} bytes for each connection")
+    });
+    Ok(verdict)
+}
+
+/// The share of `part` in `all`, cut to four digits so that it is never rounded up to a pass.
+fn share(part: u64, all: u64) -> f64 {
+    (part as f64 / all.max(1) as f64 * 1e4).floor() / 1e4
+}
+
+/// How long connections lived.
+#[derive(Default)]
+struct Lives {
+    /// Those closed in time.
+    closed: Samples,
+    /// Those still open when they should have been closed.
+    late: u64,
+    refused: u64,
+}
+
+impl Lives {
+    fn judged(&self) -> u64 {
+        self.closed.count() as u64 + self.late
+    }
+}
+
+async fn drip(target: SocketAddr, trickle: Trickle) -> Result<Lives> {
+    let until = Instant::now() + trickle.lasts;
+    let mut tasks = JoinSet::new();
+    for number in 0..trickle.connections {
+        let trickle = trickle.clone();
+        let delay = OPENING.mul_f64(number as f64 / trickle.connections as f64);
+        tasks.spawn(async move {
+            sleep(delay).await;
+            let mut lives = Lives::default();
+            while Instant::now() < until {
+                if live(target, number, &trickle, until, &mut lives)
+                    .await
+                    .is_err()
+                {
+                    lives.refused += 1;
+                    sleep(trickle.every).await;
+                }
+            }
+            lives
+        });
+    }
+    let mut all = Lives::default();
+    while let Some(done) = tasks.join_next().await {
+        let lives = done?;
+        all.closed.merge(lives.closed);
+        all.late += lives.late;
+        all.refused += lives.refused;
+    }
+    Ok(all)
+}
+
+/// One connection, from its start until the server closes it or the time is over.
+async fn live(
+    target: SocketAddr,
+    number: usize,
+    trickle: &Trickle,
+    until: Instant,
+    lives: &mut Lives,
+) -> std::io::Result<()> {
+    let mut stream = timeout(PATIENCE, connect(attacker(number), target, None)).await??;
+    let began = Instant::now();
+    stream.write_all(trickle.opening.as_bytes()).await.ok();
+    let mut piece = [0; 512];
+    loop {
+        if Instant::now() >= until {
+            // Younger than the bound, it says nothing.
+            if began.elapsed() > CLOSED_WITHIN {
+                lives.late += 1;
+            }
+            return Ok(());
+        }
+        match timeout(trickle.every, stream.read(&mut piece)).await {
+            Ok(Ok(0) | Err(_)) => break,
+            // An answer: the end will follow.
+            Ok(Ok(_)) => {}
+            Err(_) => {
+                if stream.write_all(trickle.piece).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    let lived = began.elapsed();
+    if lived <= CLOSED_WITHIN {
+        lives.closed.add(lived, None);
+    } else {
+        lives.late += 1;
+    }
+    Ok(())
+}
+
+/// Large answers that nobody reads, or only byte by byte.
+pub(super) fn slow_reader(site: &Site) -> Result<Verdict> {
+    let limits = "concurrency = 512\ndeadline = \"2m\"";
+    let mut target = site.serve(&[Part::new("a", "stream-out-p2", limits)])?;
+    let connections = site.count(SLOW_READERS) as usize;
+    let (held, (before, left, bytes)) = site.under_attack(&mut target, |target| {
+        let resident = target.rested()?;
+        let before = proc::descriptors(target.pid)?;
+        proc::forget_peak(target.pid)?;
+        let pid = target.pid;
+        // A client with a full window does not see that the server has closed: the server's descriptors tell.
+        let left = assault(read_slowly(target.address, connections, pid))?;
+        let bytes = proc::peak_bytes(pid)? as i64 - resident as i64;
+        Ok((before, left, bytes))
+    })?;
+    let each = bytes / connections as i64;
+    let open = left.saturating_sub(before);
+    let closed = share(
+        (connections as u64).saturating_sub(open),
+        connections as u64,
+    );
+    let mut verdict = Verdict::default();
+    verdict.figure("connections", connections);
+    verdict.figure("closed_in_time", closed);
+    verdict.figure("bytes_each", each);
+    verdict.holds(&held);
+    verdict.require(closed >= CLOSED_SHARE, || {
+        format!("{open} of {connections} connections were open after {CLOSED_WITHIN:?}")
+    });
+    verdict.require(each <= BYTES_EACH_MAX, || {
+        format!("{each} bytes for each connection")
+    });
+    Ok(verdict)
+}
+
+/// Asks for 100 MiB on each connection; half of them read a byte each second, the others nothing. Returns the server's
+/// descriptors when the last connection is as old as it may become.
+async fn read_slowly(target: SocketAddr, connections: usize, pid: u32) -> Result<u64> {
+    let mut tasks = JoinSet::new();
+    for number in 0..connections {
+        let delay = OPENING.mul_f64(number as f64 / connections as f64);
+        tasks.spawn(async move {
+            sleep(delay).await;
+            let mut stream = connect(attacker(number), target, Some(4 << 10)).await?;
+            let ask = get(&format!("/a/?bytes={}", 100 << 20));
+            stream.write_all(ask.as_bytes()).await?;
+            let mut byte = [0; 1];
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                if number % 2 == 0 && stream.read(&mut byte).await? == 0 {
+                    return std::io::Result::Ok(());
+                }
+            }
+        });
+    }
+    sleep(OPENING + CLOSED_WITHIN).await;
+    let left = proc::descriptors(pid)?;
+    tasks.abort_all();
+    Ok(left)
+}
+
+/// Descriptors of the process, connections to it, and how often they come and go.
+const DESCRIPTORS: u64 = 256;
+const CROWD: u64 = 1_000;
+const CYCLES: u64 = 10;
+
+/// How long a crowd stays, and how soon after it the server must serve.
+const STAY: Duration = Duration::from_secs(2);
+const SERVING: Duration = Duration::from_secs(2);
+
+/// More connections than descriptors.
+pub(super) fn descriptors(site: &Site) -> Result<Verdict> {
+    let app = site.app(&[])?;
+    let up = site.up(&app);
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        &format!("ulimit -n {DESCRIPTORS} && exec \"$@\""),
+        "sh",
+    ]);
+    command.arg(up.get_program()).args(up.get_args());
+    let mut target = Target::of(Server::start("hostel", command)?)?;
+    let crowd = site.count(CROWD).max(2 * DESCRIPTORS) as usize;
+    let cycles = site.count(CYCLES);
+    let mut times = Vec::new();
+    let mut most = 0;
+    for _ in 0..cycles {
+        let (to, pid) = (target.address, target.pid);
+        let (open, time) = assault(async move {
+            let mut crowd_of = JoinSet::new();
+            for number in 0..crowd {
+                crowd_of.spawn(timeout(STAY, connect(attacker(number), to, None)));
+            }
+            let held = crowd_of.join_all().await;
+            sleep(STAY).await;
+            let open = proc::descriptors(pid)?;
+            drop(held);
+            Ok((open, serving(to).await))
+        })?;
+        most = most.max(open);
+        times.push(time);
+        target.server.check_alive()?;
+    }
+    pause(STAY);
+    let mut verdict = Verdict::default();
+    let worst = times.iter().flatten().max().copied();
+    verdict.figure("connections", crowd);
+    verdict.figure("cycles", cycles);
+    verdict.figure("descriptors_most", most);
+    verdict.figure("descriptors_after", proc::descriptors(target.pid)?);
+    verdict.figure("serving_worst_ms", json!(worst.map(ms)));
+    verdict.require(
+        times
+            .iter()
+            .all(|time| time.is_some_and(|time| time <= SERVING)),
+        || format!("serving again after {times:?}"),
+    );
+    Ok(verdict)
+}
+
+/// How long it takes until B is served; `None` where it is not.
+async fn serving(target: SocketAddr) -> Option<Duration> {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        let ask = async {
+            let mut client = Client::open(super::probe::SOURCE, target).await.ok()?;
+            Some(client.get(super::probe::PATH).await.ok()?.status)
+        };
+        // A connection that waits in the kernel's queue gets its turn; it is not opened anew all the time.
+        if timeout(SERVING, ask).await.ok().flatten() == Some(200) {
+            return Some(began.elapsed());
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_never_rounded_up_to_a_pass() {
+        assert_eq!(share(10, 10), 1.0);
+        assert!(share(99_899, 100_000) < CLOSED_SHARE);
+        assert!(share(99_900, 100_000) >= CLOSED_SHARE);
+        assert_eq!(share(0, 0), 0.0);
+    }
+}
