@@ -278,11 +278,14 @@ impl Said {
     }
 }
 
-/// The count in `hostel: 17 log lines were lost: ...`; 0 for every other line.
+/// The count in `hostel: 17 log lines were lost: ...` or `17 log lines of app a were lost: ...`; 0 for other lines.
 fn lost_lines(line: &str) -> u64 {
-    let Some((before, _)) = line.split_once(" log lines were lost") else {
+    let Some((before, behind)) = line.split_once(" log lines ") else {
         return 0;
     };
+    if !behind.contains("were lost") {
+        return 0;
+    }
     let count = before.rsplit(' ').next().unwrap_or_default();
     count.parse().unwrap_or_default()
 }
@@ -404,7 +407,9 @@ mod tests {
         }
         assert_eq!(server.lines(), (3, 17));
         assert!(server.panicked());
-        assert_eq!(lost_lines("17 lines were kept"), 0);
+        let line = "hostel: 3 log lines of app shop were lost: 2 beyond 1MiB/s";
+        assert_eq!(lost_lines(line), 3);
+        assert_eq!(lost_lines("17 log lines were kept"), 0);
     }
 
     #[test]

@@ -73,21 +73,39 @@ pub(super) fn cache(site: &Site) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// An app of small modules that differ.
+/// An app of small components that differ in one number.
 fn modules(site: &Site) -> Result<PathBuf> {
     let folder = site.folder("modules")?;
     let mut manifest = "[app]\nname = \"cache\"\n".to_owned();
     for number in 0..MODULES {
-        let module = wat::parse_str(format!(
-            "(module (memory (export \"memory\") 1) (func (export \"_start\") (i32.store (i32.const 0) (i32.const {number}))))"
-        ))?;
-        fs::write(folder.join(format!("m{number}.wasm")), module)?;
+        let component = wat::parse_str(component(number))?;
+        fs::write(folder.join(format!("m{number}.wasm")), component)?;
         manifest.push_str(&format!(
-            "\n[component.m{number}]\nsource = \"m{number}.wasm\"\n"
+            "\n[component.m{number}]\nsource = \"m{number}.wasm\"\n\n\
+             [[http]]\nroute = \"/m{number}/...\"\ncomponent = \"m{number}\"\n"
         ));
     }
     fs::write(folder.join("hostel.toml"), manifest)?;
     Ok(folder)
+}
+
+/// A server of WASI 0.2 whose handler only drops a number.
+fn component(number: usize) -> String {
+    format!(
+        r#"(component
+          (import "wasi:http/types@0.2.0" (instance $types
+            (export "incoming-request" (type (sub resource)))
+            (export "response-outparam" (type (sub resource)))))
+          (alias export $types "incoming-request" (type $request))
+          (alias export $types "response-outparam" (type $out))
+          (core module $guest (func (export "handle") (param i32 i32)
+            (drop (i32.div_u (local.get 0) (i32.const {number})))))
+          (core instance $guest (instantiate $guest))
+          (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+            (canon lift (core func $guest "handle")))
+          (instance $handler (export "handle" (func $handle)))
+          (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
+    )
 }
 
 fn compiled(data: &Path) -> PathBuf {
@@ -303,6 +321,12 @@ mod tests {
         let changed = (0..100).filter(|seed| mutant(*seed) != ancestor);
         assert!(changed.count() > 90);
         assert!(mutate(&[], &mut Random::new(1, "test")).is_empty());
+    }
+
+    #[test]
+    fn components_are_well_formed_and_differ() {
+        let bytes = |number| wat::parse_str(component(number)).unwrap();
+        assert_ne!(bytes(1), bytes(2));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Clients that are slow, or too many: rows `slowloris`, `slow-body`, `slow-reader` and `descriptors`.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
@@ -204,23 +205,22 @@ async fn live(
     Ok(())
 }
 
+/// How long slow readers are watched beyond the time that is judged, to see when they are closed.
+const WATCHED: Duration = Duration::from_secs(40);
+
 /// Large answers that nobody reads, or only byte by byte.
 pub(super) fn slow_reader(site: &Site) -> Result<Verdict> {
     let limits = "concurrency = 512\ndeadline = \"2m\"";
     let mut target = site.serve(&[Part::new("a", "stream-out-p2", limits)])?;
     let connections = site.count(SLOW_READERS) as usize;
-    let (held, (before, left, bytes)) = site.under_attack(&mut target, |target| {
+    let (held, (open, all_closed, bytes)) = site.under_attack(&mut target, |target| {
         let resident = target.rested()?;
-        let before = proc::descriptors(target.pid)?;
         proc::forget_peak(target.pid)?;
-        let pid = target.pid;
-        // A client with a full window does not see that the server has closed: the server's descriptors tell.
-        let left = assault(read_slowly(target.address, connections, pid))?;
-        let bytes = proc::peak_bytes(pid)? as i64 - resident as i64;
-        Ok((before, left, bytes))
+        let (open, all_closed) = assault(read_slowly(target.address, connections))?;
+        let bytes = proc::peak_bytes(target.pid)? as i64 - resident as i64;
+        Ok((open, all_closed, bytes))
     })?;
     let each = bytes / connections as i64;
-    let open = left.saturating_sub(before);
     let closed = share(
         (connections as u64).saturating_sub(open),
         connections as u64,
@@ -228,6 +228,7 @@ pub(super) fn slow_reader(site: &Site) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     verdict.figure("connections", connections);
     verdict.figure("closed_in_time", closed);
+    verdict.figure("all_closed_after_ms", json!(all_closed.map(ms)));
     verdict.figure("bytes_each", each);
     verdict.holds(&held);
     verdict.require(closed >= CLOSED_SHARE, || {
@@ -239,9 +240,9 @@ pub(super) fn slow_reader(site: &Site) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// Asks for 100 MiB on each connection; half of them read a byte each second, the others nothing. Returns the server's
-/// descriptors when the last connection is as old as it may become.
-async fn read_slowly(target: SocketAddr, connections: usize, pid: u32) -> Result<u64> {
+/// Asks for 100 MiB on each connection; half of them read a byte each second, the others nothing. Returns how many are
+/// open when the last one is as old as it may become, and after how long all of them were closed.
+async fn read_slowly(target: SocketAddr, connections: usize) -> Result<(u64, Option<Duration>)> {
     let mut tasks = JoinSet::new();
     for number in 0..connections {
         let delay = OPENING.mul_f64(number as f64 / connections as f64);
@@ -259,10 +260,40 @@ async fn read_slowly(target: SocketAddr, connections: usize, pid: u32) -> Result
             }
         });
     }
-    sleep(OPENING + CLOSED_WITHIN).await;
-    let left = proc::descriptors(pid)?;
+    sleep(OPENING).await;
+    let opened = Instant::now();
+    sleep(CLOSED_WITHIN).await;
+    let left = open_to_attackers(target)?;
+    let mut all_closed = None;
+    while opened.elapsed() < CLOSED_WITHIN + WATCHED {
+        if open_to_attackers(target)? == 0 {
+            all_closed = Some(opened.elapsed());
+            break;
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
     tasks.abort_all();
-    Ok(left)
+    Ok((left, all_closed))
+}
+
+/// Connections from attackers that the server holds open. The kernel is asked: a client whose window is full does not see
+/// that the server has closed.
+fn open_to_attackers(server: SocketAddr) -> Result<u64> {
+    let table = fs::read_to_string("/proc/net/tcp").context("/proc/net/tcp cannot be read")?;
+    let open = table.lines().skip(1);
+    Ok(open.filter(|line| is_attacked(line, server.port())).count() as u64)
+}
+
+/// Whether a line of `/proc/net/tcp` is the server's end of an established connection from 127.0.1.x.
+fn is_attacked(line: &str, port: u16) -> bool {
+    let mut words = line.split_whitespace().skip(1);
+    let (Some(local), Some(remote), Some(state)) = (words.next(), words.next(), words.next())
+    else {
+        return false;
+    };
+    // Addresses are in the byte order of the machine, ports in that of people.
+    let from_attacker = remote.get(2..8) == Some("01007F");
+    local.ends_with(&format!(":{port:04X}")) && from_attacker && state == "01"
 }
 
 /// Descriptors of the process, connections to it, and how often they come and go.
@@ -344,6 +375,35 @@ async fn serving(target: SocketAddr) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn established_connections_of_attackers_are_told_from_all_others() {
+        let line = |local: &str, remote: &str, state: &str| {
+            is_attacked(
+                &format!("  12: {local} {remote} {state} 00000000:00000000"),
+                8080,
+            )
+        };
+        assert!(line("0100007F:1F90", "0501007F:A000", "01"));
+        assert!(!line("0100007F:1F91", "0501007F:A000", "01"));
+        assert!(!line("0100007F:1F90", "0200007F:A000", "01"));
+        assert!(!line("0100007F:1F90", "0501007F:A000", "04"));
+        assert!(!is_attacked("", 8080));
+    }
+
+    #[test]
+    fn an_open_connection_of_an_attacker_is_counted_until_the_server_closes_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client =
+            assault(async move { Ok(connect(attacker(1), address, None).await?.into_std()?) });
+        let client = client.unwrap();
+        let (server, _) = listener.accept().unwrap();
+        assert_eq!(open_to_attackers(address).unwrap(), 1);
+        drop(server);
+        assert_eq!(open_to_attackers(address).unwrap(), 0);
+        drop(client);
+    }
 
     #[test]
     fn shares_are_never_rounded_up_to_a_pass() {
