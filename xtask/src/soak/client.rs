@@ -99,7 +99,7 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 
 /// One connection.
 pub(super) struct Client {
-    pub(super) stream: TcpStream,
+    stream: TcpStream,
     unread: Vec<u8>,
 }
 
@@ -151,7 +151,7 @@ impl Client {
         if field(head, "transfer-encoding").is_some() {
             return self.chunks().await;
         }
-        while self.unread.len() <= BODY_BYTES_MAX && self.receive().await.is_ok() {}
+        self.collect(BODY_BYTES_MAX).await;
         Ok(std::mem::take(&mut self.unread))
     }
 
@@ -214,10 +214,14 @@ impl Client {
         }
     }
 
-    /// Everything until the connection ends, however it ends; at most so many bytes are kept.
-    pub(super) async fn rest(&mut self, bytes_max: usize) -> Vec<u8> {
+    /// Collects what comes until the connection ends, however it ends, or so many bytes are there.
+    pub(super) async fn collect(&mut self, bytes_max: usize) {
         while self.unread.len() < bytes_max && self.receive().await.is_ok() {}
-        std::mem::take(&mut self.unread)
+    }
+
+    /// What has come and belongs to no answer that was taken.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.unread
     }
 }
 

@@ -146,6 +146,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
+    fn the_specification_has_every_row_with_its_goal() {
+        let text = std::fs::read_to_string(crate::shell::root().join("SPECIFICATION.md")).unwrap();
+        for row in ROWS {
+            let line = format!("| `{}` | {} |", row.name, row.goal);
+            assert!(text.contains(&line), "{line}");
+        }
+    }
+
+    #[test]
     fn every_row_has_its_own_name_and_a_goal() {
         let names: BTreeSet<&str> = ROWS.iter().map(|row| row.name).collect();
         assert_eq!(names.len(), ROWS.len());

@@ -20,6 +20,9 @@ use crate::bench::server::{Server, pause};
 /// How long B is probed before the attack.
 const UNLOADED: Duration = Duration::from_secs(5);
 
+/// What p99 B has alone at most where nothing else runs.
+const QUIET: Duration = Duration::from_millis(10);
+
 /// How long a server may rest before what it holds is taken for what it keeps.
 pub(super) const REST: Duration = Duration::from_secs(1);
 
@@ -142,6 +145,10 @@ impl Site {
         let unloaded = probe::measure(target.address, self.time(UNLOADED))?;
         if unloaded.failed() > 0 {
             bail!("B failed before the attack: {unloaded:?}");
+        }
+        let alone = unloaded.percentile(0.99);
+        if alone > QUIET {
+            eprintln!("  B alone has a p99 of {alone:?}: this machine is busy, believe no latency");
         }
         let probe = Probe::start(target.address);
         let outcome = attack(target);
