@@ -6,6 +6,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -40,13 +41,17 @@ pub(super) struct Probe {
 }
 
 impl Probe {
+    /// Returns when the probe is warm: an attack that began before would be asked less often than it should be.
     pub(super) fn start(target: SocketAddr) -> Probe {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
+        let (warm, ready) = sync_channel(0);
         let thread = std::thread::spawn(move || {
-            let samples = event_loop()?.block_on(run(target, &stopped));
+            let samples = event_loop()?.block_on(run(target, &stopped, warm));
             Ok(samples)
         });
+        // An end of the thread shows when it is joined.
+        ready.recv().ok();
         Probe { stop, thread }
     }
 
@@ -68,13 +73,16 @@ pub(super) fn measure(target: SocketAddr, time: Duration) -> Result<Samples> {
 /// Connections that were kept, to be used again.
 type Kept = Arc<Mutex<Vec<Client>>>;
 
-async fn run(target: SocketAddr, stop: &AtomicBool) -> Samples {
+/// `warm` is dropped as soon as the warm-up is over.
+async fn run(target: SocketAddr, stop: &AtomicBool, warm: SyncSender<()>) -> Samples {
     let kept = Kept::default();
     let mut samples = Samples::default();
     let mut asked = JoinSet::new();
     for _ in 0..WARM_UP {
-        exchange(target, Some(&kept)).await.ok();
+        let asked = exchange(target, Some(&kept));
+        timeout(PATIENCE, asked).await.ok();
     }
+    drop(warm);
     let begin = Instant::now();
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
