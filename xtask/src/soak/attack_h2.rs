@@ -35,7 +35,8 @@ const CANCEL: u32 = 8;
 /// The header block of an answer that begins with `:status: 200` (RFC 7541, appendix A).
 const STATUS_200: u8 = 0x88;
 
-/// Frames in all, and at most on one connection.
+/// Frames in all, and on one connection, which must end before. Even the last connection of a small run sends as many:
+/// a server need not send away who sends less.
 const FRAMES: u64 = 100_000;
 const FRAMES_EACH: u64 = 10_000;
 
@@ -153,8 +154,7 @@ async fn run(target: SocketAddr, flood: Flood, frames: u64) -> Result<Flooded> {
         tasks.spawn(async move {
             let mut own = Flooded::default();
             while own.sent < share {
-                let left = (share - own.sent).min(FRAMES_EACH);
-                if one(target, number, &flood, left, &mut own).await.is_err() {
+                if one(target, number, &flood, &mut own).await.is_err() {
                     // Turned away before it began; a moment later there may be a seat.
                     sleep(Duration::from_millis(20)).await;
                 }
@@ -173,12 +173,11 @@ async fn run(target: SocketAddr, flood: Flood, frames: u64) -> Result<Flooded> {
     Ok(all)
 }
 
-/// One connection: floods until it is over or `frames` are sent, then waits for its end.
+/// One connection: floods until it is over or all frames are sent, then waits for its end.
 async fn one(
     target: SocketAddr,
     number: usize,
     flood: &Flood,
-    frames: u64,
     all: &mut Flooded,
 ) -> std::io::Result<()> {
     let stream = timeout(Duration::from_secs(5), open(target, number)).await??;
@@ -194,11 +193,11 @@ async fn one(
     });
     writer.write_all(&(flood.opening)()).await.ok();
     let mut sent = 0;
-    while sent < frames && !reading.is_finished() {
-        let burst: Vec<u8> = (sent..(sent + BURST).min(frames))
+    while sent < FRAMES_EACH && !reading.is_finished() {
+        let burst: Vec<u8> = (sent..sent + BURST)
             .flat_map(|number| (flood.frame)(number as u32))
             .collect();
-        sent = (sent + BURST).min(frames);
+        sent += BURST;
         // A server that reads no more and does not close would hold the flood up for ever.
         let written = timeout(SENT_AWAY, writer.write_all(&burst)).await;
         if !matches!(written, Ok(Ok(()))) {

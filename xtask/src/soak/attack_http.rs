@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::client::{Client, PATIENCE, assault, attacker, connect, get};
+use super::client::{Client, Lag, PATIENCE, assault, attacker, connect};
 use super::judge::{Samples, Verdict, ms};
 use super::site::{Part, Site, Target};
 use crate::bench::proc;
@@ -96,6 +96,8 @@ fn slow(site: &Site, target: &mut Target, trickle: &Trickle) -> Result<Verdict> 
     verdict.figure("closed_in_time", closed);
     verdict.figure("closed_p50_ms", ms(lives.closed.percentile(0.5)));
     verdict.figure("closed_worst_ms", ms(lives.closed.worst()));
+    verdict.figure("late_worst_ms", ms(lives.late.worst()));
+    verdict.figure("client_lag_worst_ms", ms(lives.lag));
     verdict.figure("refused_to_connect", lives.refused);
     verdict.figure("bytes_each", each);
     verdict.figure("descriptors_after", descriptors);
@@ -103,7 +105,7 @@ fn slow(site: &Site, target: &mut Target, trickle: &Trickle) -> Result<Verdict> 
     verdict.require(closed >= CLOSED_SHARE && lives.judged() > 0, || {
         format!(
             "{} of {} connections were open after {CLOSED_WITHIN:?}",
-            lives.late,
+            lives.late.count(),
             lives.judged()
         )
     });
@@ -124,13 +126,15 @@ struct Lives {
     /// Those closed in time.
     closed: Samples,
     /// Those still open when they should have been closed.
-    late: u64,
+    late: Samples,
     refused: u64,
+    /// How late the client itself was at worst: so much of a life may be its own.
+    lag: Duration,
 }
 
 impl Lives {
     fn judged(&self) -> u64 {
-        self.closed.count() as u64 + self.late
+        (self.closed.count() + self.late.count()) as u64
     }
 }
 
@@ -155,13 +159,15 @@ async fn drip(target: SocketAddr, trickle: Trickle) -> Result<Lives> {
             lives
         });
     }
+    let lag = Lag::watch();
     let mut all = Lives::default();
     while let Some(done) = tasks.join_next().await {
         let lives = done?;
         all.closed.merge(lives.closed);
-        all.late += lives.late;
+        all.late.merge(lives.late);
         all.refused += lives.refused;
     }
+    all.lag = lag.worst();
     Ok(all)
 }
 
@@ -181,7 +187,7 @@ async fn live(
         if Instant::now() >= until {
             // Younger than the bound, it says nothing.
             if began.elapsed() > CLOSED_WITHIN {
-                lives.late += 1;
+                lives.late.add(began.elapsed(), None);
             }
             return Ok(());
         }
@@ -200,10 +206,15 @@ async fn live(
     if lived <= CLOSED_WITHIN {
         lives.closed.add(lived, None);
     } else {
-        lives.late += 1;
+        lives.late.add(lived, None);
     }
     Ok(())
 }
+
+/// 100 MiB in small pieces: what each connection costs is to be the host's, not the guest's own buffer. A client that is
+/// refused for want of a permit is no slow reader, and its connection is to end with its answer.
+const LARGE: &str =
+    "GET /a/?bytes=104857600&chunk=4096 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 /// How long slow readers are watched beyond the time that is judged, to see when they are closed.
 const WATCHED: Duration = Duration::from_secs(40);
@@ -249,8 +260,7 @@ async fn read_slowly(target: SocketAddr, connections: usize) -> Result<(u64, Opt
         tasks.spawn(async move {
             sleep(delay).await;
             let mut stream = connect(attacker(number), target, Some(4 << 10)).await?;
-            let ask = get(&format!("/a/?bytes={}", 100 << 20));
-            stream.write_all(ask.as_bytes()).await?;
+            stream.write_all(LARGE.as_bytes()).await?;
             let mut byte = [0; 1];
             loop {
                 sleep(Duration::from_secs(1)).await;

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::attack_h2;
-use super::client::{Client, PATIENCE, assault, attacker, get};
+use super::client::{Client, Lag, PATIENCE, assault, attacker, get};
 use super::judge::{Samples, Verdict, ms};
 use super::site::{Part, Site};
 use crate::bench::server::pause;
@@ -243,6 +243,7 @@ pub(super) fn overload(site: &Site) -> Result<Verdict> {
     verdict.figure("streams_refused", seen.streams.1);
     verdict.figure("wrong", json!(seen.wrong.failures()));
     verdict.figure("recovered_ms", json!(recovered.map(ms)));
+    verdict.figure("client_lag_worst_ms", ms(seen.lag));
     verdict.note(&held);
     verdict.require(seen.good.count() > 0, || "nobody was answered".to_owned());
     verdict.require(seen.wrong.failed() == 0, || {
@@ -270,6 +271,8 @@ struct Slow {
     wrong: Samples,
     /// On the HTTP/2 connection: answered, refused.
     streams: (u64, u64),
+    /// How late the client itself was at worst.
+    lag: Duration,
 }
 
 /// The load, and how long after it the first good answer came.
@@ -280,6 +283,7 @@ async fn pile_up(
     time: Duration,
 ) -> Result<(Slow, Option<Duration>)> {
     let until = Instant::now() + time;
+    let lag = Lag::watch();
     let path = format!("/a/?ms={SLOW_MS}");
     let mut tasks = JoinSet::new();
     for number in 0..connections {
@@ -295,6 +299,7 @@ async fn pile_up(
         seen.refused.merge(slow.refused);
         seen.wrong.merge(slow.wrong);
     }
+    seen.lag = lag.worst();
     Ok((seen, first_good(target, "/a/?ms=0").await))
 }
 

@@ -6,6 +6,8 @@
 use std::future::Future;
 use std::io::{Error, ErrorKind, Result};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +24,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How much nicer attackers are than B's probe, which shares the machine with them.
 const NICENESS: i32 = 10;
+
+/// How often an attack looks how late it is.
+const LAG_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Over how many addresses attackers are spread.
 const ATTACKERS: usize = 16;
@@ -47,6 +52,30 @@ pub(super) fn assault<T: Send>(
         let joined = thread.join();
         joined.map_err(|_| anyhow::anyhow!("the attack panicked"))?
     })
+}
+
+/// How late the attack's own thread is: what it measures is no better than that.
+pub(super) struct Lag(Arc<AtomicU64>);
+
+impl Lag {
+    /// Watches from now on, for as long as the event loop runs.
+    pub(super) fn watch() -> Lag {
+        let worst = Arc::new(AtomicU64::new(0));
+        let seen = worst.clone();
+        tokio::spawn(async move {
+            loop {
+                let due = tokio::time::Instant::now() + LAG_INTERVAL;
+                tokio::time::sleep_until(due).await;
+                seen.fetch_max(due.elapsed().as_micros() as u64, Ordering::Relaxed);
+            }
+        });
+        Lag(worst)
+    }
+
+    /// The worst lateness so far.
+    pub(super) fn worst(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// An event loop for one thread.
@@ -294,6 +323,20 @@ mod tests {
         ] {
             assert!(asked(answer).0.is_err(), "{answer}");
         }
+    }
+
+    #[test]
+    fn a_thread_that_was_held_up_is_late() {
+        let late = assault(async {
+            let lag = Lag::watch();
+            tokio::task::yield_now().await;
+            crate::bench::server::pause(LAG_INTERVAL * 2);
+            while lag.worst() == Duration::ZERO {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            Ok(lag.worst())
+        });
+        assert!(late.unwrap() >= LAG_INTERVAL / 2);
     }
 
     #[test]
