@@ -30,7 +30,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "memory",
-        goal: "100 memory bombs at once: each stopped at its cap, process RSS <= 1 GiB, B holds",
+        goal: "100 memory bombs at once, --memory 640MiB: each stopped at its cap, process RSS <= 1 GiB, B holds",
         run: attack_memory::memory,
     },
     Row {

@@ -117,8 +117,15 @@ impl Site {
 
     /// Serves these parts beside B.
     pub(super) fn serve(&self, parts: &[Part]) -> Result<Target> {
+        self.serve_with(parts, &[])
+    }
+
+    /// The same with further flags of `hostel up`.
+    pub(super) fn serve_with(&self, parts: &[Part], flags: &[&str]) -> Result<Target> {
         let app = self.app(parts)?;
-        Target::of(Server::start("hostel", self.up(&app))?)
+        let mut command = self.up(&app);
+        command.args(flags);
+        Target::of(Server::start("hostel", command)?)
     }
 
     /// The command that serves `app` on a free loopback port.
