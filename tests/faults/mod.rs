@@ -9,4 +9,5 @@ mod memory;
 mod overload;
 mod shared;
 mod start;
+mod supervisor;
 mod traps;

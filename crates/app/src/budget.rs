@@ -35,6 +35,8 @@ pub struct Limits {
     pub random_bytes: u64,
     /// Bytes of one request body ([`limits::REQUEST_BODY`]).
     pub request_body_bytes: u64,
+    /// Bytes of one response body ([`limits::RESPONSE_BODY`]).
+    pub response_body_bytes: u64,
 }
 
 impl Default for Limits {
@@ -53,12 +55,13 @@ impl Default for Limits {
             header_bytes: limits::HEADERS.size(),
             random_bytes: limits::RANDOM.default,
             request_body_bytes: limits::REQUEST_BODY.default,
+            response_body_bytes: limits::RESPONSE_BODY.default,
         }
     }
 }
 
 /// The entries that a manifest or the command line can set.
-const BUDGET: [&Limit; 13] = [
+const BUDGET: [&Limit; 14] = [
     &limits::MEMORY,
     &limits::TABLE_ELEMENTS,
     &limits::DEADLINE,
@@ -72,6 +75,7 @@ const BUDGET: [&Limit; 13] = [
     &limits::HEADERS,
     &limits::RANDOM,
     &limits::REQUEST_BODY,
+    &limits::RESPONSE_BODY,
 ];
 
 impl Limits {
@@ -98,23 +102,7 @@ impl Limits {
                 near,
             });
         };
-        let value = unit::parse(limit.unit, text).map_err(|reason| LimitError::Malformed {
-            limit,
-            text: text.to_owned(),
-            reason,
-        })?;
-        if value < limit.floor {
-            return Err(LimitError::BelowFloor {
-                limit,
-                text: text.to_owned(),
-            });
-        }
-        if value > limit.ceiling {
-            return Err(LimitError::AboveCeiling {
-                limit,
-                text: text.to_owned(),
-            });
-        }
+        let value = limit.value(text)?;
         self.store(name, value);
         Ok(())
     }
@@ -142,8 +130,32 @@ impl Limits {
             "headers" => self.header_bytes = size,
             "random" => self.random_bytes = value,
             "request_body" => self.request_body_bytes = value,
+            "response_body" => self.response_body_bytes = value,
             _ => {}
         }
+    }
+}
+
+impl Limit {
+    /// A value of this entry from text such as `64MiB`, `5s` or `100`.
+    ///
+    /// # Errors
+    /// The text is no such value, or the value is below the floor or above the ceiling.
+    pub fn value(&'static self, text: &str) -> Result<u64, LimitError> {
+        let limit = self;
+        let value = unit::parse(limit.unit, text).map_err(|reason| LimitError::Malformed {
+            limit,
+            text: text.to_owned(),
+            reason,
+        })?;
+        let text = text.to_owned();
+        if value < limit.floor {
+            return Err(LimitError::BelowFloor { limit, text });
+        }
+        if value > limit.ceiling {
+            return Err(LimitError::AboveCeiling { limit, text });
+        }
+        Ok(value)
     }
 }
 

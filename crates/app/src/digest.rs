@@ -118,6 +118,7 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         header_bytes,
         random_bytes,
         request_body_bytes,
+        response_body_bytes,
     } = limits;
     for time in [deadline_ms, cpu_ms] {
         out.number(u64::from(time.is_some()));
@@ -128,6 +129,7 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         queue_wait_ms,
         random_bytes,
         request_body_bytes,
+        response_body_bytes,
     ] {
         out.number(*number);
     }

@@ -134,6 +134,8 @@ table! {
     RANDOM = "random", Bytes, 64 * KIB, [64, MIB], "tests/limits::random";
     /// Size of one request body. Bodies stream in small chunks, so this bounds time and traffic, not memory.
     REQUEST_BODY = "request_body", Bytes, GIB, [0, TIB], "tests/limits::request_body";
+    /// Size of one response body; an answer that grows beyond it is cut off.
+    RESPONSE_BODY = "response_body", Bytes, GIB, [0, TIB], "tests/limits::response_body";
 
     // How an instance is used again: keys beside the limits, `reuse` and `concurrent` of a component.
 
@@ -144,14 +146,19 @@ table! {
 
     // Guests, whole process.
 
+    /// Memory of all guests together, beyond the first 2 MiB of each instance; no component gets more than three quarters.
+    /// The default is half of the machine's memory where that is less.
+    MEMORY_TOTAL = "memory_total", Bytes, 4 * GIB, [16 * MIB, 16 * TIB], "tests/limits::memory_total";
     /// Instances that exist at once, over all components.
     INSTANCES_MAX = "instances", Count, 1000, [1, 100_000], "tests/limits::instances";
     /// How long an instance that may answer again waits for its next request before it is dropped.
-    IDLE_INSTANCE_MS = "idle_instance", Milliseconds, MINUTE, [SECOND, HOUR], "crates/host/src/pool.rs::an_instance_that_was_idle_for_too_long_is_not_used_again";
+    IDLE_INSTANCE_MS = "idle_instance", Milliseconds, MINUTE, [SECOND, HOUR], "crates/host/src/pool/idle.rs::an_instance_that_was_idle_for_too_long_is_not_used_again";
     /// Stack of one running guest; deeper recursion is a trap.
     WASM_STACK_BYTES = "wasm_stack", Bytes, 512 * KIB, [64 * KIB, MIB], "tests/limits::wasm_stack";
     /// How often running guests are interrupted to check deadline and CPU.
     EPOCH_TICK_MS = "epoch_tick", Milliseconds, 5, [1, 50], "tests/limits::epoch_tick";
+    /// CPU that a call may use among the short ones; a longer one goes on at low priority, shared fairly between apps.
+    SLICE_MS = "slice", Milliseconds, 5, [1, 50], "tests/limits::slice";
     /// One piece of a streamed body, in either direction.
     STREAM_CHUNK_BYTES = "stream_chunk", Bytes, 64 * KIB, [4 * KIB, MIB], "tests/limits::stream_chunk";
     /// One line of guest output; the rest of a longer line is cut off.
@@ -204,6 +211,16 @@ table! {
     H2_GOODBYE_MS = "h2_goodbye", Milliseconds, SECOND, [0, MINUTE], "crates/server/src/tests/http2.rs::a_client_that_ignores_the_farewell_is_left";
     /// How long requests in flight may take to finish after the signal to stop.
     DRAIN_MS = "drain", Milliseconds, 30 * SECOND, [0, HOUR], "crates/server/src/tests/lifecycle.rs::a_drain_ends_in_time_and_tells_what_it_cut_off";
+
+    // The supervisor (`hostel up --supervise`).
+
+    /// Pause before a worker process that died twice in a row is started again, doubled with each further death; the first
+    /// restart is at once.
+    RESTART_PAUSE_MS = "restart_pause", Milliseconds, 100, [10, MINUTE], "crates/server/src/restarts.rs::the_pause_grows_to_its_bound";
+    /// The longest pause before a restart.
+    RESTART_PAUSE_MAX_MS = "restart_pause_max", Milliseconds, 30 * SECOND, [SECOND, HOUR], "crates/server/src/restarts.rs::the_pause_grows_to_its_bound";
+    /// How long a worker process has to serve until the deaths before it are forgotten.
+    RESTART_HEALTHY_MS = "restart_healthy", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/restarts.rs::deaths_are_forgotten_after_a_time_of_health";
 
     // What is read from disk.
 

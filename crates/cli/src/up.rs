@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use hostel_app::{limits, resolve};
 use hostel_host::LogSink;
-use hostel_server::{Bounds, Outcome, ServeError, ServeOptions, deploy, serve};
+use hostel_server::{Bounds, LifeLine, Outcome, ServeError, ServeOptions, deploy, serve};
 
 use crate::args::{DataFlags, GuestFlags, VariableFlags, listen};
 use crate::build::{self, Streams};
 use crate::failure::{Failure, Kind};
 use crate::output::{self, Meanwhile};
 use crate::runtime;
+use crate::supervise::{self, Supervised};
 
 /// The flags of `hostel up`.
 #[derive(Debug, clap::Args)]
@@ -39,11 +40,21 @@ pub(crate) struct Args {
     /// Threads that serve requests [default: one per core].
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Serve in a process of its own and start it again when it dies; clients wait meanwhile.
+    #[arg(long)]
+    supervise: bool,
     #[command(flatten)]
     data: DataFlags,
+    /// What the supervisor says to the process that serves.
+    #[arg(long, value_enum, hide = true)]
+    supervised: Option<Supervised>,
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
+    if let Some(start) = args.supervised {
+        let supervisor = supervise::life_line()?;
+        return serve_here(args, start.ready_line(), Some(supervisor));
+    }
     // Building and compiling can take minutes: what would stop the server after them is said before them.
     hostel_server::listen::check(&args.listen).map_err(ServeError::from)?;
     if args.build {
@@ -57,6 +68,18 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
             },
         )?;
     }
+    if args.supervise {
+        return supervise::main(&args.listen, args.threads);
+    }
+    serve_here(args, "listening", None)
+}
+
+/// Serves in this process. `ready_line` is how the line begins that says so.
+fn serve_here(
+    args: &Args,
+    ready_line: &str,
+    supervisor: Option<LifeLine>,
+) -> Result<ExitCode, Failure> {
     let resolved = resolve(&args.path, &args.guest.operator(&args.variables))?;
     let app = resolved.app.clone();
     let log = if args.raw_output {
@@ -70,9 +93,13 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
         meanwhile.tell();
         Failure::from(error).in_app(&app)
     })?;
-    let outcome = serve(Arc::new(live), options(args, &log), |addresses| {
+    let options = ServeOptions {
+        supervisor,
+        ..options(args, &log)
+    };
+    let outcome = serve(Arc::new(live), options, |addresses| {
         for address in addresses {
-            output::status(&format!("listening on http://{address}"));
+            output::status(&format!("{ready_line} on http://{address}"));
         }
         meanwhile.tell();
     });
@@ -82,6 +109,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
 
 fn options(args: &Args, log: &LogSink) -> ServeOptions {
     ServeOptions {
+        supervisor: None,
         listen: args.listen.clone(),
         threads: args.threads.map(NonZeroUsize::get),
         drain: limits::DRAIN_MS.duration(),

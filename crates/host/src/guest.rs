@@ -19,9 +19,10 @@ use crate::abi::shared::Crew;
 use crate::abi::{Callable, Warm, command, http};
 use crate::detect::Abi;
 use crate::fault::Fault;
+use crate::lanes::{Account, Lanes};
 use crate::lock::lock;
 use crate::meter::Meter;
-use crate::pool::{Idle, Pool};
+use crate::pool::{Idle, Permit, Permits, QueueStats};
 use crate::state::{Stdio, Template};
 use crate::ticker::Ticker;
 
@@ -87,12 +88,14 @@ pub(crate) struct Inner {
     pub(crate) abi: Abi,
     pub(crate) callable: Callable,
     pub(crate) engine: Engine,
-    pub(crate) pool: Pool,
+    pub(crate) permits: Arc<Permits>,
     pub(crate) idle: Idle<Warm>,
     pub(crate) peers: Arc<Guests>,
     pub(crate) crew: Crew,
     pub(crate) reuse: Reuse,
     pub(crate) ticker: Arc<Ticker>,
+    pub(crate) lanes: Lanes,
+    pub(crate) account: Account,
 }
 
 /// All guests of the process: they share the places for instances.
@@ -140,6 +143,11 @@ impl Guest {
         &self.0.template.limits
     }
 
+    /// How its calls fare in the queue.
+    pub fn queue(&self) -> QueueStats {
+        self.0.permits.stats()
+    }
+
     /// Answers one HTTP request. The future runs the guest in the caller's task; dropping it, or the response's body
     /// before its end, cancels the guest.
     ///
@@ -150,7 +158,10 @@ impl Guest {
         request: ::http::Request<RequestBody>,
         call: Call,
     ) -> Result<::http::Response<ResponseBody>, Fault> {
-        let permit = self.0.pool.acquire().await?;
+        let permit = match self.0.template.metered {
+            true => self.0.permits.acquire().await?,
+            false => Permit::uncounted(),
+        };
         http::answer(&self.0, permit, request, call).await
     }
 
@@ -196,6 +207,9 @@ pub(crate) fn fault_of(error: &wasmtime::Error, meter: &Meter) -> Fault {
     }
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Fault::BadGuest(format!("it exited with code {code} instead of returning"));
+    }
+    if meter.room_refused() {
+        return Fault::Busy(1);
     }
     if meter.memory_refused() {
         return Fault::Memory(meter.memory_bytes_max());

@@ -17,6 +17,8 @@ use crate::capability::log::LogSink;
 use crate::compile::{self, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
+use crate::lanes::{self, Account, Lanes};
+use crate::memory::Budget;
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -28,6 +30,10 @@ pub struct RuntimeOptions {
     pub cache_dir: Option<PathBuf>,
     /// Where guest output goes.
     pub log: LogSink,
+    /// Memory of all guests together in bytes; `None` as the table of limits says.
+    pub memory: Option<u64>,
+    /// Whether guests have budgets. Without them a guest can stop the process: only to measure what they cost.
+    pub metered: bool,
 }
 
 /// What a guest is loaded for.
@@ -79,9 +85,13 @@ pub struct Runtime(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) cache: Option<Cache>,
     log: LogSink,
+    metered: bool,
     sync: OnceLock<Half>,
     asynchronous: OnceLock<Half>,
     guests: Arc<Guests>,
+    lanes: Lanes,
+    pool: Arc<Pool>,
+    memory: Arc<Budget>,
 }
 
 /// One engine with its linkers.
@@ -112,12 +122,46 @@ impl Runtime {
         Ok(Self(Arc::new(Shared {
             cache: cache.transpose()?,
             log: options.log,
+            metered: options.metered,
             sync: OnceLock::new(),
             asynchronous: OnceLock::new(),
             guests: Arc::default(),
+            lanes: Lanes::new(),
+            pool: Pool::new(),
+            memory: Budget::new(options.memory),
         })))
     }
 
+    /// A place for the guests of one app: they share the app's part of the CPU, of the queue and of the log. Two scopes
+    /// are two apps, whatever their names.
+    pub fn app(&self, name: &str) -> AppScope {
+        AppScope {
+            shared: self.0.clone(),
+            name: name.into(),
+            number: lanes::number(),
+        }
+    }
+
+    /// How often the cache of compiled code helped.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.0.cache.as_ref().map(Cache::stats).unwrap_or_default()
+    }
+
+    /// Where guest output goes.
+    pub fn log(&self) -> &LogSink {
+        &self.0.log
+    }
+}
+
+/// One app in this host.
+pub struct AppScope {
+    shared: Arc<Shared>,
+    name: Arc<str>,
+    /// Unlike its name, no other scope's.
+    number: u64,
+}
+
+impl AppScope {
     /// Loads one component: detects its ABI, checks its imports, compiles it or takes its code from the cache, links it.
     ///
     /// # Errors
@@ -140,33 +184,37 @@ impl Runtime {
             component: component.name.clone(),
             ..error
         };
-        let loaded = compile::load(&self.0, &job).map_err(named)?;
+        let loaded = compile::load(&self.shared, &job).map_err(named)?;
         let half = self
-            .0
+            .shared
             .half(compile::flavor(loaded.abi))
             .map_err(|cause| named(compile::host_error(&cause)))?;
         if half.allocation == Allocation::OnDemand {
             progress(Progress::OnDemand);
         }
+        let account = Account::new(self.number);
         let guest = Arc::new(Inner {
             template: Arc::new(self.template(component, role)),
             abi: loaded.abi,
             callable: loaded.callable,
             engine: loaded.engine,
-            pool: Pool::new(&component.limits),
+            permits: self.shared.pool.permits(account.owner(), &component.limits),
             idle: Idle::new(&component.limits),
-            peers: self.0.guests.clone(),
+            peers: self.shared.guests.clone(),
             crew: Crew::default(),
             reuse: component.reuse,
             ticker: half.ticker.clone(),
+            lanes: self.shared.lanes.clone(),
+            account,
         });
-        self.0.guests.add(&guest);
+        self.shared.guests.add(&guest);
         Ok(Guest(guest))
     }
 
     fn template(&self, component: &Component, role: Role) -> Template {
         let name = format!("{}.wasm", component.name);
         Template {
+            app: self.name.clone(),
             component: component.name.as_str().into(),
             args: std::iter::once(name)
                 .chain(component.args.iter().cloned())
@@ -174,21 +222,13 @@ impl Runtime {
             env: component.env.clone(),
             grants: Arc::new(component.grants.clone()),
             limits: component.limits.clone(),
+            metered: self.shared.metered,
+            memory: self.shared.memory.share(),
             stdio: match role {
-                Role::Serve => Stdio::Log(self.0.log.clone()),
+                Role::Serve => Stdio::Log(self.shared.log.clone()),
                 Role::Run => Stdio::Inherit,
             },
         }
-    }
-
-    /// How often the cache of compiled code helped.
-    pub fn cache_stats(&self) -> CacheStats {
-        self.0.cache.as_ref().map(Cache::stats).unwrap_or_default()
-    }
-
-    /// Where guest output goes.
-    pub fn log(&self) -> &LogSink {
-        &self.0.log
     }
 }
 
@@ -202,14 +242,14 @@ impl Shared {
         if let Some(half) = cell.get() {
             return Ok(half);
         }
-        let fresh = Half::new(flavor)?; // two threads at once: one of them is dropped unused
+        let fresh = Half::new(flavor, self.metered)?; // two threads at once: one of them is dropped unused
         Ok(cell.get_or_init(|| fresh))
     }
 }
 
 impl Half {
-    fn new(flavor: Flavor) -> Result<Self> {
-        let (engine, allocation) = engine::new(flavor)?;
+    fn new(flavor: Flavor, metered: bool) -> Result<Self> {
+        let (engine, allocation) = engine::new(flavor, metered)?;
         let mut components = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
         add_io(&mut components)?;
@@ -277,7 +317,7 @@ mod tests {
             (Flavor::Async, vec![WASI_0_2, WASI_0_3]),
         ];
         for (flavor, offers) in halves {
-            let mut half = Half::new(flavor).unwrap();
+            let mut half = Half::new(flavor, true).unwrap();
             for offer in offers {
                 for interface in offer.interfaces {
                     let import = format!("{interface}@{}", offer.version);
@@ -294,13 +334,16 @@ mod tests {
 
     #[test]
     fn every_function_of_preview_1_is_in_the_linker() {
-        let half = Half::new(Flavor::Sync).unwrap();
+        let half = Half::new(Flavor::Sync, true).unwrap();
         let template = Template {
+            app: "test".into(),
             component: "test".into(),
             args: vec![],
             env: vec![],
             grants: Arc::default(),
             limits: hostel_app::limits::Limits::default(),
+            metered: true,
+            memory: Budget::new(None).share(),
             stdio: Stdio::Log(LogSink::null()),
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();

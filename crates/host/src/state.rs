@@ -16,6 +16,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::capability::log::{Channel, LogSink};
 use crate::capability::stdio::{LineStream, Origin};
 use crate::guest::{CurrentRequest, RequestId};
+use crate::memory::Share;
 use crate::meter::Meter;
 use crate::net;
 
@@ -31,11 +32,15 @@ pub(crate) enum Stdio {
 /// What every instance of one component starts from.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
+    pub(crate) app: Arc<str>,
     pub(crate) component: Arc<str>,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) grants: Arc<Grants>,
     pub(crate) limits: Limits,
+    /// False only to measure what budgets cost.
+    pub(crate) metered: bool,
+    pub(crate) memory: Arc<Share>,
     pub(crate) stdio: Stdio,
 }
 
@@ -77,9 +82,12 @@ impl Host {
             table,
             http,
             outgoing: net::Outgoing::new(template.grants.clone()),
-            meter: Meter::new(limits),
+            meter: Meter::new(limits, template.memory.open()),
         };
         let mut store = Store::new(engine, host);
+        if !template.metered {
+            return Ok(store);
+        }
         store.limiter(|host| &mut host.meter);
         store.set_hostcall_fuel(limits.host_call_bytes);
         store.set_max_component_handles(limits.handles);
