@@ -46,7 +46,7 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "soak",
-        usage: "[--row NAME...] [ARGUMENTS]",
+        usage: "[--row NAME] [ARGUMENTS]",
         about: "attack the release binary at full size and judge what it did; `soak --help` says how",
         run: soak::run,
     },
