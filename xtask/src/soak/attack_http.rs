@@ -203,6 +203,8 @@ async fn live(
         }
     }
     let lived = began.elapsed();
+    // Refused at once, for want of a permit: to come back as fast as one can would be another attack.
+    sleep(trickle.every.saturating_sub(lived)).await;
     if lived <= CLOSED_WITHIN {
         lives.closed.add(lived, None);
     } else {
