@@ -177,6 +177,15 @@ const BUFFERS: &[Shape] = &[
 /// How many handles a bomb asks for.
 const HANDLES_ASKED: u64 = 1_000_000;
 
+/// The fewest that a small run asks for: twice what is allowed.
+const HANDLES_ASKED_MIN: u64 = 20_000;
+
+/// What the guests that write a body write.
+const BODY_BYTES: u64 = 4 << 30;
+
+/// How long a body stays unread.
+const UNREAD: Duration = Duration::from_secs(3);
+
 /// How many bombs of one shape go off, one after the other.
 const EACH: u64 = 20;
 
@@ -185,17 +194,21 @@ const GROWTH_BYTES_MAX: i64 = 64 * MIB as i64;
 
 /// Resources, streams, futures, subtasks, pollables: a million each.
 pub(super) fn handles(site: &Site) -> Result<Verdict> {
-    let asked = format!("&count={}", site.count(HANDLES_ASKED));
-    one_by_one(site, HANDLES, &asked)
+    let asked = format!(
+        "&count={}",
+        site.count(HANDLES_ASKED).max(HANDLES_ASKED_MIN)
+    );
+    one_by_one(site, HANDLES, &asked, true)
 }
 
 /// Strings, headers, random bytes, bodies: what the host would have to hold.
 pub(super) fn buffers(site: &Site) -> Result<Verdict> {
-    one_by_one(site, BUFFERS, "")
+    one_by_one(site, BUFFERS, "", false)
 }
 
-/// Each shape for itself, so that its growth is its own.
-fn one_by_one(site: &Site, all: &[Shape], more: &str) -> Result<Verdict> {
+/// Each shape for itself, so that its growth is its own. Where things are `counted`, a guest that got them all says so by
+/// 200; where they are bytes, it says 200 with how far it came.
+fn one_by_one(site: &Site, all: &[Shape], more: &str, counted: bool) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     let shapes = present(site, all, &mut verdict);
     let mut target = site.serve(&parts(&shapes, "deadline = \"20s\"\ncpu = \"10s\""))?;
@@ -208,49 +221,88 @@ fn one_by_one(site: &Site, all: &[Shape], more: &str) -> Result<Verdict> {
         let shoot = |path: &String| bomb(target, path, each);
         paths.iter().map(shoot).collect::<Result<Vec<_>>>()
     })?;
-    for (path, (tally, growth)) in paths.iter().zip(found) {
+    for (path, shot) in paths.iter().zip(found) {
         let shape = path.trim_start_matches('/').to_owned();
+        let (tally, growth) = (shot.tally, shot.growth);
         verdict.figure(
             &shape,
-            json!({"growth_mib": mib(growth), "answers": tally.value(), "said": tally.last}),
+            json!({
+                "growth_mib": mib(growth), "answers": tally.value(), "said": tally.last,
+                "body_mib": shot.body.map(|bytes| bytes / MIB),
+            }),
         );
         verdict.require(growth <= GROWTH_BYTES_MAX, || {
             format!("{shape}: the process grew by {} MiB", mib(growth))
         });
-        verdict.require(tally.answers() + tally.cut == each, || {
+        verdict.require(shot.body.is_some() || tally.answers() == each, || {
             format!("{shape}: {} answers to {each} bombs", tally.answers())
+        });
+        verdict.require(shot.body.is_none_or(|bytes| bytes < BODY_BYTES), || {
+            format!("{shape}: the whole body came")
+        });
+        verdict.require(!counted || tally.of(&[200]) == 0, || {
+            format!("{shape}: not stopped: {:?}", tally.last)
         });
     }
     verdict.note(&held);
     Ok(verdict)
 }
 
-/// One shape, one call after the other: the answers, and how far the process grew over what it held.
-fn bomb(target: &Target, path: &str, each: u64) -> Result<(Tally, i64)> {
-    let before = target.rested()?;
-    proc::forget_peak(target.pid)?;
-    let hammer = Hammer {
-        target: target.address,
-        paths: vec![path.to_owned()],
-        connections: 1,
-        requests: each,
-        time: Duration::from_secs(300),
-    };
-    let tally = hammer.run()?;
-    if path.contains("what=body") {
-        assault(unread_body(target.address, path.to_owned()))?;
-    }
-    let peak = proc::peak_bytes(target.pid)?;
-    Ok((tally, peak as i64 - before as i64))
+/// What came of one shape.
+struct Shot {
+    tally: Tally,
+    /// How far the process grew over what it held.
+    growth: i64,
+    /// For bombs that are a body: how much of it was sent to a client that reads all.
+    body: Option<u64>,
 }
 
-/// Asks for a body without end and reads none of it for a while.
-async fn unread_body(target: std::net::SocketAddr, path: String) -> Result<()> {
-    use tokio::io::AsyncWriteExt;
-    let mut stream = connect(attacker(0), target, Some(4 << 10)).await?;
-    stream.write_all(get(&path).as_bytes()).await?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    Ok(())
+/// One shape, one call after the other.
+fn bomb(target: &Target, path: &str, each: u64) -> Result<Shot> {
+    let before = target.rested()?;
+    proc::forget_peak(target.pid)?;
+    let (mut tally, mut body) = (Tally::default(), None);
+    if path.contains("what=body") {
+        let path = path.to_owned();
+        body = Some(assault(whole_body(target.address, path))?);
+    } else {
+        let hammer = Hammer {
+            target: target.address,
+            paths: vec![path.to_owned()],
+            connections: 1,
+            requests: each,
+            time: Duration::from_secs(300),
+        };
+        tally = hammer.run()?;
+    }
+    let growth = proc::peak_bytes(target.pid)? as i64 - before as i64;
+    Ok(Shot {
+        tally,
+        growth,
+        body,
+    })
+}
+
+/// Asks for a body without end: one client reads none of it for a while, another all that comes, and counts it.
+async fn whole_body(target: std::net::SocketAddr, path: String) -> Result<u64> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let request = get(&path);
+    let mut unread = connect(attacker(0), target, Some(4 << 10)).await?;
+    unread.write_all(request.as_bytes()).await?;
+    tokio::time::sleep(UNREAD).await;
+    drop(unread);
+    let mut stream = connect(attacker(0), target, None).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut piece = vec![0; 256 << 10];
+    let mut bytes = 0;
+    // The deadline of the component is shorter: silence is an end too.
+    while let Ok(Ok(read)) = tokio::time::timeout(PATIENCE, stream.read(&mut piece)).await {
+        if read == 0 {
+            break;
+        }
+        bytes += read as u64;
+    }
+    Ok(bytes)
 }
 
 /// Alternations of the two apps.
