@@ -298,7 +298,8 @@ fn mutate(ancestor: &[u8], random: &mut Random) -> Vec<u8> {
             bytes.splice(from..from, piece);
         }
         _ => {
-            for _ in 0..=random.below(8) {
+            // One or two: most mutants with more do not even get as far as the compiler.
+            for _ in 0..=random.below(2) {
                 let at = random.below(length);
                 if let Some(byte) = bytes.get_mut(at) {
                     *byte = random.next() as u8;
