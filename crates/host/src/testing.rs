@@ -18,7 +18,11 @@ pub(crate) fn code(name: &str) -> Vec<u8> {
 
 /// A runtime whose log is nobody's; with a folder it keeps compiled code there.
 pub(crate) fn runtime(cache_dir: Option<&Path>) -> Runtime {
-    Runtime::new(RuntimeOptions::new(LogSink::null())).unwrap()
+    Runtime::new(RuntimeOptions {
+        cache_dir: cache_dir.map(Path::to_path_buf),
+        ..RuntimeOptions::new(LogSink::null())
+    })
+    .unwrap()
 }
 
 /// A component without grants, with the default limits.
