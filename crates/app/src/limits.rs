@@ -218,7 +218,7 @@ table! {
     /// The slowest request body that is accepted once it has lasted as long as `head_timeout`.
     BODY_RATE = "body_rate", BytesPerSecond, KIB, [0, MIB], "tests/limits::body_rate";
     /// How long a client may refuse to read its response before the connection is closed.
-    WRITE_STALL_MS = "write_stall", Milliseconds, 30 * SECOND, [10, 10 * MINUTE], "crates/server/src/tests/http1.rs::a_client_that_does_not_read_is_cut_off";
+    WRITE_STALL_MS = "write_stall", Milliseconds, 10 * SECOND, [10, 10 * MINUTE], "crates/server/src/tests/http1.rs::a_client_that_does_not_read_is_cut_off";
     /// How long a client that is still sending when its request was refused may read the refusal.
     LINGER_MS = "linger", Milliseconds, 2 * SECOND, [0, MINUTE], "crates/server/src/tests/http1.rs::a_refused_client_may_go_on_sending_for_a_moment";
     /// Buffer of one connection's incoming bytes.
