@@ -23,6 +23,7 @@ mod head;
 mod head_fields;
 mod head_timeout;
 mod headers;
+mod host_bytes;
 mod host_call;
 mod instances;
 mod log_line;

@@ -3,6 +3,8 @@
 //! - `memory`: grows its memory until refused and touches each page; `fill`: the same memory in one cold `memory.fill`
 //! - `stack`: calls itself without end; `trap`: traps at once; `loop`: never ends
 //! - `resources`: makes header lists and keeps them, `streams`: output streams, `pollables`: timers; `&count=` of them
+//! - `fields`: keeps `&count=` header lists of some 60 KiB each, `copies`: copies of one, each changed a little;
+//!   `bodies`: responses that are never sent, each with 64 KiB of body
 //! - `polls`: waits for one timer, named `&count=` times in one list
 //! - `string`: hands over a header value of `&bytes=` bytes (1 GiB) that its memory does not have; with `&real=1` one as
 //!   large as its memory
@@ -22,7 +24,9 @@ use std::mem::{ManuallyDrop, forget};
 use wasip2::cli::stdout::get_stdout;
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::exports::http::incoming_handler::Guest;
-use wasip2::http::types::{Fields, IncomingRequest, ResponseOutparam};
+use wasip2::http::types::{
+    Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
+};
 use wasip2::io::poll::poll;
 use wasip2::random::random::get_random_bytes;
 
@@ -49,6 +53,9 @@ impl Guest for Bomb {
             "resources" => keep(count(MANY), Fields::new),
             "streams" => keep(count(MANY), get_stdout),
             "pollables" => keep(count(MANY), || subscribe_duration(u64::MAX)),
+            "fields" => keep(count(MANY), full_list),
+            "copies" => copies(count(MANY)),
+            "bodies" => keep(count(MANY), unsent),
             "polls" => polls(count(MANY)),
             "string" => string(number("bytes", GIB), number("real", 0) == 1),
             "list" => list(count(10_000), number("bytes", 1 << 20)),
@@ -118,6 +125,46 @@ fn keep<T>(count: u64, make: impl Fn() -> T) -> String {
         forget(make());
     }
     format!("{count} kept")
+}
+
+/// A header list that is as large as one may be, nearly.
+fn full_list() -> Fields {
+    let fields = Fields::new();
+    for number in 0..60 {
+        fields
+            .append(&format!("x-{number}"), &[b'x'; 1000])
+            .expect("within the limit of one list");
+    }
+    fields
+}
+
+/// Copies that share everything until each is written to.
+fn copies(count: u64) -> String {
+    let original = Fields::new();
+    for number in 0..300 {
+        original
+            .append(&format!("x-{number}"), b"1")
+            .expect("within the limit of one list");
+    }
+    keep(count, || {
+        let copy = original.clone();
+        copy.append("x-own", b"1").expect("one more field");
+        copy
+    })
+}
+
+/// A response that nobody will get, with the beginning of its body.
+fn unsent() -> OutgoingBody {
+    let response = OutgoingResponse::new(Fields::new());
+    let body = response.body().expect("the first call for the body");
+    forget(response);
+    let stream = body.write().expect("the first call for the stream");
+    if stream.check_write().is_ok_and(|room| room > 0) {
+        // What does not fit is none of the attack's business.
+        let _ = stream.write(&[b'x'; PAGE_BYTES]);
+    }
+    forget(stream);
+    body
 }
 
 /// One timer, many times in one list.

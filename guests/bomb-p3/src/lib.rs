@@ -3,6 +3,7 @@
 //!
 //! - `streams`, `futures`: makes pairs and keeps both ends; `waitables`: makes waitable sets; `resources`: header lists;
 //!   `&count=` of them
+//! - `fields`: keeps `&count=` header lists of some 60 KiB each
 //! - `subtasks`: starts `&count=` waits of the host's that never end, and looks at none again; with `&for=MS` each of
 //!   that many milliseconds
 //! - `string`: hands over a header value of `&bytes=` bytes (1 GiB) that its memory does not have
@@ -56,6 +57,7 @@ impl Guest for Bomb {
             // SAFETY: a built-in of the component model without arguments.
             "waitables" => keep(count, || unsafe { waitable_set_new() }),
             "resources" => keep(count, Fields::new),
+            "fields" => keep(count, full_list),
             "subtasks" => subtasks(count, number("for", FOREVER_MS)).await,
             "string" => string(number("bytes", GIB)),
             "memory" => memory(),
@@ -76,6 +78,17 @@ fn keep<T>(count: u64, make: impl Fn() -> T) -> String {
         forget(make());
     }
     format!("{count} kept")
+}
+
+/// A header list that is as large as one may be, nearly.
+fn full_list() -> Fields {
+    let fields = Fields::new();
+    for number in 0..60 {
+        fields
+            .append(&format!("x-{number}"), &[b'x'; 1000])
+            .expect("within the limit of one list");
+    }
+    fields
 }
 
 /// Starts that many calls of the host that are not over at once.
