@@ -203,13 +203,13 @@ impl Listener {
         })
     }
 
-    /// The next connection. Cancel safe.
-    pub(crate) async fn accept(&mut self, log: &LogSink) -> TcpStream {
+    /// The next connection and where it comes from. Cancel safe.
+    pub(crate) async fn accept(&mut self, log: &LogSink) -> (TcpStream, IpAddr) {
         loop {
             match self.socket.accept().await {
-                Ok((tcp, _)) => {
+                Ok((tcp, client)) => {
                     self.pause = PAUSE_MIN;
-                    return tcp;
+                    return (tcp, client.ip());
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {

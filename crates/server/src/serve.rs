@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,9 +14,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::bounds::Bounds;
+use crate::descriptors::Descriptors;
 use crate::http::Callee;
 use crate::listen::{self, ListenError, Listener};
 use crate::live::Live;
+use crate::seats::Seats;
 use crate::worker::{self, Phase, Shared, Worker};
 
 /// How often a drain reports how far it is.
@@ -148,6 +149,9 @@ pub(crate) async fn supervise<C: Callee>(
     let mut team = Team::start(live, &options)?;
     team.accepting().await?;
     ready(&team.addresses);
+    if let Some(notice) = team.notice.take() {
+        options.log.host_fault(notice);
+    }
     tokio::select! {
         () = stop() => {}
         () = team.one_ended() => return Err(ServeError::ThreadEnded),
@@ -172,6 +176,8 @@ pub(crate) async fn supervise<C: Callee>(
 /// The threads of a server.
 struct Team<C> {
     addresses: Vec<SocketAddr>,
+    /// What the operator should know, to be said after the addresses.
+    notice: Option<String>,
     workers: Vec<Arc<Worker<C>>>,
     threads: Vec<JoinHandle<()>>,
     phase: watch::Sender<Phase>,
@@ -198,18 +204,21 @@ impl<C: Callee> Team<C> {
                 thread.push(socket);
             }
         }
+        let mut bounds = options.bounds.clone();
+        let notice = Descriptors::raise().fit(&mut bounds);
         let first = addresses.first().ok_or(ServeError::NoAddress)?.to_string();
         let shared = Shared {
             live,
-            bounds: options.bounds.clone(),
             log: options.log.clone(),
             authority: HeaderValue::try_from(first).map_err(|_| ServeError::NoAddress)?,
-            seats: Arc::new(AtomicUsize::new(0)),
+            seats: Arc::new(Seats::new(&bounds)),
+            bounds,
         };
         let (phase, told) = watch::channel(Phase::Serving);
         let (report, reports) = mpsc::channel(2 * count);
         let mut team = Self {
             addresses,
+            notice,
             workers: Vec::new(),
             threads: Vec::new(),
             phase,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hostel_app::limits;
 
 use super::log::LogSink;
-use crate::fault::Fault;
+use crate::fault::{Fault, Row};
 use crate::guest::RequestId;
 use crate::lock::lock;
 
@@ -52,9 +52,9 @@ impl FaultWindow {
 impl LogSink {
     /// A call of a guest failed, and its client is told no more than that. `component` is the guest's name.
     pub fn fault(&self, component: &str, request: RequestId, fault: &Fault) {
-        let name = fault.row().name;
+        let Row { name, level, .. } = fault.row();
         self.limited(format_args!(
-            "fault={name} component={component} request={request} {fault}"
+            "level={level} fault={name} component={component} request={request} {fault}"
         ));
     }
 
@@ -131,7 +131,9 @@ mod tests {
         assert_eq!(
             lines[..2],
             [
-                format!("hostel: fault=trap component=web request=0000000000000000 {first}"),
+                format!(
+                    "hostel: level=warn fault=trap component=web request=0000000000000000 {first}"
+                ),
                 "hostel: out of descriptors".to_owned()
             ]
         );
