@@ -2,11 +2,15 @@
 
 mod clients;
 mod contract;
+mod crowds;
 mod deadlines;
+mod descriptors;
+mod floods;
 mod load;
 mod loops;
 mod memory;
 mod overload;
 mod shared;
+mod slow;
 mod start;
 mod traps;

@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 
 use super::capture::{Capture, last_lines};
 use super::command::Guarded;
@@ -47,8 +47,21 @@ impl Server {
         Self::launch(path, data, &[])
     }
 
+    /// Serves one guest with a limit on open files, set as a shell's `ulimit FLAGS` does.
+    pub(crate) fn with_ulimit(name: &str, ulimit: &str) -> Self {
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(format!("ulimit {ulimit} && exec \"$0\" \"$@\""))
+            .arg(executable().get_program());
+        Self::launch_as(command, &guest(name), &data(), &[])
+    }
+
     fn launch(path: &Path, data: &Path, flags: &[&str]) -> Self {
-        let mut command = executable();
+        Self::launch_as(executable(), path, data, flags)
+    }
+
+    fn launch_as(mut command: Command, path: &Path, data: &Path, flags: &[&str]) -> Self {
         command
             .arg("up")
             .arg(path)
@@ -143,6 +156,17 @@ impl Server {
         prlimit(Some(self.pid()), Resource::Nofile, new).expect("a lower limit");
     }
 
+    /// Soft and hard limit of its open files.
+    pub(crate) fn files_allowed(&self) -> (Option<u64>, Option<u64>) {
+        let unchanged = self.proc("limits");
+        let line = unchanged
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"))
+            .expect("a limit of open files");
+        let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
+        (numbers.next().flatten(), numbers.next().flatten())
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.0.id()).expect("a process id")).expect("not 0")
     }
@@ -219,6 +243,17 @@ impl Drop for Server {
             .find(|line| !line.starts_with('[') && line.contains("panicked"));
         assert_eq!(panicked, None, "the host panicked:\n{text}");
     }
+}
+
+/// Lets the test's own process have as many open files as it may: for crowds of clients.
+pub(crate) fn allow_a_crowd() {
+    let old = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: old.maximum,
+        maximum: old.maximum,
+    };
+    // Where that fails, so does the crowd.
+    let _raised = setrlimit(Resource::Nofile, most);
 }
 
 /// The addresses of the ready lines, which must be the first lines; `None` until all of them are there.

@@ -6,12 +6,16 @@
 
 mod body_rate;
 mod concurrency;
+mod connections_per_address;
 mod cpu;
 mod deadline;
 mod epoch_tick;
+mod h2_connection_window;
+mod h2_control_frames;
 mod h2_header_list;
 mod h2_resets;
 mod h2_send_buffer;
+mod h2_stream_window;
 mod h2_streams;
 mod handles;
 mod head;

@@ -11,6 +11,9 @@ use crate::bounds::Bounds;
 /// What is asked for where there is no hard limit: what Linux grants at most (`fs.nr_open`) unless told otherwise.
 const WITHOUT_HARD_LIMIT: u64 = 1 << 20;
 
+/// What the runtime of one thread opens.
+const PER_THREAD: u64 = 4;
+
 /// What is assumed to be open where the system does not tell.
 const IN_USE_ASSUMED: u64 = 64;
 
@@ -19,13 +22,13 @@ const IN_USE_ASSUMED: u64 = 64;
 pub(crate) struct Descriptors {
     /// So many may be open at once.
     limit: u64,
-    /// So many are open now.
+    /// So many are open now, or will be before the first connection.
     in_use: u64,
 }
 
 impl Descriptors {
-    /// Raises the soft limit to the hard one, and counts.
-    pub(crate) fn raise() -> Self {
+    /// Raises the soft limit to the hard one, and counts, for a server that is about to start so many threads.
+    pub(crate) fn raise(threads: usize) -> Self {
         let before = getrlimit(Resource::Nofile);
         let wanted = Rlimit {
             current: Some(before.maximum.unwrap_or(WITHOUT_HARD_LIMIT)),
@@ -36,7 +39,7 @@ impl Descriptors {
         let now = getrlimit(Resource::Nofile).current;
         Self {
             limit: now.unwrap_or(u64::MAX),
-            in_use: in_use(),
+            in_use: in_use().saturating_add(PER_THREAD.saturating_mul(threads as u64)),
         }
     }
 
@@ -57,6 +60,9 @@ impl Descriptors {
         let wanted = std::mem::replace(&mut bounds.connections, connections);
         let per_address = &mut bounds.connections_per_address;
         *per_address = (connections.saturating_mul(*per_address) / wanted.max(1)).max(1);
+        // Those who leave have no seats: they live on half of the last tenth.
+        let leaving = usize::try_from(self.limit / 20).unwrap_or(usize::MAX);
+        bounds.turned_away = bounds.turned_away.min(leaving);
         Some(format!(
             "the system allows {} open files (RLIMIT_NOFILE), so {connections} connections are served at once instead of \
              {wanted}, {per_address} from one address; raise the hard limit, as with `ulimit -Hn 65536` or \
@@ -119,6 +125,18 @@ mod tests {
     }
 
     #[test]
+    fn those_who_leave_live_on_what_is_left() {
+        for (limit, leaving) in [(256, 12), (10, 0), (1 << 20, 64)] {
+            let mut bounds = Bounds {
+                turned_away: 64,
+                ..Bounds::default()
+            };
+            let _notice = Descriptors { limit, in_use: 20 }.fit(&mut bounds);
+            assert_eq!(bounds.turned_away, leaving, "{limit}");
+        }
+    }
+
+    #[test]
     fn there_is_always_room_for_one() {
         assert_eq!(fitted(10, 30).0, 1);
         assert_eq!(fitted(0, 0).0, 1);
@@ -127,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_soft_limit_is_raised_to_the_hard_one() {
-        let descriptors = Descriptors::raise();
+        let descriptors = Descriptors::raise(0);
         let now = getrlimit(Resource::Nofile);
         assert_eq!(Some(descriptors.limit), now.current);
         if now.maximum.is_some() {

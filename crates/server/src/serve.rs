@@ -205,7 +205,7 @@ impl<C: Callee> Team<C> {
             }
         }
         let mut bounds = options.bounds.clone();
-        let notice = Descriptors::raise().fit(&mut bounds);
+        let notice = Descriptors::raise(count).fit(&mut bounds);
         let first = addresses.first().ok_or(ServeError::NoAddress)?.to_string();
         let shared = Shared {
             live,

@@ -1,0 +1,126 @@
+//! Crowds of clients that keep the server waiting: each costs little, and the others are served. How soon each of them is
+//! cut off is shown in `crates/server`, with bounds of milliseconds.
+
+use crate::harness::frames::{END_STREAM, INITIAL_WINDOW_SIZE, SETTINGS, Wire, frame, request};
+use crate::harness::http::Connection;
+use crate::harness::message::{get, sized_head};
+use crate::harness::server::{Server, allow_a_crowd};
+
+const CROWD: usize = 1000;
+/// What one of them may cost.
+const EACH: u64 = 64 << 10;
+
+/// The memory that a crowd costs, which is there while the others are served.
+fn cost<C>(server: &Server, client: impl FnMut(usize) -> C) -> u64 {
+    allow_a_crowd();
+    for _ in 0..10 {
+        server.is_alive("/");
+    }
+    let before = server.memory_peak();
+    let crowd: Vec<C> = (0..CROWD).map(client).collect();
+    server.comes_to_rest();
+    for _ in 0..10 {
+        server.is_alive("/");
+    }
+    drop(crowd);
+    (server.memory_peak() - before) / CROWD as u64
+}
+
+fn is_little(cost: u64) {
+    assert!(cost <= EACH, "{cost} bytes for each of them");
+}
+
+#[test]
+fn half_heads_cost_little() {
+    let server = Server::of("hello-p2");
+    is_little(cost(&server, |_| {
+        let mut client = server.connect();
+        client.send("GET / HTTP/1.1\r\nHost: localhost\r\nX-Half: a head that ");
+        client
+    }));
+}
+
+#[test]
+fn silent_clients_cost_little() {
+    let server = Server::of("hello-p2");
+    is_little(cost(&server, |_| server.connect()));
+}
+
+#[test]
+fn clients_between_two_requests_cost_little() {
+    let server = Server::of("hello-p2");
+    is_little(cost(&server, |_| {
+        let mut client = server.connect();
+        assert_eq!(client.ask(&get("/")).status, 200);
+        client
+    }));
+}
+
+#[test]
+fn idle_clients_of_http2_cost_little() {
+    let server = Server::of("hello-p2");
+    is_little(cost(&server, |_| Wire::open(server.address())));
+}
+
+#[test]
+fn bodies_that_do_not_come_cost_little_beyond_their_instances() {
+    // One is called, the others wait for their turn.
+    let server = Server::with(
+        "stream-in-p2",
+        &["--limit", "concurrency=10", "--limit", "queue_depth=0"],
+    );
+    let head = sized_head("/", 1_000_000);
+    allow_a_crowd();
+    server.is_alive("/?read=0");
+    let before = server.memory_peak();
+    let mut crowd: Vec<Connection> = (0..CROWD).map(|_| server.connect()).collect();
+    crowd.iter_mut().for_each(|client| client.try_send(&head));
+    server.comes_to_rest();
+    let waiting = crowd.iter().filter(|client| client.is_waiting()).count();
+    assert_eq!(waiting, 10, "the others are told that there is no room");
+    drop(crowd);
+    is_little((server.memory_peak() - before) / CROWD as u64);
+    server.comes_to_rest();
+    server.is_alive("/?read=0");
+}
+
+#[test]
+fn slow_readers_of_a_large_answer_cost_little_beyond_their_instances() {
+    const READERS: usize = 50;
+    let server = Server::of("stream-out-p2");
+    server.is_alive("/?bytes=5");
+    let before = server.memory_peak();
+    let mut crowd: Vec<Connection> = (0..READERS).map(|_| server.connect()).collect();
+    for client in &mut crowd {
+        client.send(get("/?bytes=100000000"));
+    }
+    server.comes_to_rest();
+    server.is_alive("/?bytes=5");
+    let each = (server.memory_peak() - before) / READERS as u64;
+    // An instance with its memory and its stack, and what is under way.
+    assert!(each <= 2 << 20, "{each} bytes for each of them");
+    drop(crowd);
+    server.comes_to_rest();
+    server.is_alive("/?bytes=5");
+}
+
+#[test]
+fn a_hundred_streams_without_a_window_do_not_hold_up_another_client() {
+    let server = Server::of("hello-p2");
+    server.is_alive("/");
+    let before = server.memory_peak();
+    let mut wires: Vec<Wire> = (0..10).map(|_| Wire::open(server.address())).collect();
+    for wire in &mut wires {
+        let window = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
+        wire.send(frame(SETTINGS, 0, 0, &window));
+        for number in 0..100 {
+            wire.send(request(2 * number + 1, "GET", "/", &[], END_STREAM));
+        }
+    }
+    server.comes_to_rest();
+    for _ in 0..10 {
+        server.is_alive("/");
+    }
+    let grown = server.memory_peak() - before;
+    assert!(grown < 32 << 20, "{grown} bytes for a thousand streams");
+}
