@@ -82,6 +82,11 @@ impl Connection {
             .expect("the server is there");
     }
 
+    /// The same to a server that may have closed already.
+    pub(crate) fn try_finish_sending(&mut self) {
+        let _closed = self.stream.shutdown(Shutdown::Write);
+    }
+
     /// Sends a request and reads the whole answer.
     pub(crate) fn ask(&mut self, request: &[u8]) -> Answer {
         self.send(request);
