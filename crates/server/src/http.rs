@@ -188,6 +188,11 @@ fn respond<C: Callee>(
     match failure {
         Failure::Refused(refusal) => response::from_refusal(refusal, flight),
         Failure::Fault(fault) => {
+            let fault = match fault {
+                // Whoever is answered is there: 499 is for logs.
+                Fault::Cancelled => Fault::Host("a call was cancelled under its client".into()),
+                fault => fault,
+            };
             flight.log(&fault);
             response::from_fault(&fault, flight)
         }

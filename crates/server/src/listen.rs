@@ -213,7 +213,12 @@ impl Listener {
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    log.host_fault(format_args!("cannot accept a connection: {error}; waiting"));
+                    // Once for each time that it begins: it may last, and must not bury other lines.
+                    if self.pause == PAUSE_MIN {
+                        log.host_fault(format_args!(
+                            "cannot accept a connection: {error}; waiting"
+                        ));
+                    }
                     tokio::time::sleep(self.pause).await;
                     self.pause = (self.pause * 2).min(PAUSE_MAX);
                 }
