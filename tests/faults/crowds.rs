@@ -6,32 +6,33 @@ use crate::harness::message::get;
 use crate::harness::server::Server;
 
 const CROWD: usize = 50;
+const ALL_CALLED: [&str; 3] = ["concurrency=50", "queue_depth=0", "queue_wait=0ms"];
+const MOST_WAIT: [&str; 3] = ["concurrency=5", "queue_depth=45", "queue_wait=1m"];
 
-/// So many calls in flight at once, none of them answered; `None` while there are not permits for all of them.
+/// So many calls in flight at once, none of them answered; `None` while there are not places for all of them.
 fn call_all(server: &Server, path: &str) -> Option<Vec<Connection>> {
     let mut crowd: Vec<Connection> = (0..CROWD).map(|_| server.connect()).collect();
     crowd.iter_mut().for_each(|client| client.send(get(path)));
-    // One more is refused only once all permits are taken, and nobody else is there to take them.
-    eventually("the permits are taken", || {
-        let mut one_more = server.connect();
-        one_more.send(get(path));
-        eventually(
-            "it is refused, or it has the permit of one that was",
-            || {
-                let refused = !one_more.is_waiting();
-                let surplus = crowd.iter().any(|client| !client.is_waiting());
-                (refused || surplus).then_some(())
-            },
-        );
-        (!one_more.is_waiting() || crowd.iter().any(|client| !client.is_waiting())).then_some(())
+    // One more is refused once all places are taken, and nobody else is there to take them; or it has the place of one of
+    // the crowd, who is refused then.
+    let mut one_more = server.connect();
+    one_more.send(get(path));
+    eventually("the places are taken", || {
+        let surplus = crowd.iter().chain([&one_more]);
+        let refused = surplus.filter(|client| !client.is_waiting()).count();
+        (refused > 0).then_some(())
     });
     crowd.iter().all(Connection::is_waiting).then_some(crowd)
 }
 
-fn leave_in_mid_call(guest: &str, path: &str) {
-    let limits = ["concurrency=50", "queue_depth=0", "cpu=10m", "deadline=1h"];
-    let flags = limits.map(|limit| ["--limit", limit]);
-    let server = Server::with(guest, flags.as_flattened());
+/// `places` are the permits and the queue, for so many as the crowd has.
+fn leave_in_mid_call(guest: &str, path: &str, places: [&str; 3]) {
+    let flags = [&places[..], &["cpu=10m", "deadline=1h"]]
+        .concat()
+        .into_iter()
+        .flat_map(|limit| ["--limit", limit])
+        .collect::<Vec<_>>();
+    let server = Server::with(guest, &flags);
     for _ in 0..2 {
         let crowd = eventually("every permit is free", || call_all(&server, path));
         drop(crowd);
@@ -47,15 +48,20 @@ fn leave_in_mid_call(guest: &str, path: &str) {
 #[test]
 fn spinning_guests_of_clients_that_left_end_and_give_back_their_permits() {
     for guest in ["loop-p2", "loop-p3"] {
-        leave_in_mid_call(guest, "/");
+        leave_in_mid_call(guest, "/", ALL_CALLED);
     }
 }
 
 #[test]
 fn waiting_guests_of_clients_that_left_end_and_give_back_their_permits() {
     for guest in ["slow-p2", "slow-p3"] {
-        leave_in_mid_call(guest, "/?ms=600000");
+        leave_in_mid_call(guest, "/?ms=600000", ALL_CALLED);
     }
+}
+
+#[test]
+fn calls_that_wait_for_their_turn_give_back_their_places() {
+    leave_in_mid_call("slow-p2", "/?ms=600000", MOST_WAIT);
 }
 
 #[test]

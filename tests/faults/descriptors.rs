@@ -53,6 +53,9 @@ fn a_crowd_beyond_the_descriptors_is_turned_away_and_afterwards_everybody_is_ser
             let waiting = crowd.iter().filter(|client| client.is_waiting()).count();
             (waiting < 256).then_some(())
         });
+        server
+            .stderr()
+            .wait_for("hostel: all connections are taken: ");
         let refused = crowd.iter_mut().find(|client| !client.is_waiting());
         let answer = refused.expect("somebody is turned away").answer();
         assert_eq!(answer.status, 503);

@@ -113,6 +113,28 @@ fn floods_of_frames_that_carry_nothing() {
     }
 }
 
+/// Some clients tell of every frame that they have read, twice: for its stream and for the connection.
+#[test]
+fn a_client_that_reads_a_large_answer_frame_by_frame_is_no_flood() {
+    const LENGTH: usize = 30_000_000;
+    let server = Server::of("stream-out-p2");
+    let mut wire = Wire::open(server.address());
+    let path = format!("/?bytes={LENGTH}");
+    wire.send(request(1, "GET", &path, &[], END_STREAM));
+    let mut received = 0;
+    while received < LENGTH {
+        let data = wire.find("data", |frame| frame.kind == DATA);
+        received += data.payload.len();
+        let more = (data.payload.len() as u32).to_be_bytes();
+        if data.payload.is_empty() {
+            continue;
+        }
+        wire.send(frame(WINDOW_UPDATE, 0, 0, &more));
+        wire.send(frame(WINDOW_UPDATE, 0, 1, &more));
+    }
+    assert_eq!(received, LENGTH);
+}
+
 /// h2's `max_pending_accept_reset_streams` where they come at once, our own count where each was accepted before.
 #[test]
 fn rapid_resets() {
@@ -125,7 +147,7 @@ fn rapid_resets() {
     is_closed_for(&flood(&server, &[], 20_000, taken_back), ENHANCE_YOUR_CALM);
     let apart = |number: u32| {
         let stream = number / 2 * 2 + 1;
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             request(stream, "GET", "/", &[], END_STREAM)
         } else {
             frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())

@@ -153,9 +153,13 @@ fn close<C>(wire: &Wire<C>, end: &End, stream: &GuardedStream<C>) {
 /// which can destroy the answer before it is read.
 pub(crate) fn turn_away<C: Callee>(worker: &Arc<Worker<C>>, tcp: TcpStream, full: Full) {
     let word = match full {
-        Full::Total => TOO_MANY_CONNECTIONS,
+        Full::Total { .. } => TOO_MANY_CONNECTIONS,
         Full::Address => TOO_MANY_FROM_THIS_ADDRESS,
     };
+    if let Full::Total { first: true } = full {
+        let what = "all connections are taken: further clients are told 503";
+        worker.log.host_fault(what);
+    }
     // Best effort: the client may be gone. A new socket has room for this.
     let _sent = tcp.try_write(word.message().as_bytes());
     if worker.seats.turn_away() {

@@ -36,8 +36,8 @@ fn prefix(address: Ipv6Addr) -> u64 {
 /// Why there is no seat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// All seats are taken.
-    Total,
+    /// All seats are taken; `first` the first time since there were some to spare.
+    Total { first: bool },
     /// This address has its share.
     Address,
 }
@@ -56,6 +56,8 @@ pub(crate) struct Seats {
 struct Taken {
     total: usize,
     by_network: HashMap<Network, usize>,
+    /// The operator knows that all seats are taken.
+    told: bool,
 }
 
 impl Seats {
@@ -74,7 +76,8 @@ impl Seats {
         let network = Network::of(address);
         let mut taken = self.lock();
         if taken.total >= self.total_max {
-            return Err(Full::Total);
+            let first = !std::mem::replace(&mut taken.told, true);
+            return Err(Full::Total { first });
         }
         let of_network = taken.by_network.get(&network).copied().unwrap_or(0);
         if of_network >= self.address_max {
@@ -88,6 +91,8 @@ impl Seats {
     pub(crate) fn give_back(&self, network: Network) {
         let mut taken = self.lock();
         taken.total = taken.total.saturating_sub(1);
+        // Not at the first free seat: a crowd that comes and goes is one event.
+        taken.told &= taken.total > self.total_max / 10 * 9;
         if let Entry::Occupied(mut count) = taken.by_network.entry(network) {
             match count.get().checked_sub(1) {
                 None | Some(0) => {
@@ -153,9 +158,51 @@ mod tests {
         let seats = seats(2, 2);
         seats.take(ip("192.0.2.1")).unwrap();
         let second = seats.take(ip("192.0.2.2")).unwrap();
-        assert_eq!(seats.take(ip("192.0.2.3")), Err(Full::Total));
+        assert_eq!(
+            seats.take(ip("192.0.2.3")),
+            Err(Full::Total { first: true })
+        );
         seats.give_back(second);
         seats.take(ip("192.0.2.3")).unwrap();
+    }
+
+    #[test]
+    fn the_operator_is_told_once_for_each_crowd() {
+        let seats = seats(20, 20);
+        let first = |seats: &Seats| match seats.take(ip("192.0.2.1")) {
+            Err(Full::Total { first }) => first,
+            other => panic!("{other:?}"),
+        };
+        let mut taken: Vec<_> = (0..20)
+            .map(|_| seats.take(ip("192.0.2.1")).unwrap())
+            .collect();
+        assert!(first(&seats) && !first(&seats));
+        seats.give_back(taken.pop().unwrap());
+        seats.take(ip("192.0.2.1")).unwrap();
+        assert!(!first(&seats), "one seat to spare is no other crowd");
+        taken.drain(..5).for_each(|seat| seats.give_back(seat));
+        (0..5).for_each(|_| _ = seats.take(ip("192.0.2.1")).unwrap());
+        assert!(first(&seats) && !first(&seats));
+    }
+
+    #[test]
+    fn threads_that_take_and_give_back_leave_nothing() {
+        let seats = seats(50, 10);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let seats = &seats;
+                scope.spawn(move || {
+                    for number in 0..5000 {
+                        let address = Ipv4Addr::from_bits((number + thread) % 7);
+                        if let Ok(seat) = seats.take(address.into()) {
+                            seats.give_back(seat);
+                        }
+                    }
+                });
+            }
+        });
+        let left = seats.lock();
+        assert_eq!((left.total, left.by_network.len()), (0, 0));
     }
 
     #[test]
