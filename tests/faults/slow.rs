@@ -1,6 +1,7 @@
 //! Crowds of clients that keep the server waiting: each costs little, and the others are served. How soon each of them is
 //! cut off is shown in `crates/server`, with bounds of milliseconds.
 
+use crate::harness::eventually;
 use crate::harness::frames::{END_STREAM, INITIAL_WINDOW_SIZE, SETTINGS, Wire, frame, request};
 use crate::harness::http::Connection;
 use crate::harness::message::{get, sized_head};
@@ -123,4 +124,32 @@ fn a_hundred_streams_without_a_window_do_not_hold_up_another_client() {
     }
     let grown = server.memory_peak() - before;
     assert!(grown < 32 << 20, "{grown} bytes for a thousand streams");
+}
+
+/// With the bound of the product: a head that dribbles is cut off at `head_timeout`, whoever else does the same.
+#[test]
+fn a_crowd_whose_heads_dribble_is_closed_at_the_head_timeout() {
+    let server = Server::of("hello-p2");
+    let mut crowd: Vec<Connection> = (0..CROWD / 2).map(|_| server.connect()).collect();
+    for client in &mut crowd {
+        client.send("GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
+    }
+    eventually("all of them are closed", || {
+        // Only those who wait: a byte to a closed connection is answered with a reset, which can destroy the answer.
+        let mut waiting: Vec<&mut Connection> = crowd
+            .iter_mut()
+            .filter(|client| client.is_waiting())
+            .collect();
+        waiting.iter_mut().for_each(|client| client.try_send("x"));
+        server.is_alive("/");
+        waiting.is_empty().then_some(())
+    });
+    for mut client in crowd {
+        let text = String::from_utf8_lossy(&client.rest()).into_owned();
+        assert!(
+            text.is_empty() || text.starts_with("HTTP/1.1 408 "),
+            "{text}"
+        );
+    }
+    server.comes_to_rest();
 }
