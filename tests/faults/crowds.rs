@@ -4,6 +4,7 @@ use crate::harness::eventually;
 use crate::harness::http::Connection;
 use crate::harness::message::get;
 use crate::harness::server::Server;
+use crate::harness::upstream::Held;
 
 const CROWD: usize = 50;
 const ALL_CALLED: [&str; 3] = ["concurrency=50", "queue_depth=0", "queue_wait=0ms"];
@@ -66,19 +67,22 @@ fn calls_that_wait_for_their_turn_give_back_their_places() {
 
 #[test]
 fn a_client_that_leaves_is_named_with_its_request_and_one_that_stays_is_not() {
-    let server = Server::of("slow-p2");
-    assert_eq!(server.get("/?ms=1").status, 200);
+    let upstream = Held::new();
+    let server = Server::with("outgoing-p2", &["--grant", "http=*://*:*"]);
+    let mut staying = server.connect();
+    staying.send(get(&upstream.query()));
+    upstream.accept().answer("fine");
+    assert_eq!(staying.answer().text(), "fine");
     let mut leaving = server.connect();
-    leaving.send(get("/?ms=600000"));
-    // It must be called before it can be cancelled.
-    server.comes_to_rest();
+    leaving.send(get(&upstream.query()));
+    let _call = upstream.accept();
     drop(leaving);
     let line = server.stderr().find("the line", |text| {
         let line = text.lines().find(|line| line.contains("fault=cancelled"))?;
         Some(line.to_owned())
     });
     let request = line
-        .strip_prefix("hostel: level=info fault=cancelled component=slow-p2 request=")
+        .strip_prefix("hostel: level=info fault=cancelled component=outgoing-p2 request=")
         .and_then(|rest| rest.strip_suffix(" the client went away"))
         .unwrap_or_else(|| panic!("{line}"));
     assert!(
@@ -91,10 +95,11 @@ fn a_client_that_leaves_is_named_with_its_request_and_one_that_stays_is_not() {
 
 #[test]
 fn the_end_of_the_server_is_not_blamed_on_its_clients() {
-    let mut server = Server::of("slow-p2");
+    let upstream = Held::new();
+    let mut server = Server::with("outgoing-p2", &["--grant", "http=*://*:*"]);
     let mut waiting = server.connect();
-    waiting.send(get("/?ms=600000"));
-    server.comes_to_rest();
+    waiting.send(get(&upstream.query()));
+    let _call = upstream.accept();
     server.signal(rustix::process::Signal::TERM);
     server.refuses();
     server.signal(rustix::process::Signal::TERM);

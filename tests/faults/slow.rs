@@ -76,9 +76,10 @@ fn bodies_that_do_not_come_cost_little_beyond_their_instances() {
     let before = server.memory_peak();
     let mut crowd: Vec<Connection> = (0..CROWD).map(|_| server.connect()).collect();
     crowd.iter_mut().for_each(|client| client.try_send(&head));
-    server.comes_to_rest();
-    let waiting = crowd.iter().filter(|client| client.is_waiting()).count();
-    assert_eq!(waiting, 10, "the others are told that there is no room");
+    eventually("the others are told that there is no room", || {
+        let waiting = crowd.iter().filter(|client| client.is_waiting()).count();
+        (waiting <= 10).then_some(())
+    });
     drop(crowd);
     is_little((server.memory_peak() - before) / CROWD as u64);
     server.comes_to_rest();

@@ -162,7 +162,7 @@ pub(crate) fn turn_away<C: Callee>(worker: &Arc<Worker<C>>, tcp: TcpStream, full
     }
     // Best effort: the client may be gone. A new socket has room for this.
     let _sent = tcp.try_write(word.message().as_bytes());
-    if worker.seats.turn_away() {
+    if worker.seats.may_stay() {
         let leaving = Leaving(worker.seats.clone());
         let linger = worker.bounds.linger;
         tokio::spawn(async move {
@@ -190,7 +190,7 @@ struct Leaving(Arc<Seats>);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.0.turned_away();
+        self.0.has_left();
     }
 }
 

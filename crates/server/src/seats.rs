@@ -103,18 +103,17 @@ impl Seats {
         }
     }
 
-    /// The right of one client without a seat to stay until it has read so. `true` where there was one left, which is
-    /// then to be returned by [`Seats::turned_away`].
-    pub(crate) fn turn_away(&self) -> bool {
+    /// Whether one more client without a seat may stay until it has read so; it then counts until it [`Seats::has_left`].
+    pub(crate) fn may_stay(&self) -> bool {
         let before = self.turned_away.fetch_add(1, Relaxed);
         if before >= self.turned_away_max {
-            self.turned_away();
+            self.has_left();
         }
         before < self.turned_away_max
     }
 
     /// One that was turned away has gone.
-    pub(crate) fn turned_away(&self) {
+    pub(crate) fn has_left(&self) {
         self.turned_away.fetch_sub(1, Relaxed);
     }
 
@@ -240,9 +239,9 @@ mod tests {
     #[test]
     fn a_few_of_those_without_a_seat_may_stay_for_a_moment() {
         let seats = seats(1, 1);
-        assert!(seats.turn_away() && seats.turn_away());
-        assert!(!seats.turn_away());
-        seats.turned_away();
-        assert!(seats.turn_away());
+        assert!(seats.may_stay() && seats.may_stay());
+        assert!(!seats.may_stay());
+        seats.has_left();
+        assert!(seats.may_stay());
     }
 }

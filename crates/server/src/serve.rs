@@ -32,7 +32,7 @@ pub struct ServeOptions {
     pub threads: Option<usize>,
     /// How long calls in flight may take to finish after the signal to stop.
     pub drain: Duration,
-    /// What is granted to clients.
+    /// What is granted to clients; fewer connections where the system allows too few open files for them.
     pub bounds: Bounds,
     /// Where faults are reported.
     pub log: LogSink,
