@@ -74,14 +74,19 @@ fn a_guest_that_answers_only_once_per_instance_is_told_which_line_to_change() {
     assert_eq!(server.page("/?after=1"), "answered\n");
 }
 
-/// A body that is not ended: in a small answer the fault comes first, in a large one the connection is cut.
+/// A body that is not ended: in a small answer the fault comes first, unless the guest was interrupted meanwhile, in a
+/// large one the connection is cut.
 #[test]
 fn a_body_that_is_never_ended_is_no_answer() {
     for reuse in ["reuse = 1", "reuse = 10"] {
         let server = App::of("no-answer-p2", reuse).up_with(&["--threads", "1"]);
         for _ in 0..2 {
-            let answer = server.get("/?part=11");
-            assert_eq!(answer.status, 502, "{reuse}: {}", answer.text());
+            let mut connection = server.connect();
+            connection.send(crate::harness::message::get("/?part=11"));
+            match connection.try_answer() {
+                Ok(answer) => assert_eq!(answer.status, 502, "{reuse}: {}", answer.text()),
+                Err(cut) => assert_eq!(cut.part.map(|part| part.status), Some(200), "{reuse}"),
+            }
             let mut connection = server.connect();
             connection.send(crate::harness::message::get("/?part=1000000"));
             match connection.try_answer() {

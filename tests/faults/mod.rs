@@ -13,4 +13,5 @@ mod overload;
 mod shared;
 mod slow;
 mod start;
+mod supervisor;
 mod traps;

@@ -77,3 +77,12 @@ fn what_goes_on_after_the_last_answer_has_the_time_of_a_call_and_holds_its_permi
     server.stderr().wait_for("fault=deadline");
     assert!(server.page("/").starts_with("seen "));
 }
+
+#[test]
+fn a_loop_goes_on_in_the_slow_lane() {
+    let server = shared("loop-p3", "limits = { cpu = \"1s\" }");
+    assert_eq!(server.get("/").status, 504);
+    let (slow, fast) = (server.cpu_ticks_of("slow"), server.cpu_ticks_of("serve"));
+    assert!(slow > 50, "of 100 ticks, {slow} were in the slow lane");
+    assert!(fast < 50, "{fast} ticks were in the fast lane");
+}

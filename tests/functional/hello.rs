@@ -63,3 +63,10 @@ fn webassembly_text_is_assembled_and_served() {
         answer.text()
     );
 }
+
+#[test]
+fn the_switch_that_measures_what_budgets_cost_serves_as_usual() {
+    for name in ["hello-p2", "hello-p3"] {
+        Server::with(name, &["--unmetered"]).is_alive("/");
+    }
+}

@@ -12,6 +12,7 @@ mod http2;
 mod inspect;
 mod instances;
 mod log;
+mod metrics;
 mod network;
 mod ready_line;
 mod routes;

@@ -10,6 +10,7 @@ pub(crate) mod golden;
 pub(crate) mod http;
 pub(crate) mod http2;
 pub(crate) mod message;
+pub(crate) mod metrics;
 pub(crate) mod server;
 pub(crate) mod upstream;
 

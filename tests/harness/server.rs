@@ -57,7 +57,8 @@ impl Server {
         Self::launch_as(command, &guest(name), &data(), &[])
     }
 
-    fn launch(path: &Path, data: &Path, flags: &[&str]) -> Self {
+    /// The same with further flags.
+    pub(crate) fn launch(path: &Path, data: &Path, flags: &[&str]) -> Self {
         Self::launch_as(executable(), path, data, flags)
     }
 
@@ -146,8 +147,7 @@ impl Server {
 
     /// Lets the process have no more open files than it has now and so many more.
     pub(crate) fn allow_more_files(&self, more: u64) {
-        let open = fs::read_dir(format!("/proc/{}/fd", self.child.0.id())).expect("its files");
-        let limit = open.count() as u64 + more;
+        let limit = self.open_files() as u64 + more;
         let old = getrlimit(Resource::Nofile);
         let new = Rlimit {
             current: Some(limit),
@@ -167,8 +167,20 @@ impl Server {
         (numbers.next().flatten(), numbers.next().flatten())
     }
 
-    fn pid(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.child.0.id()).expect("a process id")).expect("not 0")
+    /// The number of the process that was started.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// The process that was started.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.id()).expect("a process id")).expect("not 0")
+    }
+
+    /// Files and sockets that the process has open.
+    pub(crate) fn open_files(&self) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.child.0.id()));
+        files.expect("its files").count()
     }
 
     /// Waits until no new connection is accepted any more.
@@ -200,13 +212,22 @@ impl Server {
 
     /// CPU time that the process has used, in ticks of the kernel (usually 10 ms).
     pub(crate) fn cpu_ticks(&self) -> u64 {
-        let stat = self.proc("stat");
-        // The name in parentheses may hold spaces; user and system time are the 12th and 13th word behind it.
-        let (_, words) = stat.rsplit_once(") ").expect("a name");
-        let words: Vec<&str> = words.split(' ').collect();
-        [words[11], words[12]]
-            .iter()
-            .map(|ticks| ticks.parse::<u64>().expect("a number"))
+        ticks(&self.proc("stat"))
+    }
+
+    /// The same for the threads of this name.
+    pub(crate) fn cpu_ticks_of(&self, name: &str) -> u64 {
+        let tasks = format!("/proc/{}/task", self.id());
+        let stats = fs::read_dir(tasks)
+            .expect("its threads")
+            .filter_map(|task| {
+                // A thread that ended meanwhile is of no interest.
+                fs::read_to_string(task.ok()?.path().join("stat")).ok()
+            });
+        let named = format!("({name})");
+        stats
+            .filter(|stat| stat.contains(&named))
+            .map(|stat| ticks(&stat))
             .sum()
     }
 
@@ -285,4 +306,14 @@ pub(crate) fn refused_start(path: &Path, flags: &[&str]) -> String {
     words.extend(["--data".as_ref(), data.as_os_str()]);
     words.extend(flags.iter().map(OsStr::new));
     super::command::hostel(&words).failure(1)
+}
+
+/// User and system time in a line of `/proc`: the 12th and 13th word behind the name, which may hold spaces.
+fn ticks(stat: &str) -> u64 {
+    let (_, words) = stat.rsplit_once(") ").expect("a name");
+    let words: Vec<&str> = words.split(' ').collect();
+    [words[11], words[12]]
+        .iter()
+        .map(|ticks| ticks.parse::<u64>().expect("a number"))
+        .sum()
 }

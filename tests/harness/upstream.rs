@@ -116,8 +116,11 @@ impl Held {
 }
 
 impl Call {
-    /// Answers.
+    /// Reads the request and answers it.
     pub(crate) fn answer(mut self, text: &str) {
+        // An answer that comes before its request breaks the protocol, and closing with unread bytes would reset the
+        // connection before the answer is read.
+        let _request = read_until(&mut self.0, |heard| heard.contains("\r\n\r\n"));
         let length = text.len();
         let answer = format!(
             "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{text}"
@@ -125,8 +128,6 @@ impl Call {
         self.0
             .write_all(answer.as_bytes())
             .expect("the guest waits");
-        // Closing with unread bytes would reset the connection before the answer is read.
-        let _request = read_until(&mut self.0, |heard| heard.contains("\r\n\r\n"));
     }
 
     /// Waits until the guest has given up: its end of the connection is closed.

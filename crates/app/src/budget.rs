@@ -35,6 +35,12 @@ pub struct Limits {
     pub random_bytes: u64,
     /// Bytes of one request body ([`limits::REQUEST_BODY`]).
     pub request_body_bytes: u64,
+    /// Bytes of one response body ([`limits::RESPONSE_BODY`]).
+    pub response_body_bytes: u64,
+    /// What one call may start on the network ([`limits::OUTBOUND`]); `None` only for a command in the foreground.
+    pub outbound: Option<u32>,
+    /// Outgoing HTTP connections of the app ([`limits::OUTBOUND_OPEN`]); `None` only for a command in the foreground.
+    pub outbound_open: Option<u32>,
 }
 
 impl Default for Limits {
@@ -53,12 +59,15 @@ impl Default for Limits {
             header_bytes: limits::HEADERS.size(),
             random_bytes: limits::RANDOM.default,
             request_body_bytes: limits::REQUEST_BODY.default,
+            response_body_bytes: limits::RESPONSE_BODY.default,
+            outbound: Some(limits::OUTBOUND.count()),
+            outbound_open: Some(limits::OUTBOUND_OPEN.count()),
         }
     }
 }
 
 /// The entries that a manifest or the command line can set.
-const BUDGET: [&Limit; 13] = [
+const BUDGET: [&Limit; 16] = [
     &limits::MEMORY,
     &limits::TABLE_ELEMENTS,
     &limits::DEADLINE,
@@ -72,16 +81,21 @@ const BUDGET: [&Limit; 13] = [
     &limits::HEADERS,
     &limits::RANDOM,
     &limits::REQUEST_BODY,
+    &limits::RESPONSE_BODY,
+    &limits::OUTBOUND,
+    &limits::OUTBOUND_OPEN,
 ];
 
 impl Limits {
     /// The budget of one program that the operator runs in the foreground: no deadline, no CPU cap, memory at its
-    /// ceiling.
+    /// ceiling, any number of outgoing calls.
     pub fn for_command() -> Self {
         Self {
             memory_bytes: limits::MEMORY.ceiling,
             deadline_ms: None,
             cpu_ms: None,
+            outbound: None,
+            outbound_open: None,
             ..Self::default()
         }
     }
@@ -98,23 +112,7 @@ impl Limits {
                 near,
             });
         };
-        let value = unit::parse(limit.unit, text).map_err(|reason| LimitError::Malformed {
-            limit,
-            text: text.to_owned(),
-            reason,
-        })?;
-        if value < limit.floor {
-            return Err(LimitError::BelowFloor {
-                limit,
-                text: text.to_owned(),
-            });
-        }
-        if value > limit.ceiling {
-            return Err(LimitError::AboveCeiling {
-                limit,
-                text: text.to_owned(),
-            });
-        }
+        let value = limit.value(text)?;
         self.store(name, value);
         Ok(())
     }
@@ -142,8 +140,34 @@ impl Limits {
             "headers" => self.header_bytes = size,
             "random" => self.random_bytes = value,
             "request_body" => self.request_body_bytes = value,
+            "response_body" => self.response_body_bytes = value,
+            "outbound" => self.outbound = Some(count),
+            "outbound_open" => self.outbound_open = Some(count),
             _ => {}
         }
+    }
+}
+
+impl Limit {
+    /// A value of this entry from text such as `64MiB`, `5s` or `100`.
+    ///
+    /// # Errors
+    /// The text is no such value, or the value is below the floor or above the ceiling.
+    pub fn value(&'static self, text: &str) -> Result<u64, LimitError> {
+        let limit = self;
+        let value = unit::parse(limit.unit, text).map_err(|reason| LimitError::Malformed {
+            limit,
+            text: text.to_owned(),
+            reason,
+        })?;
+        let text = text.to_owned();
+        if value < limit.floor {
+            return Err(LimitError::BelowFloor { limit, text });
+        }
+        if value > limit.ceiling {
+            return Err(LimitError::AboveCeiling { limit, text });
+        }
+        Ok(value)
     }
 }
 
@@ -327,6 +351,7 @@ mod tests {
     fn a_command_runs_without_clock_and_at_the_memory_ceiling() {
         let budget = Limits::for_command();
         assert_eq!((budget.deadline_ms, budget.cpu_ms), (None, None));
+        assert_eq!((budget.outbound, budget.outbound_open), (None, None));
         assert_eq!(budget.memory_bytes, 1 << 30);
         assert_eq!(budget.handles, Limits::default().handles);
     }

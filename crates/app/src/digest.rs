@@ -118,16 +118,24 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         header_bytes,
         random_bytes,
         request_body_bytes,
+        response_body_bytes,
+        outbound,
+        outbound_open,
     } = limits;
     for time in [deadline_ms, cpu_ms] {
         out.number(u64::from(time.is_some()));
         out.number(time.unwrap_or(0));
+    }
+    for count in [outbound, outbound_open] {
+        out.number(u64::from(count.is_some()));
+        out.number(count.map_or(0, u64::from));
     }
     for number in [
         memory_bytes,
         queue_wait_ms,
         random_bytes,
         request_body_bytes,
+        response_body_bytes,
     ] {
         out.number(*number);
     }

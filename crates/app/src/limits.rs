@@ -134,6 +134,14 @@ table! {
     RANDOM = "random", Bytes, 64 * KIB, [64, MIB], "tests/limits::random";
     /// Size of one request body. Bodies stream in small chunks, so this bounds time and traffic, not memory.
     REQUEST_BODY = "request_body", Bytes, GIB, [0, TIB], "tests/limits::request_body";
+    /// Size of one response body; an answer that grows beyond it is cut off.
+    RESPONSE_BODY = "response_body", Bytes, GIB, [0, TIB], "tests/limits::response_body";
+    /// Outgoing HTTP requests, connects, binds, datagrams and name look-ups that one call may start; one more fails inside
+    /// the guest.
+    OUTBOUND = "outbound", Count, 100, [0, 10_000], "tests/limits::outbound";
+    /// Outgoing HTTP connections that the app may have open at once for this component to begin another; one more fails
+    /// inside the guest.
+    OUTBOUND_OPEN = "outbound_open", Count, 64, [0, 10_000], "tests/limits::outbound_open";
 
     // How an instance is used again: keys beside the limits, `reuse` and `concurrent` of a component.
 
@@ -144,23 +152,34 @@ table! {
 
     // Guests, whole process.
 
+    /// Memory of all guests together, beyond the first 2 MiB of each instance; no component gets more than three quarters.
+    /// The default is half of the machine's memory where that is less.
+    MEMORY_TOTAL = "memory_total", Bytes, 4 * GIB, [16 * MIB, 16 * TIB], "tests/limits::memory_total";
     /// Instances that exist at once, over all components.
     INSTANCES_MAX = "instances", Count, 1000, [1, 100_000], "tests/limits::instances";
     /// How long an instance that may answer again waits for its next request before it is dropped.
-    IDLE_INSTANCE_MS = "idle_instance", Milliseconds, MINUTE, [SECOND, HOUR], "crates/host/src/pool.rs::an_instance_that_was_idle_for_too_long_is_not_used_again";
+    IDLE_INSTANCE_MS = "idle_instance", Milliseconds, MINUTE, [SECOND, HOUR], "crates/host/src/pool/idle.rs::an_instance_that_was_idle_for_too_long_is_not_used_again";
     /// Stack of one running guest; deeper recursion is a trap.
     WASM_STACK_BYTES = "wasm_stack", Bytes, 512 * KIB, [64 * KIB, MIB], "tests/limits::wasm_stack";
     /// How often running guests are interrupted to check deadline and CPU.
     EPOCH_TICK_MS = "epoch_tick", Milliseconds, 5, [1, 50], "tests/limits::epoch_tick";
+    /// CPU that a call may use among the short ones; a longer one goes on at low priority, shared fairly between apps.
+    SLICE_MS = "slice", Milliseconds, 5, [1, 50], "tests/limits::slice";
     /// One piece of a streamed body, in either direction.
     STREAM_CHUNK_BYTES = "stream_chunk", Bytes, 64 * KIB, [4 * KIB, MIB], "tests/limits::stream_chunk";
     /// One line of guest output; the rest of a longer line is cut off.
     LOG_LINE_BYTES = "log_line", Bytes, 64 * KIB, [256, MIB], "tests/limits::log_line";
-    /// Lines of guest output waiting to be written; further ones are dropped and counted.
+    /// Lines of guest output waiting to be written; no app may have more of them waiting than are free. Further ones are
+    /// dropped and counted.
     LOG_QUEUE_LINES = "log_queue", Count, 4096, [16, 1_000_000], "tests/limits::log_queue";
-    /// Bytes of guest output waiting to be written; further lines are dropped and counted.
-    LOG_QUEUE_BYTES = "log_queue_bytes", Bytes, 8 * MIB, [64 * KIB, GIB], "tests/limits::log_queue_bytes";
-    /// Lines about faults in one second, over all guests; further ones are counted, and the count is reported.
+    /// Bytes of guest output waiting to be written; no app may have more of them waiting than are free. Further lines
+    /// are dropped and counted.
+    LOG_QUEUE_BYTES = "log_queue_bytes", Bytes, 8 * MIB, [64 * KIB, GIB], "crates/host/src/capability/log.rs::few_long_lines_are_bounded_by_bytes";
+    /// Output of one app's guests, with a second's worth at once; further lines are dropped, counted, and the count is
+    /// reported. A line counts as 32 bytes more than it has.
+    LOG_RATE = "log_rate", BytesPerSecond, MIB, [KIB, GIB], "tests/limits::log_rate";
+    /// Lines about faults in one second, for each app and for the host; further ones are counted, and the count is
+    /// reported.
     FAULT_LINES = "fault_lines", Count, 10, [1, 1000], "crates/host/src/capability/fault_log.rs::a_flood_is_cut_to_a_few_lines_and_counted";
 
     // Connections.
@@ -216,6 +235,20 @@ table! {
     H2_GOODBYE_MS = "h2_goodbye", Milliseconds, SECOND, [0, MINUTE], "crates/server/src/tests/http2.rs::a_client_that_ignores_the_farewell_is_left";
     /// How long requests in flight may take to finish after the signal to stop.
     DRAIN_MS = "drain", Milliseconds, 30 * SECOND, [0, HOUR], "crates/server/src/tests/lifecycle.rs::a_drain_ends_in_time_and_tells_what_it_cut_off";
+    /// Connections to the metrics' own listener at once; one more waits until it is accepted.
+    METRICS_CONNECTIONS = "metrics_connections", Count, 8, [1, 1000], "tests/limits::metrics_connections";
+    /// How long one connection to the metrics' own listener may last.
+    METRICS_TIMEOUT_MS = "metrics_timeout", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/limits::metrics_timeout";
+
+    // The supervisor (`hostel up --supervise`).
+
+    /// Pause before a worker process that died twice in a row is started again, doubled with each further death; the first
+    /// restart is at once.
+    RESTART_PAUSE_MS = "restart_pause", Milliseconds, 100, [10, MINUTE], "crates/server/src/restarts.rs::the_pause_grows_to_its_bound";
+    /// The longest pause before a restart.
+    RESTART_PAUSE_MAX_MS = "restart_pause_max", Milliseconds, 30 * SECOND, [SECOND, HOUR], "crates/server/src/restarts.rs::the_pause_grows_to_its_bound";
+    /// How long a worker process has to serve until the deaths before it are forgotten.
+    RESTART_HEALTHY_MS = "restart_healthy", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/restarts.rs::deaths_are_forgotten_after_a_time_of_health";
 
     // What is read from disk.
 

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hostel_app::Operator;
 use hostel_app::grant::{FileGrant, GrantArg, GrantError};
+use hostel_app::{Operator, limits};
 
 use crate::{build, check, completions, inspect, run, up};
 
@@ -121,6 +121,12 @@ pub(crate) struct DataFlags {
     /// Compile at every start and keep nothing.
     #[arg(long, conflicts_with = "data")]
     pub(crate) no_cache: bool,
+    /// Memory of all guests together, such as 2GiB [default: 4GiB, but no more than half of the machine's].
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub(crate) memory: Option<u64>,
+    /// Run guests without any budget, to measure what budgets cost; a guest can then stop everything.
+    #[arg(long, hide = true)]
+    pub(crate) unmetered: bool,
 }
 
 /// `NAME=VALUE`; the value may be empty and may hold further equals signs.
@@ -129,6 +135,11 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE".to_owned()),
     }
+}
+
+fn memory(text: &str) -> Result<u64, String> {
+    let value = limits::MEMORY_TOTAL.value(text);
+    value.map_err(|error| format!("{error}\n  help: {}", error.help()))
 }
 
 fn grant(text: &str) -> Result<GrantArg, String> {
@@ -165,6 +176,15 @@ mod tests {
         assert_eq!(pair("A="), Ok(("A".to_owned(), String::new())));
         for text in ["A", "=b", ""] {
             assert!(pair(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_memory_of_all_guests_is_a_size_within_its_bounds() {
+        assert_eq!(memory("1GiB"), Ok(1 << 30));
+        for text in ["1", "much", "1KiB"] {
+            let error = memory(text).expect_err(text);
+            assert!(error.contains("help: "), "{text}: {error}");
         }
     }
 

@@ -82,6 +82,7 @@ fn components(
     resolved: &Resolved,
     meanwhile: &Meanwhile,
 ) -> Result<Vec<Checked>, Failure> {
+    let scope = runtime.app(&resolved.app.name);
     let mut checked = Vec::new();
     let mut problems = Vec::new();
     for (index, (component, code)) in resolved
@@ -92,7 +93,7 @@ fn components(
         .enumerate()
     {
         let role = role(&resolved.app, index, code);
-        match runtime.load(component, code, role, &|event| meanwhile.show(event)) {
+        match scope.load(component, code, role, &|event| meanwhile.show(event)) {
             Ok(guest) => checked.push(Checked {
                 component: component.name.clone(),
                 abi: guest.abi().name(),

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
 use crate::args::Cli;
@@ -18,7 +18,51 @@ pub(crate) struct Args {
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "hostel", &mut script);
+    let mut shown = shown(&Cli::command());
+    clap_complete::generate(args.shell, &mut shown, "hostel", &mut script);
     output::to_stdout(&script)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The command line without what processes of Hostel say to each other: completion would offer hidden flags, too.
+fn shown(command: &Command) -> Command {
+    let flags = command.get_arguments().filter(|flag| !flag.is_hide_set());
+    let commands = command.get_subcommands().filter(|it| !it.is_hide_set());
+    // clap wants names that live as long as the program, which ends after this.
+    let name: &str = command.get_name().to_owned().leak();
+    let copy = Command::new(name)
+        .about(command.get_about().cloned().unwrap_or_default())
+        .args(flags.cloned())
+        .subcommands(commands.map(shown));
+    if command.is_propagate_version_set() {
+        copy.version(env!("CARGO_PKG_VERSION"))
+            .propagate_version(true)
+    } else {
+        copy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_flags_are_not_offered_and_all_others_are() {
+        let whole = Cli::command();
+        let copy = shown(&whole);
+        for command in whole.get_subcommands() {
+            let copied = copy
+                .find_subcommand(command.get_name())
+                .expect("a command for people");
+            for flag in command.get_arguments() {
+                let offered = copied
+                    .get_arguments()
+                    .any(|it| it.get_id() == flag.get_id());
+                assert_eq!(offered, !flag.is_hide_set(), "{flag}");
+            }
+        }
+        let up = copy.find_subcommand("up").expect("a command");
+        let has = |name: &str| up.get_arguments().any(|it| it.get_long() == Some(name));
+        assert!(has("supervise") && !has("supervised"));
+    }
 }

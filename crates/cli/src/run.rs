@@ -94,7 +94,8 @@ fn load(data: &DataFlags, resolved: &Resolved, meanwhile: &Meanwhile) -> Result<
             "name a .wasm or .wat file",
         ));
     };
-    Ok(runtime.load(component, code, Role::Run, &|event| meanwhile.show(event))?)
+    let scope = runtime.app(&resolved.app.name);
+    Ok(scope.load(component, code, Role::Run, &|event| meanwhile.show(event))?)
 }
 
 #[cfg(test)]

@@ -18,35 +18,38 @@ pub(crate) fn start(
     meanwhile: &Meanwhile,
 ) -> Result<Runtime, Failure> {
     if flags.no_cache {
-        return Ok(with(None, log)?);
+        return Ok(with(flags, None, log)?);
     }
     if let Some(folder) = &flags.data {
-        return Ok(with(Some(folder), log)?);
+        return Ok(with(flags, Some(folder), log)?);
     }
     let own = own_folder(std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME"));
-    start_in(own.as_deref(), &temporary_folder(), log, meanwhile)
+    let folders = (own.as_deref(), temporary_folder());
+    start_in(flags, (folders.0, &folders.1), log, meanwhile)
 }
 
-fn with(data: Option<&Path>, log: &LogSink) -> Result<Runtime, LoadError> {
+fn with(flags: &DataFlags, data: Option<&Path>, log: &LogSink) -> Result<Runtime, LoadError> {
     let cache_dir = data.map(|data| data.join("compiled"));
     Runtime::new(RuntimeOptions {
         cache_dir,
         log: log.clone(),
+        memory: flags.memory,
+        metered: !flags.unmetered,
     })
 }
 
 fn start_in(
-    own: Option<&Path>,
-    temporary: &Path,
+    flags: &DataFlags,
+    (own, temporary): (Option<&Path>, &Path),
     log: &LogSink,
     meanwhile: &Meanwhile,
 ) -> Result<Runtime, Failure> {
-    let cause = match own.map(|folder| with(Some(folder), log)) {
+    let cause = match own.map(|folder| with(flags, Some(folder), log)) {
         Some(Ok(runtime)) => return Ok(runtime),
         Some(Err(error)) => error.what,
         None => "neither XDG_DATA_HOME nor HOME names a folder".to_owned(),
     };
-    match with(Some(temporary), log) {
+    match with(flags, Some(temporary), log) {
         Ok(runtime) => {
             let place = temporary.display();
             meanwhile.later(format!("{cause}; compiled code is kept in {place} instead"));
@@ -57,7 +60,7 @@ fn start_in(
                 "{cause}; {}; compiled code is not kept",
                 error.what
             ));
-            Ok(with(None, log)?)
+            Ok(with(flags, None, log)?)
         }
     }
 }
@@ -103,7 +106,8 @@ mod tests {
     /// The notices after starting with these folders, and whether the temporary one was made.
     fn started(own: Option<&str>, temporary: &Path) -> (Vec<String>, bool) {
         let meanwhile = Meanwhile::default();
-        start_in(own.map(Path::new), temporary, &LogSink::null(), &meanwhile).expect("a runtime");
+        let folders = (own.map(Path::new), temporary);
+        start_in(&DataFlags::default(), folders, &LogSink::null(), &meanwhile).expect("a runtime");
         let made = temporary.join("compiled").is_dir();
         let _absent = std::fs::remove_dir_all(temporary);
         (meanwhile.waiting(), made)
@@ -139,7 +143,7 @@ mod tests {
     fn a_folder_that_was_asked_for_has_to_work() {
         let flags = DataFlags {
             data: Some("/dev/null/x".into()),
-            no_cache: false,
+            ..DataFlags::default()
         };
         let failure = start(&flags, &LogSink::null(), &Meanwhile::default())
             .err()
@@ -149,8 +153,8 @@ mod tests {
             "{failure:?}"
         );
         let flags = DataFlags {
-            data: None,
             no_cache: true,
+            ..DataFlags::default()
         };
         assert!(start(&flags, &LogSink::null(), &Meanwhile::default()).is_ok());
     }

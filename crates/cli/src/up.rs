@@ -9,13 +9,16 @@ use std::sync::Arc;
 
 use hostel_app::{limits, resolve};
 use hostel_host::LogSink;
-use hostel_server::{Bounds, Outcome, ServeError, ServeOptions, deploy, serve};
+use hostel_server::{
+    Bounds, LifeLine, MetricsOptions, Outcome, ServeError, ServeOptions, deploy, serve,
+};
 
 use crate::args::{DataFlags, GuestFlags, VariableFlags, listen};
 use crate::build::{self, Streams};
 use crate::failure::{Failure, Kind};
 use crate::output::{self, Meanwhile};
 use crate::runtime;
+use crate::supervise::{self, Supervised};
 
 /// The flags of `hostel up`.
 #[derive(Debug, clap::Args)]
@@ -36,16 +39,30 @@ pub(crate) struct Args {
     /// Pass the guests' output through as it is, without component and request in front of each line.
     #[arg(long)]
     raw_output: bool,
+    /// Serve metrics for Prometheus at http://ADDRESS/metrics and a health check at /healthz.
+    #[arg(long, value_name = "ADDRESS", value_parser = listen)]
+    metrics: Option<SocketAddr>,
     /// Threads that serve requests [default: one per core].
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Serve in a process of its own and start it again when it dies; clients wait meanwhile.
+    #[arg(long)]
+    supervise: bool,
     #[command(flatten)]
     data: DataFlags,
+    /// What the supervisor says to the process that serves.
+    #[arg(long, value_enum, hide = true)]
+    supervised: Option<Supervised>,
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
+    if let Some(start) = args.supervised {
+        let supervisor = supervise::life_line()?;
+        return serve_here(args, start.ready_line(), Some(supervisor));
+    }
     // Building and compiling can take minutes: what would stop the server after them is said before them.
     hostel_server::listen::check(&args.listen).map_err(ServeError::from)?;
+    args.metrics.map_or(Ok(()), hostel_server::metrics::check)?;
     if args.build {
         // Programs that read the ready line expect it to be the first there.
         build::all(
@@ -57,6 +74,18 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
             },
         )?;
     }
+    if args.supervise {
+        return supervise::main(&args.listen, args.threads);
+    }
+    serve_here(args, "listening", None)
+}
+
+/// Serves in this process. `ready_line` is how the line begins that says so.
+fn serve_here(
+    args: &Args,
+    ready_line: &str,
+    supervisor: Option<LifeLine>,
+) -> Result<ExitCode, Failure> {
     let resolved = resolve(&args.path, &args.guest.operator(&args.variables))?;
     let app = resolved.app.clone();
     let log = if args.raw_output {
@@ -70,9 +99,16 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
         meanwhile.tell();
         Failure::from(error).in_app(&app)
     })?;
-    let outcome = serve(Arc::new(live), options(args, &log), |addresses| {
+    let mut options = options(args, &log);
+    options.supervisor = supervisor;
+    options.metrics = args.metrics.map(|listen| MetricsOptions {
+        listen,
+        runtime,
+        ready: Box::new(|address| output::status(&format!("metrics at http://{address}/metrics"))),
+    });
+    let outcome = serve(Arc::new(live), options, |addresses| {
         for address in addresses {
-            output::status(&format!("listening on http://{address}"));
+            output::status(&format!("{ready_line} on http://{address}"));
         }
         meanwhile.tell();
     });
@@ -82,12 +118,14 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
 
 fn options(args: &Args, log: &LogSink) -> ServeOptions {
     ServeOptions {
+        supervisor: None,
         listen: args.listen.clone(),
         threads: args.threads.map(NonZeroUsize::get),
         drain: limits::DRAIN_MS.duration(),
         bounds: Bounds::default(),
         log: log.clone(),
         draining: Some(Box::new(output::draining)),
+        metrics: None,
     }
 }
 
@@ -95,7 +133,7 @@ fn options(args: &Args, log: &LogSink) -> ServeOptions {
 fn end(outcome: Outcome, lost_lines: u64) -> Result<ExitCode, Failure> {
     if lost_lines > 0 {
         output::notice(&format!(
-            "{lost_lines} lines of guest output were dropped because nobody read them in time"
+            "{lost_lines} lines of guest output were dropped: beyond `log_rate`, or because nobody read them in time"
         ));
     }
     let (calls, why) = match outcome {

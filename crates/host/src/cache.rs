@@ -301,7 +301,7 @@ mod tests {
 
     fn fixture() -> Fixture {
         let folder = tempfile::tempdir().unwrap();
-        let (engine, _) = engine::new(Flavor::Sync).unwrap();
+        let (engine, _) = engine::new(Flavor::Sync, true).unwrap();
         let cache = Cache::open(&folder.path().join("code")).unwrap();
         Fixture {
             folder,
@@ -404,7 +404,7 @@ mod tests {
     #[test]
     fn keys_differ_by_content_engine_and_kind() {
         let f = fixture();
-        let (asynchronous, _) = engine::new(Flavor::Async).unwrap();
+        let (asynchronous, _) = engine::new(Flavor::Async, true).unwrap();
         let keys = [
             f.key(),
             f.cache.key::<Module>(&f.engine, b"x"),

@@ -304,6 +304,8 @@ mod tests {
         let runtime = Runtime::new(RuntimeOptions {
             cache_dir: None,
             log: LogSink::null(),
+            memory: None,
+            metered: true,
         })
         .unwrap();
         let component = hostel_app::Component {
@@ -317,7 +319,9 @@ mod tests {
             limits,
             reuse: Default::default(),
         };
-        let loaded = runtime.load(&component, text.as_bytes(), Role::Run, &|_| {});
+        let loaded = runtime
+            .app("test")
+            .load(&component, text.as_bytes(), Role::Run, &|_| {});
         loaded.map(|_| ()).unwrap_err().to_string()
     }
 

@@ -40,20 +40,21 @@ const MEMORIES_MAX: u32 = 8;
 const TABLES_MAX: u32 = 32;
 
 /// An engine of this flavour, pooled if the address space allows it, on demand otherwise.
-pub(crate) fn new(flavor: Flavor) -> Result<(Engine, Allocation)> {
-    match Engine::new(&config(flavor, Allocation::Pooled)) {
+pub(crate) fn new(flavor: Flavor, metered: bool) -> Result<(Engine, Allocation)> {
+    match Engine::new(&config(flavor, Allocation::Pooled, metered)) {
         Ok(engine) => Ok((engine, Allocation::Pooled)),
         Err(_) => Ok((
-            Engine::new(&config(flavor, Allocation::OnDemand))?,
+            Engine::new(&config(flavor, Allocation::OnDemand, metered))?,
             Allocation::OnDemand,
         )),
     }
 }
 
 /// The configuration of one engine. What is compiled depends on it: `cache` keys by it.
-fn config(flavor: Flavor, allocation: Allocation) -> Config {
+fn config(flavor: Flavor, allocation: Allocation, metered: bool) -> Config {
     let mut config = Config::new();
     code(&mut config);
+    config.epoch_interruption(metered); // the only way to stop a loop; off only to measure what budgets cost
     features(&mut config, flavor);
     memory(&mut config);
     if allocation == Allocation::Pooled {
@@ -71,7 +72,6 @@ fn code(config: &mut Config) {
     config.cranelift_regalloc_algorithm(RegallocAlgorithm::Backtracking); // better code; compile time is cached away
     config.cranelift_nan_canonicalization(false); // nothing here needs bit-identical NaNs
     config.parallel_compilation(true); // a 15 MB guest compiles on every core
-    config.epoch_interruption(true); // the only way to stop a loop; every guest, always
     config.consume_fuel(false); // slower than epochs, and three advisories bypassed it
     config.max_wasm_stack(limits::WASM_STACK_BYTES.size()); // deeper recursion traps
     config.async_stack_size(limits::WASM_STACK_BYTES.size() + HOST_STACK_BYTES); // never equal: the host needs its part
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn both_flavors_build_and_refuse_what_is_switched_off() {
         for flavor in [Flavor::Sync, Flavor::Async] {
-            let (engine, _) = new(flavor).unwrap();
+            let (engine, _) = new(flavor, true).unwrap();
             for refused in ["(module (memory i64 1))", "(module (memory 1 1 shared))"] {
                 let binary = wat::parse_str(refused).unwrap();
                 assert!(
@@ -187,7 +187,7 @@ mod tests {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let key = |flavor| {
             let mut hasher = DefaultHasher::new();
-            new(flavor)
+            new(flavor, true)
                 .unwrap()
                 .0
                 .precompile_compatibility_hash()

@@ -73,6 +73,18 @@ const fn row(name: &'static str, status: StatusCode, exit_code: u8, level: Level
 }
 
 impl Fault {
+    /// The names of all rows of the table.
+    pub const NAMES: [&'static str; 8] = [
+        "trap",
+        "deadline",
+        "cpu",
+        "memory",
+        "busy",
+        "bad-guest",
+        "cancelled",
+        "host",
+    ];
+
     /// The table. Exit codes: 128 + the signal that a native program would have died of, else those of sysexits.
     pub fn row(&self) -> Row {
         match self {
@@ -128,3 +140,23 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_its_name_in_the_list() {
+        let all = [
+            Fault::Trap(String::new()),
+            Fault::Deadline(0),
+            Fault::Cpu(0),
+            Fault::Memory(0),
+            Fault::Busy(0),
+            Fault::BadGuest(String::new()),
+            Fault::Cancelled,
+            Fault::Host(String::new()),
+        ];
+        assert_eq!(all.map(|fault| fault.row().name), Fault::NAMES);
+    }
+}

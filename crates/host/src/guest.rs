@@ -19,9 +19,10 @@ use crate::abi::shared::Crew;
 use crate::abi::{Callable, Warm, command, http};
 use crate::detect::Abi;
 use crate::fault::Fault;
+use crate::lanes::{Account, Lanes};
 use crate::lock::lock;
 use crate::meter::Meter;
-use crate::pool::{Idle, Pool};
+use crate::pool::{Idle, Permit, Permits};
 use crate::state::{Stdio, Template};
 use crate::ticker::Ticker;
 
@@ -87,12 +88,14 @@ pub(crate) struct Inner {
     pub(crate) abi: Abi,
     pub(crate) callable: Callable,
     pub(crate) engine: Engine,
-    pub(crate) pool: Pool,
+    pub(crate) permits: Arc<Permits>,
     pub(crate) idle: Idle<Warm>,
     pub(crate) peers: Arc<Guests>,
     pub(crate) crew: Crew,
     pub(crate) reuse: Reuse,
     pub(crate) ticker: Arc<Ticker>,
+    pub(crate) lanes: Lanes,
+    pub(crate) account: Account,
 }
 
 /// All guests of the process: they share the places for instances.
@@ -150,8 +153,17 @@ impl Guest {
         request: ::http::Request<RequestBody>,
         call: Call,
     ) -> Result<::http::Response<ResponseBody>, Fault> {
-        let permit = self.0.pool.acquire().await?;
+        self.0.template.metrics.calls.add(1);
+        let permit = match self.0.template.metered {
+            true => self.0.permits.acquire().await?,
+            false => Permit::uncounted(),
+        };
         http::answer(&self.0, permit, request, call).await
+    }
+
+    /// Counts and logs a fault that the caller answers for.
+    pub fn report(&self, request: RequestId, fault: &Fault) {
+        self.0.report(request, fault);
     }
 
     /// Runs a command to its end, with `args` as its arguments, the program's name first. Returns its exit code.
@@ -164,10 +176,11 @@ impl Guest {
 }
 
 impl Inner {
-    /// Logs a fault for which nobody is left to answer.
+    /// Counts and logs a fault, as the one of its app and component.
     pub(crate) fn report(&self, request: RequestId, fault: &Fault) {
-        if let Stdio::Log(sink) = &self.template.stdio {
-            sink.fault(&self.template.component, request, fault);
+        self.template.metrics.fault(fault);
+        if let Stdio::Log(log) = &self.template.stdio {
+            log.fault(&self.template.component, request, fault);
         }
     }
 
@@ -196,6 +209,9 @@ pub(crate) fn fault_of(error: &wasmtime::Error, meter: &Meter) -> Fault {
     }
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Fault::BadGuest(format!("it exited with code {code} instead of returning"));
+    }
+    if meter.room_refused() {
+        return Fault::Busy(1);
     }
     if meter.memory_refused() {
         return Fault::Memory(meter.memory_bytes_max());

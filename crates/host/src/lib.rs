@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`runtime`] (the process-wide part: engines, cache, clock tick), [`guest`] (one component, ready
 //! to be called), [`fault`] (how a call fails), then the rooms behind them: `engine`, `compile`, `cache`, `detect`,
-//! `pool`, `meter`, `state`, `net`, and one file per ABI under `abi/`.
+//! `pool` (who may run), `lanes` (where), `meter` and `memory` (how much), `state`, `net`, and one file per ABI under
+//! `abi/`.
 
 mod abi;
 mod cache;
@@ -13,8 +14,12 @@ mod engine;
 pub mod fault;
 pub mod guest;
 pub mod imports;
+mod lanes;
 mod lock;
+mod lookup;
+mod memory;
 mod meter;
+pub mod metrics;
 mod net;
 mod pool;
 pub mod runtime;
@@ -28,4 +33,4 @@ pub use compile::LoadError;
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
 pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};
-pub use runtime::{Progress, Role, Runtime, RuntimeOptions};
+pub use runtime::{AppScope, Progress, Role, Runtime, RuntimeOptions};

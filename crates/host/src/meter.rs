@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use tokio::time::{Sleep, sleep_until};
 use wasmtime::{ResourceLimiter, Result};
 
 use crate::fault::Fault;
+use crate::memory::Taken;
+use crate::metrics::Component;
 
 /// Sums the memories and tables of one store.
 #[derive(Debug)]
@@ -22,16 +25,21 @@ pub(crate) struct Meter {
     memory_bytes: usize,
     memory_bytes_max: usize,
     memory_refused: bool,
+    /// What the process had no room for.
+    room_refused: bool,
+    taken: Taken,
     table_elements: usize,
     table_elements_max: usize,
 }
 
 impl Meter {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, taken: Taken) -> Self {
         Self {
             memory_bytes: 0,
             memory_bytes_max: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
             memory_refused: false,
+            room_refused: false,
+            taken,
             table_elements: 0,
             table_elements_max: limits.table_elements as usize,
         }
@@ -42,9 +50,15 @@ impl Meter {
         self.memory_refused
     }
 
+    /// Whether the guest was told no because all guests together have too much.
+    pub(crate) fn room_refused(&self) -> bool {
+        self.room_refused
+    }
+
     /// Another request begins: what an earlier one was refused does not explain its traps.
     pub(crate) fn forget_refusal(&mut self) {
         self.memory_refused = false;
+        self.room_refused = false;
     }
 
     /// The limit that refused it, in bytes.
@@ -68,10 +82,15 @@ impl ResourceLimiter for Meter {
             self.memory_refused = true;
             return Ok(false);
         }
-        if within_own_maximum {
-            self.memory_bytes = total;
+        if !within_own_maximum {
+            return Ok(false);
         }
-        Ok(within_own_maximum)
+        if !self.taken.grow_to(total as u64) {
+            self.room_refused = true;
+            return Ok(false);
+        }
+        self.memory_bytes = total;
+        Ok(true)
     }
 
     fn table_growing(
@@ -100,25 +119,41 @@ impl ResourceLimiter for Meter {
 struct CpuMeter {
     used: Duration,
     thread: Option<Duration>,
+    /// Whose CPU it is, for the metrics.
+    owner: Option<Arc<Component>>,
 }
 
 /// A poll that is worth asking the kernel about; well below a tick.
 const LONG_POLL: Duration = Duration::from_millis(1);
 
 impl CpuMeter {
+    /// Charges what the thread has used for a poll; the next one may be on another thread.
+    fn charge_exactly(&mut self, used: Duration) {
+        self.used += used;
+        self.thread = None;
+    }
+
     /// Charges a poll that began at `begin` and is just over.
     fn charge(&mut self, begin: Instant) {
         let wall = begin.elapsed();
         if wall < LONG_POLL {
-            self.used += wall;
-            return;
+            return self.add(wall);
         }
         let now = thread_cpu();
         let since = self
             .thread
             .map_or(wall, |before| now.saturating_sub(before));
         self.thread = Some(now);
-        self.used += wall.min(since);
+        self.add(wall.min(since));
+    }
+
+    fn add(&mut self, used: Duration) {
+        self.used += used;
+        if let Some(owner) = &self.owner {
+            owner
+                .cpu
+                .add(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX));
+        }
     }
 }
 
@@ -131,22 +166,40 @@ pub(crate) struct Clock {
     started: Instant,
     deadline: Option<Duration>,
     cpu: Option<Duration>,
+    metered: bool,
     meter: CpuMeter,
     polled: bool,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Clock {
+    /// The clock of a call that has no budget at all.
+    pub(crate) fn off(limits: &Limits) -> Self {
+        Self {
+            deadline: None,
+            cpu: None,
+            metered: false,
+            ..Self::start(limits)
+        }
+    }
+
     /// Starts the clock of one call.
     pub(crate) fn start(limits: &Limits) -> Self {
         Self {
             started: Instant::now(),
             deadline: limits.deadline_ms.map(Duration::from_millis),
             cpu: limits.cpu_ms.map(Duration::from_millis),
+            metered: true,
             meter: CpuMeter::default(),
             polled: false,
             alarm: None,
         }
+    }
+
+    /// Counts what is charged as this component's.
+    pub(crate) fn owned_by(mut self, owner: &Arc<Component>) -> Self {
+        self.meter.owner = Some(owner.clone());
+        self
     }
 
     /// Polls the guest and charges for it; `Err` once the budget is spent. After an error the guest must be dropped.
@@ -155,18 +208,59 @@ impl Clock {
         guest: Pin<&mut F>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<F::Output, Fault>> {
+        if !self.metered {
+            return guest.poll(cx).map(Ok);
+        }
         let begin = if self.polled {
             Instant::now()
         } else {
             self.started
         };
         self.polled = true;
-        if let Poll::Ready(output) = guest.poll(cx) {
-            return Poll::Ready(Ok(output));
-        }
+        let polled = guest.poll(cx);
         self.meter.charge(begin);
-        self.spent()
-            .map_or(Poll::Pending, |fault| Poll::Ready(Err(fault)))
+        self.judge(polled)
+    }
+
+    /// The same where every poll may be on another thread, and may come late: a guest whose time is over is not polled.
+    pub(crate) fn poll_anywhere<F: Future + ?Sized>(
+        &mut self,
+        guest: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Fault>> {
+        if let Some(fault) = self.spent() {
+            return Poll::Ready(Err(fault));
+        }
+        self.polled = true;
+        let begin = thread_cpu();
+        let polled = guest.poll(cx);
+        self.meter
+            .charge_exactly(thread_cpu().saturating_sub(begin));
+        self.judge(polled)
+    }
+
+    fn judge<T>(&self, polled: Poll<T>) -> Poll<Result<T, Fault>> {
+        match polled {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self
+                .spent()
+                .map_or(Poll::Pending, |fault| Poll::Ready(Err(fault))),
+        }
+    }
+
+    /// The CPU that the call has used.
+    pub(crate) fn used(&self) -> Duration {
+        self.meter.used
+    }
+
+    /// When its time is over.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        Some(self.started + self.deadline?)
+    }
+
+    /// What it will have failed of then.
+    pub(crate) fn late(&self) -> Fault {
+        Fault::Deadline(millis(self.deadline.unwrap_or_default()))
     }
 
     /// The fault, once the call is over budget.
@@ -174,26 +268,21 @@ impl Clock {
         if let Some(cpu) = self.cpu.filter(|cpu| self.meter.used >= *cpu) {
             return Some(Fault::Cpu(millis(cpu)));
         }
-        let deadline = self
-            .deadline
-            .filter(|deadline| self.started.elapsed() >= *deadline)?;
-        Some(Fault::Deadline(millis(deadline)))
+        self.deadline
+            .filter(|deadline| self.started.elapsed() >= *deadline)
+            .map(|_| self.late())
     }
 
     /// Makes sure that the deadline wakes the caller; to be called whenever it is about to wait. Arming a timer costs
     /// a system call, so a call that never waits never does.
     pub(crate) fn alarm(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
-        let Some(deadline) = self.deadline else {
+        let Some(at) = self.due() else {
             return Poll::Pending;
         };
-        let at = self.started + deadline;
         let alarm = self
             .alarm
             .get_or_insert_with(|| Box::pin(sleep_until(at.into())));
-        alarm
-            .as_mut()
-            .poll(cx)
-            .map(|()| Fault::Deadline(millis(deadline)))
+        alarm.as_mut().poll(cx).map(|()| self.late())
     }
 }
 
@@ -212,12 +301,32 @@ impl SharedCpu {
         }
     }
 
-    /// Charges a poll of the instance; the fault once its calls in flight have used up what they may.
-    pub(crate) fn charge(&mut self, begin: Instant, in_flight: u32) -> Option<Fault> {
-        self.meter.charge(begin);
+    /// Counts what is charged as this component's.
+    pub(crate) fn owned_by(mut self, owner: &Arc<Component>) -> Self {
+        self.meter.owner = Some(owner.clone());
+        self
+    }
+
+    /// Charges a poll of the instance that began at `begin`, exactly `cpu` if that is known; the fault once its calls in
+    /// flight have used up what they may.
+    pub(crate) fn charge(
+        &mut self,
+        begin: Instant,
+        cpu: Option<Duration>,
+        in_flight: u32,
+    ) -> Option<Fault> {
+        match cpu {
+            Some(used) => self.meter.charge_exactly(used),
+            None => self.meter.charge(begin),
+        }
         let per_call = self.per_call?;
         (self.meter.used >= per_call.saturating_mul(in_flight.max(1)))
             .then(|| Fault::Cpu(millis(per_call)))
+    }
+
+    /// What the calls in flight have used.
+    pub(crate) fn used(&self) -> Duration {
+        self.meter.used
     }
 
     /// One of `in_flight` calls is over and takes its share of the bill with it.
@@ -242,7 +351,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 /// CPU time of the calling thread.
-fn thread_cpu() -> Duration {
+pub(crate) fn thread_cpu() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(
         now.tv_sec.try_into().unwrap_or(0),
@@ -262,9 +371,24 @@ mod tests {
         }
     }
 
+    fn room() -> Taken {
+        crate::memory::Budget::new(None).share().open()
+    }
+
+    #[test]
+    fn what_the_process_has_no_room_for_is_not_the_guest_s_fault() {
+        let none = crate::memory::Budget::new(Some(0)).share().open();
+        let mut meter = Meter::new(&Limits::default(), none);
+        assert!(!meter.memory_growing(0, 64 << 20, None).unwrap());
+        assert!(meter.room_refused() && !meter.memory_refused());
+        assert!(meter.memory_growing(0, 1 << 20, None).unwrap());
+        meter.forget_refusal();
+        assert!(!meter.room_refused());
+    }
+
     #[test]
     fn memory_is_summed_over_all_memories_and_a_refusal_is_remembered() {
-        let mut meter = Meter::new(&limits());
+        let mut meter = Meter::new(&limits(), room());
         assert!(meter.memory_growing(0, 600, None).unwrap());
         assert!(meter.memory_growing(0, 400, None).unwrap());
         assert!(!meter.memory_refused());
@@ -278,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_memory_beyond_its_own_maximum_is_refused_without_blaming_the_budget() {
-        let mut meter = Meter::new(&limits());
+        let mut meter = Meter::new(&limits(), room());
         assert!(!meter.memory_growing(0, 600, Some(500)).unwrap());
         assert!(!meter.memory_refused());
         assert!(
@@ -289,7 +413,7 @@ mod tests {
 
     #[test]
     fn tables_are_summed() {
-        let mut meter = Meter::new(&limits());
+        let mut meter = Meter::new(&limits(), room());
         assert!(meter.table_growing(0, 6, None).unwrap());
         assert!(!meter.table_growing(0, 5, None).unwrap());
         assert!(meter.table_growing(0, 4, None).unwrap());
@@ -311,7 +435,7 @@ mod tests {
             ..limits()
         });
         cpu.meter.used = Duration::from_millis(1500);
-        assert_eq!(cpu.charge(Instant::now(), 2), None);
+        assert_eq!(cpu.charge(Instant::now(), None, 2), None);
         // Calls that come and go leave no credit behind.
         cpu.call_ended(2);
         assert_eq!(
@@ -319,7 +443,7 @@ mod tests {
             Duration::from_millis(750) / 10_000_000
         );
         cpu.meter.used = Duration::from_millis(1000);
-        assert_eq!(cpu.charge(Instant::now(), 1), Some(Fault::Cpu(1000)));
+        assert_eq!(cpu.charge(Instant::now(), None, 1), Some(Fault::Cpu(1000)));
         cpu.call_ended(1);
         assert_eq!(cpu.meter.used, Duration::ZERO);
     }

@@ -12,11 +12,16 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::io;
 
 use crate::abi::shared::Crew;
-use crate::cache::{Cache, CacheStats};
-use crate::capability::log::LogSink;
+use crate::cache::Cache;
+use crate::capability::log::{AppLog, LogSink};
 use crate::compile::{self, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
+use crate::lanes::{self, Account, Lanes};
+use crate::lookup;
+use crate::memory::Budget;
+use crate::metrics::{Family, Kind, Metrics};
+use crate::net;
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -28,6 +33,10 @@ pub struct RuntimeOptions {
     pub cache_dir: Option<PathBuf>,
     /// Where guest output goes.
     pub log: LogSink,
+    /// Memory of all guests together in bytes; `None` as the table of limits says.
+    pub memory: Option<u64>,
+    /// Whether guests have budgets. Without them a guest can stop the process: only to measure what they cost.
+    pub metered: bool,
 }
 
 /// What a guest is loaded for.
@@ -79,9 +88,14 @@ pub struct Runtime(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) cache: Option<Cache>,
     log: LogSink,
+    metered: bool,
     sync: OnceLock<Half>,
     asynchronous: OnceLock<Half>,
     guests: Arc<Guests>,
+    lanes: Lanes,
+    pool: Arc<Pool>,
+    memory: Arc<Budget>,
+    metrics: Metrics,
 }
 
 /// One engine with its linkers.
@@ -112,12 +126,52 @@ impl Runtime {
         Ok(Self(Arc::new(Shared {
             cache: cache.transpose()?,
             log: options.log,
+            metered: options.metered,
             sync: OnceLock::new(),
             asynchronous: OnceLock::new(),
             guests: Arc::default(),
+            lanes: Lanes::new(),
+            pool: Pool::new(),
+            memory: Budget::new(options.memory),
+            metrics: Metrics::default(),
         })))
     }
 
+    /// A place for the guests of one app: they share the app's part of the CPU, of the queue and of the log. Two scopes
+    /// are two apps, whatever their names.
+    pub fn app(&self, name: &str) -> AppScope {
+        let name = name.into();
+        AppScope {
+            shared: self.0.clone(),
+            log: self.0.log.app(&name),
+            open: Arc::default(),
+            number: lanes::number(),
+            name,
+        }
+    }
+
+    /// What was counted since the start.
+    pub fn metrics(&self) -> Vec<Family> {
+        self.0.metrics.families(self.0.families())
+    }
+
+    /// Where guest output goes.
+    pub fn log(&self) -> &LogSink {
+        &self.0.log
+    }
+}
+
+/// One app in this host.
+pub struct AppScope {
+    shared: Arc<Shared>,
+    name: Arc<str>,
+    /// Unlike its name, no other scope's.
+    number: u64,
+    log: AppLog,
+    open: Arc<net::Open>,
+}
+
+impl AppScope {
     /// Loads one component: detects its ABI, checks its imports, compiles it or takes its code from the cache, links it.
     ///
     /// # Errors
@@ -140,59 +194,110 @@ impl Runtime {
             component: component.name.clone(),
             ..error
         };
-        let loaded = compile::load(&self.0, &job).map_err(named)?;
+        let loaded = compile::load(&self.shared, &job).map_err(named)?;
         let half = self
-            .0
+            .shared
             .half(compile::flavor(loaded.abi))
             .map_err(|cause| named(compile::host_error(&cause)))?;
         if half.allocation == Allocation::OnDemand {
             progress(Progress::OnDemand);
         }
+        let account = Account::new(self.number);
+        let template = Arc::new(self.template(component, role));
+        let (owner, metrics) = (account.owner(), template.metrics.clone());
+        let permits = self.shared.pool.permits(owner, &component.limits, metrics);
         let guest = Arc::new(Inner {
-            template: Arc::new(self.template(component, role)),
+            template,
             abi: loaded.abi,
             callable: loaded.callable,
             engine: loaded.engine,
-            pool: Pool::new(&component.limits),
+            permits,
             idle: Idle::new(&component.limits),
-            peers: self.0.guests.clone(),
+            peers: self.shared.guests.clone(),
             crew: Crew::default(),
             reuse: component.reuse,
             ticker: half.ticker.clone(),
+            lanes: self.shared.lanes.clone(),
+            account,
         });
-        self.0.guests.add(&guest);
+        self.shared.guests.add(&guest);
         Ok(Guest(guest))
     }
 
     fn template(&self, component: &Component, role: Role) -> Template {
-        let name = format!("{}.wasm", component.name);
+        let file = format!("{}.wasm", component.name);
+        let name: Arc<str> = component.name.as_str().into();
         Template {
-            component: component.name.as_str().into(),
-            args: std::iter::once(name)
+            metrics: self.shared.metrics.component(&self.name, &name),
+            component: name,
+            args: std::iter::once(file)
                 .chain(component.args.iter().cloned())
                 .collect(),
             env: component.env.clone(),
             grants: Arc::new(component.grants.clone()),
             limits: component.limits.clone(),
+            metered: self.shared.metered,
+            memory: self.shared.memory.share(),
+            reuse: component.reuse,
             stdio: match role {
-                Role::Serve => Stdio::Log(self.0.log.clone()),
+                Role::Serve => Stdio::Log(self.log.clone()),
                 Role::Run => Stdio::Inherit,
             },
+            open: self.open.clone(),
         }
-    }
-
-    /// How often the cache of compiled code helped.
-    pub fn cache_stats(&self) -> CacheStats {
-        self.0.cache.as_ref().map(Cache::stats).unwrap_or_default()
-    }
-
-    /// Where guest output goes.
-    pub fn log(&self) -> &LogSink {
-        &self.0.log
     }
 }
 
 impl Shared {
+    /// What is counted for the whole process.
+    fn families(&self) -> Vec<Family> {
+        let cache = self.cache.as_ref().map(Cache::stats).unwrap_or_default();
+        let (memory, memory_max) = self.memory.stats();
+        let counters = [
+            (
+                "hostel_cache_hits_total",
+                "Components whose compiled code was loaded from the cache.",
+                cache.hits,
+            ),
+            (
+                "hostel_cache_misses_total",
+                "Components whose compiled code was not in the cache.",
+                cache.misses,
+            ),
+            (
+                "hostel_cache_rejected_total",
+                "Entries of the cache that were not authentic or could not be loaded; each was compiled again.",
+                cache.rejected,
+            ),
+            (
+                "hostel_log_dropped_total",
+                "Lines that the log dropped, the host's own included.",
+                self.log.lost(),
+            ),
+        ];
+        let gauges = [
+            (
+                "hostel_slow_lane_calls",
+                "Calls in the slow lane, running or waiting for their turn.",
+                self.lanes.jobs() as u64,
+            ),
+            (
+                "hostel_guest_memory_bytes",
+                "Memory of all guests beyond what each has for free.",
+                memory,
+            ),
+            (
+                "hostel_guest_memory_limit_bytes",
+                "What that may be at the most.",
+                memory_max,
+            ),
+        ];
+        let family = |kind| move |(name, help, value)| Family::single(name, help, kind, value);
+        let counters = counters.into_iter().map(family(Kind::Counter));
+        let gauges = gauges.into_iter().map(family(Kind::Gauge));
+        counters.chain(gauges).collect()
+    }
+
     /// The engine of this flavour, made on first use.
     pub(crate) fn half(&self, flavor: Flavor) -> Result<&Half> {
         let cell = match flavor {
@@ -202,14 +307,14 @@ impl Shared {
         if let Some(half) = cell.get() {
             return Ok(half);
         }
-        let fresh = Half::new(flavor)?; // two threads at once: one of them is dropped unused
+        let fresh = Half::new(flavor, self.metered)?; // two threads at once: one of them is dropped unused
         Ok(cell.get_or_init(|| fresh))
     }
 }
 
 impl Half {
-    fn new(flavor: Flavor) -> Result<Self> {
-        let (engine, allocation) = engine::new(flavor)?;
+    fn new(flavor: Flavor, metered: bool) -> Result<Self> {
+        let (engine, allocation) = engine::new(flavor, metered)?;
         let mut components = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
         add_io(&mut components)?;
@@ -218,6 +323,7 @@ impl Half {
             wasmtime_wasi::p3::add_to_linker(&mut components)?;
             wasmtime_wasi_http::p3::add_to_linker(&mut components)?;
         }
+        lookup::add_to_linker(&mut components, flavor)?;
         let mut modules = wasmtime::Linker::new(&engine);
         if flavor == Flavor::Sync {
             wasmtime_wasi::p1::add_to_linker_async(&mut modules, Host::p1)?;
@@ -277,7 +383,7 @@ mod tests {
             (Flavor::Async, vec![WASI_0_2, WASI_0_3]),
         ];
         for (flavor, offers) in halves {
-            let mut half = Half::new(flavor).unwrap();
+            let mut half = Half::new(flavor, true).unwrap();
             for offer in offers {
                 for interface in offer.interfaces {
                     let import = format!("{interface}@{}", offer.version);
@@ -294,14 +400,19 @@ mod tests {
 
     #[test]
     fn every_function_of_preview_1_is_in_the_linker() {
-        let half = Half::new(Flavor::Sync).unwrap();
+        let half = Half::new(Flavor::Sync, true).unwrap();
         let template = Template {
             component: "test".into(),
+            metrics: Arc::new(crate::metrics::Component::new("test".into(), "test".into())),
             args: vec![],
             env: vec![],
             grants: Arc::default(),
             limits: hostel_app::limits::Limits::default(),
-            stdio: Stdio::Log(LogSink::null()),
+            metered: true,
+            memory: Budget::new(None).share(),
+            reuse: hostel_app::Reuse::default(),
+            stdio: Stdio::Log(LogSink::null().app(&"test".into())),
+            open: Arc::default(),
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();
         for function in PREVIEW1_FUNCTIONS {

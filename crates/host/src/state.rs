@@ -5,25 +5,27 @@
 
 use std::sync::Arc;
 
-use hostel_app::Grants;
 use hostel_app::limits::Limits;
+use hostel_app::{Grants, Reuse};
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Result, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::capability::log::{Channel, LogSink};
+use crate::capability::log::{AppLog, Channel};
 use crate::capability::stdio::{LineStream, Origin};
 use crate::guest::{CurrentRequest, RequestId};
+use crate::memory::Share;
 use crate::meter::Meter;
+use crate::metrics::Component;
 use crate::net;
 
 /// Where a guest's standard streams lead.
 #[derive(Debug, Clone)]
 pub(crate) enum Stdio {
     /// Output to the log, line by line; no input.
-    Log(LogSink),
+    Log(AppLog),
     /// The process's own, byte for byte: `hostel run`.
     Inherit,
 }
@@ -32,11 +34,18 @@ pub(crate) enum Stdio {
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
     pub(crate) component: Arc<str>,
+    pub(crate) metrics: Arc<Component>,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) grants: Arc<Grants>,
     pub(crate) limits: Limits,
+    /// False only to measure what budgets cost.
+    pub(crate) metered: bool,
+    pub(crate) memory: Arc<Share>,
+    pub(crate) reuse: Reuse,
     pub(crate) stdio: Stdio,
+    /// Shared with the other components of the app.
+    pub(crate) open: Arc<net::Open>,
 }
 
 /// What one store holds.
@@ -65,9 +74,10 @@ impl Host {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limits.header_bytes);
         // A directory that cannot be opened must be an error of the call, so it is opened before the call.
+        let outgoing = net::Outgoing::new(template);
         let wasi = match template.grants.files.is_empty() {
             true => None,
-            false => Some(template.wasi(&request)?.build()),
+            false => Some(template.wasi(&request, &outgoing)?.build()),
         };
         let host = Host {
             template: template.clone(),
@@ -76,10 +86,13 @@ impl Host {
             p1: None,
             table,
             http,
-            outgoing: net::Outgoing::new(template.grants.clone()),
-            meter: Meter::new(limits),
+            outgoing,
+            meter: Meter::new(limits, template.memory.open()),
         };
         let mut store = Store::new(engine, host);
+        if !template.metered {
+            return Ok(store);
+        }
         store.limiter(|host| &mut host.meter);
         store.set_hostcall_fuel(limits.host_call_bytes);
         store.set_max_component_handles(limits.handles);
@@ -99,6 +112,12 @@ impl Host {
     pub(crate) fn works_for(&mut self, request: RequestId) {
         self.request.set(request);
         self.meter.forget_refusal();
+        self.outgoing.begin();
+    }
+
+    /// The way out to the network.
+    pub(crate) fn outgoing(&self) -> &net::Outgoing {
+        &self.outgoing
     }
 
     /// The table of host objects that the guest holds.
@@ -108,7 +127,15 @@ impl Host {
 
     /// Prepares the preview-1 context of a core module; before its first call.
     pub(crate) fn enable_p1(&mut self) -> Result<()> {
-        self.p1 = Some(self.template.wasi(&self.request)?.build_p1());
+        let mut p1 = self
+            .template
+            .wasi(&self.request, &self.outgoing)?
+            .build_p1();
+        // Its descriptors are in a table of its own.
+        p1.ctx()
+            .table
+            .set_max_capacity(self.template.limits.resources);
+        self.p1 = Some(p1);
         Ok(())
     }
 
@@ -120,8 +147,8 @@ impl Host {
 }
 
 impl Template {
-    fn wasi(&self, request: &CurrentRequest) -> Result<WasiCtxBuilder> {
-        let mut wasi = self.wasi_without_files(request);
+    fn wasi(&self, request: &CurrentRequest, outgoing: &net::Outgoing) -> Result<WasiCtxBuilder> {
+        let mut wasi = self.wasi_without_files(request, outgoing);
         for grant in &self.grants.files {
             let access = if grant.write {
                 FsPerms::ReadWrite
@@ -133,7 +160,11 @@ impl Template {
         Ok(wasi)
     }
 
-    fn wasi_without_files(&self, request: &CurrentRequest) -> WasiCtxBuilder {
+    fn wasi_without_files(
+        &self,
+        request: &CurrentRequest,
+        outgoing: &net::Outgoing,
+    ) -> WasiCtxBuilder {
         let mut wasi = WasiCtxBuilder::new();
         wasi.args(&self.args)
             .envs(&self.env)
@@ -142,26 +173,26 @@ impl Template {
             Stdio::Inherit => {
                 wasi.inherit_stdio();
             }
-            Stdio::Log(sink) => {
+            Stdio::Log(log) => {
                 let origin = Origin {
-                    component: self.component.clone(),
+                    component: self.metrics.clone(),
                     request: request.clone(),
                 };
-                wasi.stdout(LineStream::new(sink.clone(), origin.clone(), Channel::Out));
-                wasi.stderr(LineStream::new(sink.clone(), origin, Channel::Err));
+                wasi.stdout(LineStream::new(log.clone(), origin.clone(), Channel::Out));
+                wasi.stderr(LineStream::new(log.clone(), origin, Channel::Err));
             }
         }
-        net::allow_sockets(&mut wasi, &self.grants);
+        net::allow_sockets(&mut wasi, outgoing);
         wasi
     }
 }
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (template, request) = (&self.template, &self.request);
+        let (template, request, outgoing) = (&self.template, &self.request, &self.outgoing);
         let ctx = self
             .wasi
-            .get_or_insert_with(|| template.wasi_without_files(request).build());
+            .get_or_insert_with(|| template.wasi_without_files(request, outgoing).build());
         WasiCtxView {
             ctx,
             table: &mut self.table,

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_running_guest_is_interrupted_also_after_the_thread_slept() {
-        let (engine, _) = engine::new(Flavor::Sync).unwrap();
+        let (engine, _) = engine::new(Flavor::Sync, true).unwrap();
         let ticker = Ticker::start(vec![engine.clone()]).unwrap();
         for _ in 0..2 {
             let begin = Instant::now();
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_sleeping_thread_ends_with_its_ticker() {
-        let (engine, _) = engine::new(Flavor::Sync).unwrap();
+        let (engine, _) = engine::new(Flavor::Sync, true).unwrap();
         let ticker = Ticker::start(vec![engine]).unwrap();
         let shared = ticker.shared.clone();
         let begin = Instant::now();

@@ -30,8 +30,8 @@ use crate::wire::Wire;
 pub(crate) trait Callee: Send + Sync + 'static {
     /// The body of its answers.
     type Body: Body<Data = Bytes, Error = BodyError> + Send + Unpin + 'static;
-    /// Its name in the log.
-    fn name(&self) -> &str;
+    /// Tells the operator of a fault, in the name of its app.
+    fn report(&self, request: RequestId, fault: &Fault);
     /// Its budget.
     fn limits(&self) -> &Limits;
     /// Calls it; dropping the future cancels the call.
@@ -49,8 +49,8 @@ pub(crate) trait Callee: Send + Sync + 'static {
 impl Callee for Guest {
     type Body = ResponseBody;
 
-    fn name(&self) -> &str {
-        Guest::name(self)
+    fn report(&self, request: RequestId, fault: &Fault) {
+        Guest::report(self, request, fault);
     }
 
     fn limits(&self) -> &Limits {

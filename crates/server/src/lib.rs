@@ -5,7 +5,9 @@
 //! (one thread of it), [`listen`] (sockets), `seats` (who may hold a connection), `connection` (one client), `stream` with
 //! `head_guard` and `frame_guard` (its bytes), `streams` (one stream of HTTP/2), `wire` (what the parts of a connection
 //! know of each other), `http` (one request: the trigger), `request` and `upload` (what a guest gets), [`live`] (which guest),
-//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`].
+//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]. Beside them: [`metrics`]
+//! (what the operator asks), and [`supervisor`] (a parent process that starts a server again), with `restarts` (when) and
+//! `handover` (how its sockets pass).
 #![forbid(unsafe_code)]
 
 mod alarm;
@@ -14,16 +16,20 @@ mod connection;
 mod descriptors;
 mod fields;
 mod frame_guard;
+mod handover;
 mod head_guard;
 mod http;
 pub mod listen;
 pub mod live;
+pub mod metrics;
 mod request;
 mod response;
+mod restarts;
 mod seats;
 pub mod serve;
 mod stream;
 mod streams;
+pub mod supervisor;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -31,5 +37,8 @@ mod wire;
 mod worker;
 
 pub use bounds::Bounds;
+pub use handover::LifeLine;
 pub use live::{DeployError, Live, deploy};
+pub use metrics::MetricsOptions;
 pub use serve::{Draining, Outcome, ServeError, ServeOptions, serve};
+pub use supervisor::{SuperviseError, SuperviseOptions, supervise};

@@ -122,6 +122,43 @@ pub fn check(addresses: &[SocketAddr]) -> Result<(), ListenError> {
     })
 }
 
+/// The listening sockets of one address, one for each thread.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// With its real port.
+    pub(crate) address: SocketAddr,
+    pub(crate) sockets: Vec<StdListener>,
+}
+
+/// [`bind`] for every one of `addresses`.
+pub(crate) fn bind_all(
+    addresses: &[SocketAddr],
+    count: usize,
+    backlog: i32,
+) -> Result<Vec<Bound>, ListenError> {
+    let bound = addresses.iter().map(|&address| {
+        let (address, sockets) = bind(address, count, backlog)?;
+        Ok(Bound { address, sockets })
+    });
+    bound.collect()
+}
+
+/// Listening sockets that another process bound and sorted by address.
+pub(crate) fn adopt(sockets: Vec<StdListener>) -> io::Result<Vec<Bound>> {
+    let mut bound: Vec<Bound> = Vec::new();
+    for socket in sockets {
+        let address = socket.local_addr()?;
+        match bound.last_mut() {
+            Some(last) if last.address == address => last.sockets.push(socket),
+            _ => bound.push(Bound {
+                address,
+                sockets: vec![socket],
+            }),
+        }
+    }
+    Ok(bound)
+}
+
 /// `count` listening sockets on one address; the kernel spreads connections over them (`SO_REUSEPORT`) and keeps up to
 /// `backlog` for each until they are accepted. Returns the address with its real port.
 pub(crate) fn bind(

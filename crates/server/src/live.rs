@@ -47,9 +47,10 @@ pub fn deploy(
     if app.routes.all().is_empty() {
         return Err(DeployError::NoRoute { app: app.name });
     }
+    let scope = runtime.app(&app.name);
     let mut guests = Vec::with_capacity(app.components.len());
     for (component, code) in app.components.iter().zip(&code) {
-        guests.push(runtime.load(component, code, Role::Serve, progress)?);
+        guests.push(scope.load(component, code, Role::Serve, progress)?);
     }
     Ok(Live { app, guests })
 }
@@ -109,6 +110,8 @@ mod tests {
         let runtime = Runtime::new(RuntimeOptions {
             cache_dir: None,
             log: LogSink::null(),
+            memory: None,
+            metered: true,
         })
         .unwrap();
         let resolved = Resolved {

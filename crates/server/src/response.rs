@@ -34,8 +34,10 @@ impl<C: Callee> Flight<C> {
 
     /// Tells the operator.
     pub(crate) fn log(&self, fault: &Fault) {
-        let name = self.guest().map_or("-", Callee::name);
-        self.wire.worker.log.fault(name, self.id, fault);
+        match self.guest() {
+            Some(guest) => guest.report(self.id, fault),
+            None => self.wire.worker.log.host_fault(fault),
+        }
     }
 }
 
@@ -86,6 +88,7 @@ fn answer<C: Callee>(
     owed: Option<u64>,
     flight: Flight<C>,
 ) -> Response<Outgoing<C>> {
+    flight.wire.worker.traffic.answered(parts.status);
     // hyper learns of a drain only between two polls; this way no answer given after its begin invites another request.
     if flight.wire.worker.is_draining() && !flight.wire.h2 {
         let close = HeaderValue::from_static("close");

@@ -1,7 +1,9 @@
-//! The life of a server: bind, start one thread per core, say that it is ready, wait for the signal, drain, end.
+//! The life of a server: bind or inherit, start one thread per core, say that it is ready, wait for the signal, drain, end.
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,15 +11,18 @@ use std::time::Duration;
 use hostel_app::limits;
 use hostel_host::LogSink;
 use http::HeaderValue;
+use rustix::process::Signal as Told;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::bounds::Bounds;
 use crate::descriptors::Descriptors;
+use crate::handover::LifeLine;
 use crate::http::Callee;
-use crate::listen::{self, ListenError, Listener};
+use crate::listen::{self, Bound, ListenError, Listener};
 use crate::live::Live;
+use crate::metrics::{Exporter, MetricsOptions, Traffic};
 use crate::seats::Seats;
 use crate::worker::{self, Phase, Shared, Worker};
 
@@ -26,6 +31,8 @@ const REPORT: Duration = Duration::from_secs(1);
 
 /// How a server is run.
 pub struct ServeOptions {
+    /// The supervisor that has the listening sockets; with it, `listen` and `threads` are not used.
+    pub supervisor: Option<LifeLine>,
     /// Where to listen; port 0 picks a free one. See [`listen::parse`].
     pub listen: Vec<SocketAddr>,
     /// Threads; `None` = one per core that this process may use.
@@ -38,18 +45,22 @@ pub struct ServeOptions {
     pub log: LogSink,
     /// Told at the begin of a drain and then every second what is still open.
     pub draining: Option<Box<dyn Fn(Draining)>>,
+    /// Where the metrics are served, if they are.
+    pub metrics: Option<MetricsOptions>,
 }
 
 impl ServeOptions {
     /// One address, everything else at its default.
     pub fn on(address: SocketAddr, log: LogSink) -> Self {
         Self {
+            supervisor: None,
             listen: vec![address],
             threads: None,
             drain: limits::DRAIN_MS.duration(),
             bounds: Bounds::default(),
             log,
             draining: None,
+            metrics: None,
         }
     }
 }
@@ -86,9 +97,15 @@ pub enum ServeError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The metrics' own address cannot be listened on.
+    #[error("{0}")]
+    Metrics(String),
     /// No address was given.
     #[error("there is no address to listen on\n  help: give one with `--listen 127.0.0.1:3000`")]
     NoAddress,
+    /// The supervisor did not hand its sockets over.
+    #[error("no listening socket came from the supervisor: {0}")]
+    Inherit(#[source] io::Error),
     /// The system refused a thread, a runtime or a signal handler.
     #[error("cannot start the server: {0}")]
     Start(#[source] io::Error),
@@ -97,7 +114,7 @@ pub enum ServeError {
     ThreadEnded,
 }
 
-/// Serves `live` until SIGTERM or SIGINT, then drains. Blocks the calling thread, which only waits for signals.
+/// Serves `live` until SIGTERM, SIGINT or the end of its supervisor, then drains. Blocks the calling thread, which only waits for signals.
 ///
 /// `ready` is called once, with the real addresses, as soon as every listener accepts.
 ///
@@ -111,19 +128,48 @@ pub fn serve(
 ) -> Result<Outcome, ServeError> {
     let runtime = worker::runtime().map_err(ServeError::Start)?;
     runtime.block_on(async {
-        let mut signals = Signals::new().map_err(ServeError::Start)?;
-        supervise(live, options, ready, async || signals.next().await).await
+        let mut stop = Stop::new(options.supervisor.as_ref()).map_err(ServeError::Start)?;
+        supervise(live, options, ready, async || stop.next().await).await
     })
 }
 
+/// What stops a server.
+struct Stop {
+    signals: Signals,
+    /// Over with the supervisor. That begins a drain and never cuts one off, so it is awaited once.
+    orphaned: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+impl Stop {
+    fn new(supervisor: Option<&LifeLine>) -> io::Result<Self> {
+        // First: the supervisor's end is a signal until its line is watched.
+        let signals = Signals::new()?;
+        Ok(Self {
+            signals,
+            orphaned: match supervisor {
+                Some(line) => Box::pin(line.watch()?),
+                None => Box::pin(pending()),
+            },
+        })
+    }
+
+    async fn next(&mut self) {
+        let orphaned = std::mem::replace(&mut self.orphaned, Box::pin(pending()));
+        tokio::select! {
+            _signal = self.signals.next() => {}
+            () = orphaned => {}
+        }
+    }
+}
+
 /// SIGTERM and SIGINT, as one.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         Ok(Self {
             terminate,
@@ -131,10 +177,10 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) -> Told {
         tokio::select! {
-            _any = self.terminate.recv() => {}
-            _any = self.interrupt.recv() => {}
+            _any = self.terminate.recv() => Told::TERM,
+            _any = self.interrupt.recv() => Told::INT,
         }
     }
 }
@@ -142,13 +188,30 @@ impl Signals {
 /// [`serve`] with any callee, stopped by whatever `stop` waits for: the first time it drains, the second time it ends.
 pub(crate) async fn supervise<C: Callee>(
     live: Arc<Live<C>>,
-    options: ServeOptions,
+    mut options: ServeOptions,
     ready: impl FnOnce(&[SocketAddr]),
     mut stop: impl AsyncFnMut(),
 ) -> Result<Outcome, ServeError> {
-    let mut team = Team::start(live, &options)?;
+    let bound = match &options.supervisor {
+        Some(supervisor) => supervisor.inherit().map_err(ServeError::Inherit)?,
+        None => {
+            let threads = options.threads.unwrap_or_else(cores);
+            listen::bind_all(&options.listen, threads, options.bounds.backlog)?
+        }
+    };
+    let metrics = options.metrics.take();
+    let exporter = metrics.map(|metrics| Exporter::bind(metrics, &options.log));
+    let exporter = exporter.transpose()?;
+    let mut team = Team::start(live, &options, bound)?;
     team.accepting().await?;
+    if let Some(supervisor) = &options.supervisor {
+        // Before anybody else is told: whoever knows that a worker serves may rely on another one if it dies.
+        supervisor.ready();
+    }
     ready(&team.addresses);
+    if let Some(exporter) = exporter {
+        exporter.start(team.traffic.clone(), team.phase.subscribe());
+    }
     if let Some(notice) = team.notice.take() {
         options.log.host_fault(notice);
     }
@@ -180,12 +243,13 @@ struct Team<C> {
     notice: Option<String>,
     workers: Vec<Arc<Worker<C>>>,
     threads: Vec<JoinHandle<()>>,
+    traffic: Arc<Traffic>,
     phase: watch::Sender<Phase>,
     reports: mpsc::Receiver<Report>,
     ended: usize,
 }
 
-/// What a thread tells the one that supervises it.
+/// What a thread tells the main one.
 enum Report {
     Accepts,
     CannotStart(io::Error),
@@ -193,14 +257,18 @@ enum Report {
 }
 
 impl<C: Callee> Team<C> {
-    fn start(live: Arc<Live<C>>, options: &ServeOptions) -> Result<Self, ServeError> {
-        let count = options.threads.unwrap_or_else(cores).max(1);
-        let mut addresses = Vec::with_capacity(options.listen.len());
+    /// As many threads as there are sockets of each address.
+    fn start(
+        live: Arc<Live<C>>,
+        options: &ServeOptions,
+        bound: Vec<Bound>,
+    ) -> Result<Self, ServeError> {
+        let count = bound.first().map_or(0, |bound| bound.sockets.len());
+        let mut addresses = Vec::with_capacity(bound.len());
         let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-        for address in &options.listen {
-            let (address, bound) = listen::bind(*address, count, options.bounds.backlog)?;
-            addresses.push(address);
-            for (thread, socket) in sockets.iter_mut().zip(bound) {
+        for bound in bound {
+            addresses.push(bound.address);
+            for (thread, socket) in sockets.iter_mut().zip(bound.sockets) {
                 thread.push(socket);
             }
         }
@@ -213,6 +281,7 @@ impl<C: Callee> Team<C> {
             authority: HeaderValue::try_from(first).map_err(|_| ServeError::NoAddress)?,
             seats: Arc::new(Seats::new(&bounds)),
             bounds,
+            traffic: Arc::default(),
         };
         let (phase, told) = watch::channel(Phase::Serving);
         let (report, reports) = mpsc::channel(2 * count);
@@ -220,6 +289,7 @@ impl<C: Callee> Team<C> {
             addresses,
             notice,
             workers: Vec::new(),
+            traffic: shared.traffic.clone(),
             threads: Vec::new(),
             phase,
             reports,
@@ -306,7 +376,7 @@ fn work<C: Callee>(
     });
 }
 
-/// Tells the supervisor that a thread ends, also when it panics.
+/// Tells the main thread that a thread ends, also when it panics.
 struct Farewell<'a>(&'a mpsc::Sender<Report>);
 
 impl Drop for Farewell<'_> {
@@ -316,11 +386,11 @@ impl Drop for Farewell<'_> {
 }
 
 fn tell(to: &mpsc::Sender<Report>, report: Report) {
-    // There is room for two reports of every thread; a supervisor that has left needs none.
+    // There is room for two reports of every thread; a main thread that has left needs none.
     let _sent = to.try_send(report);
 }
 
 /// Cores that this process may use; affinity and cgroup quotas are respected.
-fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

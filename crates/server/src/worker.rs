@@ -21,6 +21,7 @@ use crate::connection;
 use crate::http::Callee;
 use crate::listen::Listener;
 use crate::live::Live;
+use crate::metrics::Traffic;
 use crate::seats::{Full, Network, Seats};
 use crate::streams::Streams;
 use crate::wire::Wire;
@@ -47,6 +48,7 @@ pub(crate) struct Worker<C> {
     /// The authority of a request that names none.
     pub(crate) authority: HeaderValue,
     pub(crate) h1: http1::Builder,
+    pub(crate) traffic: Arc<Traffic>,
     /// Connections of all threads.
     pub(crate) seats: Arc<Seats>,
     /// Connections of this thread.
@@ -65,6 +67,7 @@ pub(crate) struct Shared<C> {
     pub(crate) log: LogSink,
     pub(crate) authority: HeaderValue,
     pub(crate) seats: Arc<Seats>,
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 impl<C: Callee> Worker<C> {
@@ -75,6 +78,7 @@ impl<C: Callee> Worker<C> {
             log: shared.log.clone(),
             authority: shared.authority.clone(),
             h1: h1(&shared.bounds),
+            traffic: shared.traffic.clone(),
             seats: shared.seats.clone(),
             open: AtomicUsize::new(0),
             emptied: Notify::new(),
@@ -137,7 +141,10 @@ impl<C: Callee> Worker<C> {
             Ok(seat) => {
                 tokio::spawn(connection::serve(seat, tcp));
             }
-            Err(full) => connection::turn_away(self, tcp, full),
+            Err(full) => {
+                self.traffic.refused();
+                connection::turn_away(self, tcp, full);
+            }
         }
     }
 
@@ -200,6 +207,7 @@ pub(crate) struct Seat<C> {
 impl<C> Seat<C> {
     fn take(worker: &Arc<Worker<C>>, address: IpAddr) -> Result<Self, Full> {
         let network = worker.seats.take(address)?;
+        worker.traffic.accepted();
         worker.open.fetch_add(1, Relaxed);
         Ok(Self {
             worker: worker.clone(),
@@ -211,6 +219,7 @@ impl<C> Seat<C> {
 impl<C> Drop for Seat<C> {
     fn drop(&mut self) {
         let worker = &self.worker;
+        worker.traffic.closed();
         worker.seats.give_back(self.network);
         if worker.open.fetch_sub(1, Relaxed) == 1 {
             worker.emptied.notify_waiters();

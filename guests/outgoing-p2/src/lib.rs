@@ -1,5 +1,6 @@
 //! Sends a GET to `?url=…` and relays the status and the body as they come; the status 502 with the error
-//! code's name where there is no answer. `?header=NAME:VALUE` adds one header to the request.
+//! code's name where there is no answer. `?header=NAME:VALUE` adds one header to the request. `?times=N` sends
+//! N requests, one after the other; the last one's answer is relayed.
 
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::outgoing_handler;
@@ -23,6 +24,9 @@ impl Guest for Outgoing {
             && let Err(error) = headers.append(name, value.as_bytes())
         {
             return http_p2::answer(out, 400, &format!("the host refuses {name}: {error:?}\n"));
+        }
+        for _ in 1..http_p2::number(&request, "times", 1) {
+            drop(get(&url, Fields::new()));
         }
         match get(&url, headers) {
             Ok(response) => relay(&response, out),

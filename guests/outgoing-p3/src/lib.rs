@@ -1,5 +1,6 @@
 //! Sends a GET to `?url=…` and relays the status and the body as they come; the status 502 with the error
-//! code's name where there is no answer. `?header=NAME:VALUE` adds one header to the request.
+//! code's name where there is no answer. `?header=NAME:VALUE` adds one header to the request. `?times=N` sends
+//! N requests, one after the other; the last one's answer is relayed.
 
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::client;
@@ -25,6 +26,9 @@ impl Guest for Outgoing {
                 400,
                 format!("the host refuses {name}: {error:?}\n"),
             ));
+        }
+        for _ in 1..http_p3::number(&request, "times", 1) {
+            drop(get(&url, Fields::new()).await);
         }
         match get(&url, headers).await {
             Ok(response) => Ok(relay(response)),

@@ -1,6 +1,7 @@
 //! Tries a socket through the standard library: connects (`?tcp=IP:PORT`), listens (`?listen=IP:PORT`), sends
 //! a datagram (`?udp=IP:PORT`) or resolves a name (`?name=HOST`). Answers `ok:` with what it found, or
-//! `error:` with the error's kind and text; the status is 200 either way.
+//! `error:` with the error's kind and text; the status is 200 either way. `?times=N` does it N times and
+//! answers with the last.
 
 use std::io::{Read, Result, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
@@ -14,6 +15,9 @@ wasip2::http::proxy::export!(Sockets);
 
 impl Guest for Sockets {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        for _ in 1..http_p2::number(&request, "times", 1) {
+            drop(act(&request));
+        }
         let text = match act(&request) {
             Some(Ok(result)) => format!("ok: {result}\n"),
             Some(Err(error)) => format!("error: {:?}: {error}\n", error.kind()),

@@ -2,7 +2,8 @@
 //!
 //! The guest's future is polled in the connection's own task. Most guests finish within the first polls: then head and
 //! body leave together and no task, timer or wake-up was involved. Only a guest that still runs after it answered
-//! (it streams its body, or works on) is moved to a task of its own; its body is `response`'s business.
+//! (it streams its body, or works on) is moved to a task of its own, and one that has used a slice of CPU to the slow
+//! lane: that is `detached`'s business, its body is `response`'s.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -11,15 +12,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http::{Request, Response};
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
 
-use crate::abi::response::{Ahead, Late, LateTask, ResponseBody};
+use crate::abi::detached::{self, Detached};
+use crate::abi::response::{Ahead, Late, ResponseBody};
 use crate::abi::{Callable, Exports, Warm, http_p2, http_p3, shared};
 use crate::fault::Fault;
 use crate::guest::{Call, Inner, RequestBody, RequestId, fault_of};
+use crate::lanes::SLICE;
 use crate::meter::Clock;
 use crate::pool::Permit;
 use crate::state::Host;
@@ -58,6 +62,8 @@ enum State {
     Finished(Warm),
     Failed(Broken),
     StillRuns,
+    /// It has not answered, and is to go on in the slow lane.
+    TooLong,
 }
 
 /// Runs the guest until its answer can leave.
@@ -78,8 +84,16 @@ pub(crate) async fn answer(
         work(guest.clone(), request, call, sender),
         id,
     );
+    if guest.lanes.begins_slow(&guest.account) {
+        running.begin_slow();
+        return Box::pin(detached::answer(running, id, receiver)).await;
+    }
     let mut ahead: Option<Ahead> = None;
     let state = poll_fn(|cx| drive(&mut running, &mut receiver, &mut ahead, cx)).await?;
+    if matches!(state, State::TooLong) {
+        running.leave_fast_lane();
+        return Box::pin(detached::answer(running, id, receiver)).await;
+    }
     let ahead = ahead.ok_or_else(no_answer)?;
     match state {
         State::Finished(warm) if ahead.is_complete() => {
@@ -95,9 +109,12 @@ pub(crate) async fn answer(
             Ok(ahead.into_response(None))
         }
         State::Failed(broken) => Err(broken.fault),
-        State::StillRuns => {
-            let task = LateTask::spawn(running);
-            Ok(ahead.into_response(Some(Late::Own(task))))
+        State::StillRuns | State::TooLong => {
+            if running.is_long() {
+                running.leave_fast_lane();
+            }
+            let late = Late::Own(Detached::late(running));
+            Ok(ahead.into_response(Some(late)))
         }
     }
 }
@@ -109,12 +126,15 @@ fn drive(
     ahead: &mut Option<Ahead>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<State, Fault>> {
+    let limit = running.guest.template.limits.response_body_bytes;
     loop {
         let polled = running.poll(cx);
         if ahead.is_none() {
             match receiver.try_recv() {
-                Ok(Ok(answered)) => *ahead = Some(Ahead::new(answered)),
-                Ok(Err(reason)) => return Poll::Ready(Err(Fault::BadGuest(reason))),
+                Ok(answer) => match answer.and_then(|answered| Ahead::new(answered, limit)) {
+                    Ok(begun) => *ahead = Some(begun),
+                    Err(reason) => return Poll::Ready(Err(Fault::BadGuest(reason))),
+                },
                 Err(_) => {}
             }
         }
@@ -125,6 +145,7 @@ fn drive(
                     Poll::Ready(Err(running.guest.blame_reuse(no_answer(), before)))
                 }
                 Poll::Ready(Err(broken)) => Poll::Ready(Err(broken.fault)),
+                Poll::Pending if running.is_long() => Poll::Ready(Ok(State::TooLong)),
                 Poll::Pending => running.alarm(cx).map(Err),
             };
         };
@@ -178,14 +199,21 @@ fn work(
     })
 }
 
-/// A fresh instance. Where the process has no place for another one, idle ones make room.
+/// A fresh instance. Where the engine has no place for another one, idle ones make room; else it waits for one, as long
+/// as a call may wait for its turn.
 pub(super) async fn instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
     match try_instantiate(guest, request).await {
-        Err(Fault::Busy(_)) => {
-            guest.peers.drop_idle();
-            try_instantiate(guest, request).await
+        Err(Fault::Busy(_)) => {}
+        outcome => return outcome,
+    }
+    let since = Instant::now();
+    guest.peers.drop_idle();
+    loop {
+        match try_instantiate(guest, request).await {
+            Err(Fault::Busy(_)) if guest.permits.room(since).await => {}
+            Err(Fault::Busy(_)) => return Err(guest.permits.refuse()),
+            outcome => return outcome,
         }
-        outcome => outcome,
     }
 }
 
@@ -211,7 +239,7 @@ async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Faul
     }
 }
 
-fn no_answer() -> Fault {
+pub(super) fn no_answer() -> Fault {
     Fault::BadGuest("it returned without answering the request".into())
 }
 
@@ -222,18 +250,31 @@ pub(super) struct Running {
     clock: Clock,
     id: RequestId,
     permit: Option<Permit>,
-    _ticking: ticker::Running,
+    lane: Lane,
+    _ticking: Option<ticker::Running>,
+}
+
+/// Where a call is polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Fast,
+    Slow,
 }
 
 impl Running {
     fn new(guest: &Arc<Inner>, permit: Permit, work: Work, id: RequestId) -> Self {
+        let template = &guest.template;
         Self {
             guest: guest.clone(),
             work: Some(work),
-            clock: Clock::start(&guest.template.limits),
+            clock: match template.metered {
+                true => Clock::start(&template.limits).owned_by(&template.metrics),
+                false => Clock::off(&template.limits),
+            },
             id,
             permit: Some(permit),
-            _ticking: guest.ticker.enter(),
+            lane: Lane::Fast,
+            _ticking: template.metered.then(|| guest.ticker.enter()),
         }
     }
 
@@ -242,8 +283,15 @@ impl Running {
         let Some(work) = &mut self.work else {
             return Poll::Ready(Err(Fault::Cancelled.into()));
         };
-        let clock = &mut self.clock;
-        match catch_unwind(AssertUnwindSafe(|| clock.poll(work.as_mut(), cx))) {
+        let (clock, lane) = (&mut self.clock, self.lane);
+        let polled = catch_unwind(AssertUnwindSafe(|| match lane {
+            Lane::Fast => clock.poll(work.as_mut(), cx),
+            Lane::Slow => clock.poll_anywhere(work.as_mut(), cx),
+        }));
+        if self.is_long() && !matches!(polled, Ok(Poll::Pending)) {
+            self.leave_fast_lane();
+        }
+        match polled {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(Ok(done))) => Poll::Ready(done.map_err(|broken| Broken {
                 remains: broken.remains.map(|remains| self.hold(remains)),
@@ -256,6 +304,42 @@ impl Running {
                 Poll::Ready(Err(fault.into()))
             }
         }
+    }
+
+    /// Whether it has used a slice of the fast lane, and is to leave it.
+    pub(super) fn is_long(&self) -> bool {
+        self.lane == Lane::Fast && self.clock.used() >= SLICE
+    }
+
+    /// Its component is charged for what it used of the fast lane.
+    pub(super) fn leave_fast_lane(&mut self) {
+        self.lane = Lane::Slow;
+        let used = self.clock.used();
+        self.guest.template.metrics.slow.add(1);
+        self.guest.lanes.charge_fast(&self.guest.account, used);
+    }
+
+    /// Its component has used the fast lane too much lately.
+    fn begin_slow(&mut self) {
+        self.lane = Lane::Slow;
+    }
+
+    pub(super) fn is_slow(&self) -> bool {
+        self.lane == Lane::Slow
+    }
+
+    pub(super) fn guest(&self) -> &Arc<Inner> {
+        &self.guest
+    }
+
+    /// When its time is over.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.clock.due()
+    }
+
+    /// What it will have failed of then.
+    pub(super) fn late(&self) -> Fault {
+        self.clock.late()
     }
 
     /// To be called whenever the guest is waited for: ready once its time is over.
@@ -304,6 +388,12 @@ impl Finished {
         if self.warm.answered < self.guest.reuse.requests {
             self.guest.idle.put(self.warm);
         }
+    }
+
+    /// It never answered.
+    pub(super) fn unanswered(self) -> Fault {
+        let before = self.warm.answered.saturating_sub(1);
+        self.guest.blame_reuse(no_answer(), before)
     }
 
     /// It did not end its body, and nobody else will.

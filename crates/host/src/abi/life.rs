@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use ::http::{Request, Response};
 use futures::stream::{FuturesUnordered, Stream};
+use hostel_app::limits::Limits;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::Result;
 use wasmtime::component::Accessor;
@@ -107,8 +108,11 @@ async fn converse(
 }
 
 /// Answers that have not left yet: the guest may be about to complete them.
-#[derive(Clone, Default)]
-pub(super) struct Outbox(Arc<Mutex<Vec<Unsent>>>);
+#[derive(Clone)]
+pub(super) struct Outbox {
+    unsent: Arc<Mutex<Vec<Unsent>>>,
+    body_bytes_max: u64,
+}
 
 struct Unsent {
     ahead: Ahead,
@@ -116,18 +120,29 @@ struct Unsent {
 }
 
 impl Outbox {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            unsent: Arc::default(),
+            body_bytes_max: limits.response_body_bytes,
+        }
+    }
+
     fn put(&self, response: Response<WasiBody>, answer: oneshot::Sender<Result<Ahead, String>>) {
-        let ahead = Ahead::new(Answered {
+        let answered = Answered {
             response,
             until_read: None,
-        });
-        lock(&self.0).push(Unsent { ahead, answer });
+        };
+        match Ahead::new(answered, self.body_bytes_max) {
+            Ok(ahead) => lock(&self.unsent).push(Unsent { ahead, answer }),
+            // Nobody listens any more if the client is gone.
+            Err(reason) => drop(answer.send(Err(reason))),
+        }
     }
 
     /// Takes what is ready of the bodies; true if that may let the guest go on.
     pub(super) fn fill(&self, cx: &mut Context<'_>) -> bool {
         let mut progressed = false;
-        for unsent in lock(&self.0).iter_mut() {
+        for unsent in lock(&self.unsent).iter_mut() {
             progressed |= unsent.ahead.fill(cx) && !unsent.ahead.is_full();
         }
         progressed
@@ -135,7 +150,7 @@ impl Outbox {
 
     /// Sends everything: the guest has nothing to add now.
     pub(super) fn send(&self) {
-        for unsent in lock(&self.0).drain(..) {
+        for unsent in lock(&self.unsent).drain(..) {
             // Nobody listens any more if the client is gone.
             drop(unsent.answer.send(Ok(unsent.ahead)));
         }
@@ -143,6 +158,6 @@ impl Outbox {
 
     /// Drops everything: whoever waits for it learns of the instance's end.
     pub(super) fn discard(&self) {
-        lock(&self.0).clear();
+        lock(&self.unsent).clear();
     }
 }

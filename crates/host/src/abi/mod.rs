@@ -1,11 +1,13 @@
 //! How a guest is called: one file per ABI, and `http` for what the two HTTP ABIs share.
 
 pub(crate) mod command;
+mod detached;
 pub(crate) mod http;
 pub(crate) mod http_p2;
 pub(crate) mod http_p3;
 mod life;
 pub(crate) mod response;
+mod seat;
 pub(crate) mod shared;
 
 use wasmtime::Store;

@@ -1,12 +1,11 @@
-//! A guest's answer on its way out: the frames taken ahead, the body, and the guest that may still be writing it.
+//! A guest's answer on its way out: the frames taken ahead, and the body. The guest that may still be writing it is
+//! `detached`'s business, or `shared`'s.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::Response;
@@ -15,11 +14,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
 
-use crate::abi::http::{Answered, Broken, Finished, Running};
+use crate::abi::detached::Detached;
+use crate::abi::http::Answered;
 use crate::abi::shared;
-use crate::fault::Fault;
 use crate::guest::BodyError;
-use crate::lock::lock;
 
 /// Frames taken from a guest before its answer leaves; enough for a small body and its end.
 const AHEAD_FRAMES: usize = 2;
@@ -31,18 +29,30 @@ pub(crate) struct Ahead {
     until_read: Option<oneshot::Sender<Infallible>>,
     frames: VecDeque<Result<Frame<Bytes>, BodyError>>,
     ended: bool,
+    declared: Option<u64>,
+    limit: u64,
 }
 
 impl Ahead {
-    pub(super) fn new(answered: Answered) -> Self {
+    /// The beginning of an answer whose body may have `limit` bytes; a sentence for the log if it announces more.
+    pub(super) fn new(answered: Answered, limit: u64) -> Result<Self, String> {
         let (head, body) = answered.response.into_parts();
-        Self {
+        let length = head.headers.get(CONTENT_LENGTH);
+        let declared = length.and_then(|value| value.to_str().ok()?.parse().ok());
+        if let Some(declared) = declared.filter(|declared| *declared > limit) {
+            return Err(format!(
+                "it announced a body of {declared} bytes; its limit `response_body` is {limit}"
+            ));
+        }
+        Ok(Self {
             head,
             body,
             until_read: answered.until_read,
             frames: VecDeque::new(),
             ended: false,
-        }
+            declared,
+            limit,
+        })
     }
 
     /// Takes the frames that are ready, a few at the most. True if there was one, or the end.
@@ -93,17 +103,13 @@ impl Ahead {
     }
 
     pub(super) fn into_response(self, late: Option<Late>) -> Response<ResponseBody> {
-        let declared = self
-            .head
-            .headers
-            .get(CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok()?.parse().ok());
         let body = ResponseBody {
             frames: self.frames,
             rest: (!self.ended).then_some(self.body),
             until_read: self.until_read,
-            declared,
+            declared: self.declared,
             sent: 0,
+            limit: self.limit,
             late,
         };
         Response::from_parts(self.head, body)
@@ -127,16 +133,25 @@ pub struct ResponseBody {
     /// The guest's own content-length; the library holds it to that.
     declared: Option<u64>,
     sent: u64,
+    limit: u64,
     late: Option<Late>,
 }
 
 impl ResponseBody {
-    fn count(&mut self, frame: &Result<Frame<Bytes>, BodyError>) {
-        if let Ok(frame) = frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.sent += data.len() as u64;
+    /// Lets a frame pass unless it is one too many: then the answer is cut off and its guest ended.
+    fn count(&mut self, frame: Result<Frame<Bytes>, BodyError>) -> Result<Frame<Bytes>, BodyError> {
+        let frame = frame?;
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.sent = self.sent.saturating_add(length);
+        if self.sent <= self.limit {
+            return Ok(frame);
         }
+        self.frames.clear();
+        self.rest = None;
+        if let Some(late) = self.late.take() {
+            late.discard();
+        }
+        Err(BodyError::HttpResponseBodySize(Some(self.limit)))
     }
 
     /// Ends a guest whose body nobody wants, as in the answer to `HEAD`. That is no fault of anybody's.
@@ -198,10 +213,7 @@ impl Body for ResponseBody {
             Some(frame) => Poll::Ready(Some(frame)),
             None => self.poll_rest(cx),
         };
-        if let Poll::Ready(Some(frame)) = &frame {
-            self.count(frame);
-        }
-        frame
+        frame.map(|frame| Some(self.count(frame?)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -240,8 +252,8 @@ impl Drop for ResponseBody {
 
 /// A guest that still runs after its answer's head has left.
 pub(super) enum Late {
-    /// In a task of its own.
-    Own(LateTask),
+    /// Apart from its connection.
+    Own(Detached),
     /// In an instance that it shares with other requests.
     Shared(shared::Ticket),
 }
@@ -250,7 +262,7 @@ impl Late {
     /// Where the guest stands; if it still runs, its end will wake this task.
     fn look(&mut self, cx: &mut Context<'_>) -> Writer {
         match self {
-            Late::Own(task) => lock(&task.end).look(cx),
+            Late::Own(guest) => guest.look(cx),
             Late::Shared(ticket) if ticket.failed(cx) => Writer::Dead,
             Late::Shared(_) => Writer::Runs,
         }
@@ -258,36 +270,28 @@ impl Late {
 
     /// Nothing more is read: the body is `whole`, or has broken off.
     fn body_ended(&self, whole: bool) {
-        let Late::Own(task) = self else { return };
-        let mut end = lock(&task.end);
-        end.body_ended = whole;
-        let (finished, remains) = (end.finished.take(), end.remains.take());
-        drop(end);
-        drop(remains);
-        match finished {
-            Some(finished) if whole => finished.keep(),
-            Some(finished) => finished.report_unfinished(),
-            None => {}
+        if let Late::Own(guest) = self {
+            guest.body_ended(whole);
         }
     }
 
     fn cancel(&self) {
         match self {
-            Late::Own(task) => task.cancel(),
+            Late::Own(guest) => guest.cancel(),
             Late::Shared(ticket) => ticket.cancel(),
         }
     }
 
     fn discard(&self) {
         match self {
-            Late::Own(task) => task.task.abort(),
+            Late::Own(guest) => guest.discard(),
             Late::Shared(ticket) => ticket.cancel(),
         }
     }
 }
 
 /// The guest that writes a body.
-enum Writer {
+pub(super) enum Writer {
     Runs,
     /// It has ended, but what ends a body is still there: the body's end is the guest's doing.
     Gone,
@@ -295,145 +299,30 @@ enum Writer {
     Dead,
 }
 
-/// The task of a late guest.
-pub(super) struct LateTask {
-    task: tokio::task::AbortHandle,
-    end: Arc<Mutex<End>>,
-}
-
-/// How a late guest ended, shared by its task and its body.
-#[derive(Default)]
-struct End {
-    cancelled: bool,
-    failed: bool,
-    /// See [`Broken::remains`].
-    remains: Option<Box<dyn Any + Send>>,
-    /// The guest has returned, and waits for its body to be read.
-    finished: Option<Finished>,
-    /// The body was whole: a guest that returns now may answer again.
-    body_ended: bool,
-    reader: Option<Waker>,
-}
-
-impl End {
-    fn look(&mut self, cx: &mut Context<'_>) -> Writer {
-        if self.finished.is_some() || self.remains.is_some() {
-            return Writer::Gone;
-        }
-        if self.failed {
-            return Writer::Dead;
-        }
-        self.reader = Some(cx.waker().clone());
-        Writer::Runs
-    }
-
-    fn wake(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
-    }
-}
-
-impl LateTask {
-    pub(super) fn spawn(running: Running) -> Self {
-        let end = Arc::new(Mutex::new(End::default()));
-        let mut watched = Watched {
-            running: Some(running),
-            end: end.clone(),
-        };
-        let task = tokio::spawn(async move { poll_fn(|cx| watched.poll(cx)).await });
-        Self {
-            task: task.abort_handle(),
-            end,
-        }
-    }
-
-    fn cancel(&self) {
-        lock(&self.end).cancelled = true;
-        self.task.abort();
-    }
-}
-
-/// Sees a late guest to its end, and says so if it did not end well.
-struct Watched {
-    running: Option<Running>,
-    end: Arc<Mutex<End>>,
-}
-
-impl Watched {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(mut running) = self.running.take() else {
-            return Poll::Ready(());
-        };
-        let outcome = match running.poll(cx) {
-            Poll::Ready(outcome) => outcome,
-            Poll::Pending => match running.alarm(cx) {
-                Poll::Pending => {
-                    self.running = Some(running);
-                    return Poll::Pending;
-                }
-                Poll::Ready(fault) => Err(running.stop(fault)),
-            },
-        };
-        match outcome {
-            Ok(warm) => self.finish(running.finished(warm)),
-            Err(broken) => {
-                running.report(&broken.fault);
-                self.fail(broken);
-            }
-        }
-        Poll::Ready(())
-    }
-
-    fn finish(&self, finished: Finished) {
-        let mut end = lock(&self.end);
-        if end.body_ended {
-            drop(end);
-            finished.keep();
-        } else {
-            end.finished = Some(finished);
-            end.wake();
-        }
-    }
-
-    fn fail(&self, broken: Broken) {
-        let mut end = lock(&self.end);
-        end.failed = true;
-        // Whoever has the whole body needs nothing of it.
-        end.remains = broken.remains.filter(|_| !end.body_ended);
-        end.wake();
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if let Some(running) = &self.running
-            && lock(&self.end).cancelled
-        {
-            running.report(&Fault::Cancelled);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::{BodyExt, Empty, StreamBody};
+    use crate::abi::detached::tests::{failed, runs};
+    use http_body_util::{BodyExt, Empty, Full, StreamBody};
+    use std::any::Any;
 
-    /// What a reader gets next of a body whose late guest stands like this.
-    async fn next(end: End, rest: WasiBody) -> (Option<Result<(), String>>, bool) {
-        let end = Arc::new(Mutex::new(end));
-        let mut body = ResponseBody {
+    fn body(late: Option<Late>, rest: WasiBody, limit: u64) -> ResponseBody {
+        ResponseBody {
             frames: VecDeque::new(),
             rest: Some(rest),
             until_read: None,
             declared: None,
             sent: 0,
-            late: Some(Late::Own(LateTask {
-                task: tokio::spawn(async {}).abort_handle(),
-                end: end.clone(),
-            })),
-        };
+            limit,
+            late,
+        }
+    }
+
+    /// What a reader gets next of a body whose detached guest stands like this, and whether the guest learns that its
+    /// body was whole.
+    async fn next(guest: Detached, rest: WasiBody) -> (Option<Result<(), String>>, bool) {
+        let told = guest.watch();
+        let mut body = body(Some(Late::Own(guest)), rest, u64::MAX);
         let frame = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
             Poll::Pending => Poll::Ready(Some(Err("pending".into()))),
             Poll::Ready(frame) => Poll::Ready(
@@ -441,8 +330,7 @@ mod tests {
             ),
         })
         .await;
-        let ended = lock(&end).body_ended;
-        (frame, ended)
+        (frame, told())
     }
 
     fn ended() -> WasiBody {
@@ -453,19 +341,11 @@ mod tests {
         StreamBody::new(futures::stream::pending()).boxed_unsync()
     }
 
-    fn failed(remains: Option<Box<dyn Any + Send>>) -> End {
-        End {
-            failed: true,
-            remains,
-            ..End::default()
-        }
-    }
-
     #[tokio::test]
     async fn an_end_is_only_an_end_if_the_guest_can_have_meant_it() {
         let incomplete = || Some(Err("HttpResponseIncomplete".to_string()));
         let remains = || Some(Box::new(()) as Box<dyn Any + Send>);
-        assert_eq!(next(End::default(), ended()).await, (None, true));
+        assert_eq!(next(runs(), ended()).await, (None, true));
         assert_eq!(next(failed(remains()), ended()).await, (None, true));
         assert_eq!(next(failed(None), ended()).await, (incomplete(), false));
     }
@@ -473,11 +353,37 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_a_guest_that_has_ended() {
         let pending = Some(Err("pending".to_string()));
-        assert_eq!(next(End::default(), open()).await, (pending, false));
+        assert_eq!(next(runs(), open()).await, (pending, false));
         for remains in [None, Some(Box::new(()) as Box<dyn Any + Send>)] {
             let (frame, whole) = next(failed(remains), open()).await;
             assert_eq!(frame, Some(Err("HttpResponseIncomplete".into())));
             assert!(!whole);
         }
+    }
+
+    fn full(text: &'static str) -> WasiBody {
+        let full = Full::new(Bytes::from_static(text.as_bytes()));
+        full.map_err(|never| match never {}).boxed_unsync()
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_its_limit_is_cut_off() {
+        assert!(body(None, full("12345"), 5).collect().await.is_ok());
+        let cut = body(None, full("123456"), 5).collect().await.unwrap_err();
+        assert_eq!(format!("{cut:?}"), "HttpResponseBodySize(Some(5))");
+    }
+
+    #[test]
+    fn a_body_that_is_announced_beyond_its_limit_is_not_begun() {
+        let answered = |length: &str| {
+            let response = Response::builder().header(CONTENT_LENGTH, length);
+            Answered {
+                response: response.body(full("12345")).unwrap(),
+                until_read: None,
+            }
+        };
+        assert!(Ahead::new(answered("5"), 5).is_ok());
+        let told = Ahead::new(answered("6"), 5).err().unwrap();
+        assert!(told.contains("`response_body` is 5"), "{told}");
     }
 }

@@ -1,18 +1,20 @@
 //! Lines that tell the operator what failed, and no more than a few per second: a guest that traps on every request must
 //! not bury the other lines, nor cost more than its trap.
 //!
-//! One window for everything that shares a [`LogSink`], whoever noticed the failure: the server that has to answer for
-//! it, or the host after the answer had begun. What is left out is counted, and reported with the next line or flush.
+//! Each app has a window of its own, whoever noticed the failure: the server that has to answer for it, or the host
+//! after the answer had begun. So has the host for what fails of its own. What is left out is counted, and reported
+//! within a second or so by the thread that writes the log.
 
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hostel_app::limits;
 
-use super::log::LogSink;
+use super::log::{AppLog, LogSink};
+use super::log_share::Share;
 use crate::fault::{Fault, Row};
 use crate::guest::RequestId;
-use crate::lock::lock;
 
 /// The time in which at most [`limits::FAULT_LINES`] are written.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -22,7 +24,6 @@ const WINDOW: Duration = Duration::from_secs(1);
 pub(super) struct FaultWindow {
     begin: Instant,
     lines: u32,
-    left_out: u64,
 }
 
 impl FaultWindow {
@@ -30,64 +31,46 @@ impl FaultWindow {
         Self {
             begin: Instant::now(),
             lines: 0,
-            left_out: 0,
         }
     }
 
-    /// Whether a line may be written now, and how many were left out since the last one that was.
-    fn admit(&mut self, now: Instant) -> Option<u64> {
+    /// Whether a line may be written now.
+    pub(super) fn admit(&mut self, now: Instant) -> bool {
         if now.duration_since(self.begin) >= WINDOW {
             self.begin = now;
             self.lines = 0;
         }
-        if self.lines >= limits::FAULT_LINES.count() {
-            self.left_out += 1;
-            return None;
-        }
-        self.lines += 1;
-        Some(std::mem::take(&mut self.left_out))
+        let admitted = self.lines < limits::FAULT_LINES.count();
+        self.lines += u32::from(admitted);
+        admitted
+    }
+}
+
+impl AppLog {
+    /// A call of a guest failed, and its client is told no more than that. `component` is the guest's name.
+    pub(crate) fn fault(&self, component: &str, request: RequestId, fault: &Fault) {
+        let Row { name, level, .. } = fault.row();
+        self.sink.limited(
+            &self.share,
+            format_args!(
+                "level={level} fault={name} component={component} request={request} {fault}"
+            ),
+        );
     }
 }
 
 impl LogSink {
-    /// A call of a guest failed, and its client is told no more than that. `component` is the guest's name.
-    pub fn fault(&self, component: &str, request: RequestId, fault: &Fault) {
-        let Row { name, level, .. } = fault.row();
-        self.limited(format_args!(
-            "level={level} fault={name} component={component} request={request} {fault}"
-        ));
-    }
-
     /// Something of the host's own failed; the host goes on.
     pub fn host_fault(&self, what: impl Display) {
-        self.limited(what);
+        self.limited(self.host(), what);
     }
 
-    fn limited(&self, what: impl Display) {
-        let admitted = {
-            let window = self.fault_window();
-            let mut window = lock(window);
-            window.admit(Instant::now())
-        };
-        if let Some(left_out) = admitted {
-            self.tell_left_out(left_out);
+    /// Lines about faults wait in the host's part of the queue, so that no flood of the guest's own output hides them.
+    fn limited(&self, share: &Arc<Share>, what: impl Display) {
+        if share.admits_fault() {
             self.host_line(&format!("hostel: {what}"));
-        }
-    }
-
-    /// Reports what was left out and has not been reported.
-    pub(super) fn settle_faults(&self) {
-        let left_out = {
-            let window = self.fault_window();
-            let mut window = lock(window);
-            std::mem::take(&mut window.left_out)
-        };
-        self.tell_left_out(left_out);
-    }
-
-    fn tell_left_out(&self, left_out: u64) {
-        if left_out > 0 {
-            self.host_line(&format!("hostel: {left_out} more faults were not logged"));
+        } else {
+            self.note(share);
         }
     }
 }
@@ -101,43 +84,65 @@ mod tests {
     fn a_flood_is_cut_to_a_few_lines_and_counted() {
         let mut window = FaultWindow::new();
         let begin = window.begin;
-        let written = (0..1000).filter(|_| window.admit(begin).is_some()).count();
-        assert_eq!(written, limits::FAULT_LINES.size());
-        let left_out = 1000 - limits::FAULT_LINES.default;
-        assert_eq!(window.admit(begin + WINDOW), Some(left_out));
-        assert_eq!(window.admit(begin + WINDOW), Some(0));
+        let written =
+            |window: &mut FaultWindow, now| (0..1000).filter(|_| window.admit(now)).count();
+        assert_eq!(written(&mut window, begin), limits::FAULT_LINES.size());
+        let next = begin + WINDOW;
+        assert_eq!(written(&mut window, next), limits::FAULT_LINES.size());
+    }
+
+    /// The number of faults that a line says were left out.
+    fn left_out(line: &str, of: &str) -> Option<usize> {
+        let rest = line.strip_suffix(&format!(" more faults of {of} were not logged"))?;
+        rest.strip_prefix("hostel: ")?.parse().ok()
     }
 
     #[test]
     fn every_fault_is_told_or_counted_whoever_noticed_it() {
         let (sink, _, err) = tagged();
-        let other = sink.clone();
+        let app = sink.app(&"shop".into());
         for number in 0..500 {
-            sink.fault("web", RequestId(number), &Fault::Trap("a\nb".into()));
-            other.host_fault("out of descriptors");
+            app.fault("web", RequestId(number), &Fault::Trap("a\nb".into()));
+            sink.host_fault("out of descriptors");
         }
         sink.flush();
         let text = err.text();
-        let (counts, lines): (Vec<_>, Vec<_>) = text
-            .lines()
-            .partition(|line| line.ends_with(" more faults were not logged"));
-        let counted: usize = counts
-            .iter()
-            .map(|line| line.split(' ').nth(1).unwrap().parse::<usize>().unwrap())
-            .sum();
-        assert_eq!(lines.len() + counted, 1000);
-        assert!(lines.len() < 1000, "nothing was left out");
         let first = Fault::Trap("a\\x0ab".into());
-        assert_eq!(
-            lines[..2],
-            [
-                format!(
-                    "hostel: level=warn fault=trap component=web request=0000000000000000 {first}"
-                ),
-                "hostel: out of descriptors".to_owned()
-            ]
-        );
+        let first =
+            format!("hostel: level=warn fault=trap component=web request=0000000000000000 {first}");
+        for (of, part, begin) in [
+            ("app shop", " fault=trap ", first.as_str()),
+            (
+                "the host",
+                " out of descriptors",
+                "hostel: out of descriptors",
+            ),
+        ] {
+            let lines: Vec<_> = text.lines().filter(|line| line.contains(part)).collect();
+            let counted: usize = text.lines().filter_map(|line| left_out(line, of)).sum();
+            assert_eq!(lines.len() + counted, 500, "{of}: {text}");
+            assert!(counted > 0, "{of}: nothing was left out");
+            assert_eq!(lines[0], begin);
+        }
         sink.flush();
         assert_eq!(err.text(), text, "told once");
+    }
+
+    #[test]
+    fn one_app_s_storm_does_not_hide_the_faults_of_another() {
+        let (sink, _, err) = tagged();
+        let (storm, calm) = (sink.app(&"storm".into()), sink.app(&"calm".into()));
+        for number in 0..1000 {
+            storm.fault("a", RequestId(number), &Fault::Cancelled);
+        }
+        calm.fault("b", RequestId(7), &Fault::Cancelled);
+        sink.flush();
+        let text = err.text();
+        assert!(
+            text.contains("component=b request=0000000000000007"),
+            "{text}"
+        );
+        assert!(text.contains("more faults of app storm were"), "{text}");
+        assert!(!text.contains("more faults of app calm"), "{text}");
     }
 }

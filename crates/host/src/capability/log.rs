@@ -2,18 +2,19 @@
 //!
 //! Every line becomes one line of ours, tagged with the component and the request; control characters are escaped so
 //! that a guest can neither forge another's line nor drive the operator's terminal. Writing never blocks a guest or
-//! the host: a bounded queue feeds one thread, and what does not fit is dropped, counted and reported.
+//! the host: a bounded queue feeds one thread, and what does not fit is dropped, counted and reported. How much of the
+//! log one app may use is `log_share`'s business.
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use hostel_app::limits;
 
-use super::fault_log::FaultWindow;
+use super::log_share::{Backlog, Cause, Share};
+use super::log_writer::Writer;
 use crate::capability::stdio::Origin;
 
 /// How guest output is presented.
@@ -40,16 +41,26 @@ struct Sink {
     style: Style,
     /// `None` once the sink discards everything.
     queue: Option<SyncSender<Entry>>,
-    queued_bytes: Arc<AtomicUsize>,
-    lost: Arc<AtomicU64>,
-    faults: Mutex<FaultWindow>,
+    backlog: Arc<Backlog>,
+    host: Arc<Share>,
 }
 
-enum Entry {
+/// The log as the guests of one app have it. Clones are the same app.
+#[derive(Debug, Clone)]
+pub(crate) struct AppLog {
+    pub(super) sink: LogSink,
+    pub(super) share: Arc<Share>,
+}
+
+/// What goes through the queue.
+pub(super) enum Entry {
     Line {
         channel: Channel,
         text: Vec<u8>,
+        share: Arc<Share>,
     },
+    /// Something was lost that no other entry will tell of.
+    Loss,
     /// Answered once everything before it is written.
     Flush(SyncSender<()>),
 }
@@ -79,12 +90,15 @@ impl LogSink {
 
     /// Discards everything.
     pub fn null() -> Self {
+        Self::new(Style::Raw, None, Arc::default())
+    }
+
+    fn new(style: Style, queue: Option<SyncSender<Entry>>, backlog: Arc<Backlog>) -> Self {
         Self(Arc::new(Sink {
-            style: Style::Raw,
-            queue: None,
-            queued_bytes: Arc::default(),
-            lost: Arc::default(),
-            faults: Mutex::new(FaultWindow::new()),
+            style,
+            queue,
+            backlog,
+            host: Arc::new(Share::new(None)),
         }))
     }
 
@@ -94,49 +108,42 @@ impl LogSink {
 
     fn with_writers(style: Style, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
         let (queue, entries) = sync_channel(limits::LOG_QUEUE_LINES.size());
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let lost = Arc::new(AtomicU64::new(0));
-        let writer = Writer {
-            entries,
-            out,
-            err,
-            queued_bytes: queued_bytes.clone(),
-            lost: lost.clone(),
-            reported: 0,
-        };
+        let backlog = Arc::<Backlog>::default();
+        let writer = Writer::new(entries, out, err, backlog.clone());
         let started = std::thread::Builder::new()
             .name("log".into())
             .spawn(move || writer.run());
-        // Without a thread nothing can be written; the host serves on and counts what it loses.
-        let queue = started.is_ok().then_some(queue);
-        Self(Arc::new(Sink {
-            style,
-            queue,
-            queued_bytes,
-            lost,
-            faults: Mutex::new(FaultWindow::new()),
-        }))
+        // Without a thread nothing can be written; the host serves on without a log.
+        Self::new(style, started.is_ok().then_some(queue), backlog)
     }
 
-    pub(super) fn fault_window(&self) -> &Mutex<FaultWindow> {
-        &self.0.faults
+    /// A share of this log for the guests of one app.
+    pub(crate) fn app(&self, name: &Arc<str>) -> AppLog {
+        AppLog {
+            sink: self.clone(),
+            share: Arc::new(Share::new(Some(name.clone()))),
+        }
+    }
+
+    /// What the host itself has of this log.
+    pub(super) fn host(&self) -> &Arc<Share> {
+        &self.0.host
     }
 
     /// A line of the host's own on standard error. Anything that can happen often goes through `fault_log`.
     pub(super) fn host_line(&self, text: &str) {
         let mut line = Vec::with_capacity(text.len() + 1);
         escape_into(&mut line, text.as_bytes());
-        self.send(Channel::Err, line);
+        self.send(&self.0.host, Channel::Err, line);
     }
 
-    /// Lines that were dropped because nobody read fast enough.
+    /// Lines that were dropped: beyond their app's rate, or because nobody read fast enough.
     pub fn lost(&self) -> u64 {
-        self.0.lost.load(Ordering::Relaxed)
+        self.0.backlog.lost_so_far()
     }
 
     /// Waits until what was logged so far is written, or a second has passed.
     pub fn flush(&self) {
-        self.settle_faults();
         let Some(queue) = &self.0.queue else { return };
         let (done, written) = sync_channel(1);
         let begin = Instant::now();
@@ -152,74 +159,82 @@ impl LogSink {
         let _in_time = written.recv_timeout(FLUSH_WAIT);
     }
 
+    fn send(&self, share: &Arc<Share>, channel: Channel, mut text: Vec<u8>) -> bool {
+        let Some(queue) = &self.0.queue else {
+            return false;
+        };
+        text.push(b'\n');
+        let length = text.len();
+        let mut sent = self.0.backlog.enter(share, length);
+        if sent {
+            let share = share.clone();
+            if let Err(TrySendError::Full(Entry::Line { share, .. })) =
+                queue.try_send(Entry::Line {
+                    channel,
+                    text,
+                    share,
+                })
+            {
+                self.0.backlog.leave(&share, length);
+                sent = false;
+            }
+        }
+        if !sent {
+            self.lose(share, Cause::Unread);
+        }
+        sent
+    }
+
+    fn lose(&self, share: &Arc<Share>, cause: Cause) {
+        if self.0.queue.is_some() && self.0.backlog.lost(share, cause) {
+            self.wake();
+        }
+    }
+
+    /// Has a share's counts reported.
+    pub(super) fn note(&self, share: &Arc<Share>) {
+        if self.0.queue.is_some() && self.0.backlog.note(share) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(queue) = &self.0.queue {
+            // A queue that is full has a writer that is awake, or will be.
+            let _told = queue.try_send(Entry::Loss);
+        }
+    }
+}
+
+impl AppLog {
+    /// One line that a guest wrote.
     pub(super) fn guest_line(&self, origin: &Origin, channel: Channel, line: &[u8]) {
+        let counts = &origin.component;
+        // A flood is refused before anything is prepared for it.
+        if !self.share.affords(line.len()) {
+            counts.log_lines_lost.add(1);
+            return self.sink.lose(&self.share, Cause::Rate);
+        }
         let mut text = Vec::with_capacity(line.len() + 40);
-        match self.0.style {
+        match self.sink.0.style {
             Style::Raw => text.extend_from_slice(line),
             Style::Tagged => {
                 text.extend_from_slice(
-                    format!("[{} {}] ", origin.component, origin.request.get()).as_bytes(),
+                    format!("[{} {}] ", counts.name, origin.request.get()).as_bytes(),
                 );
                 escape_into(&mut text, line);
             }
         }
-        self.send(channel, text);
-    }
-
-    fn send(&self, channel: Channel, mut text: Vec<u8>) {
-        let Some(queue) = &self.0.queue else { return };
-        text.push(b'\n');
-        let length = text.len();
-        let queued = self.0.queued_bytes.fetch_add(length, Ordering::Relaxed);
-        let fits = queued + length <= limits::LOG_QUEUE_BYTES.size();
-        if !fits || queue.try_send(Entry::Line { channel, text }).is_err() {
-            self.0.queued_bytes.fetch_sub(length, Ordering::Relaxed);
-            self.0.lost.fetch_add(1, Ordering::Relaxed);
+        let bytes = text.len();
+        let paid = self.share.pay(bytes);
+        if !paid {
+            self.sink.lose(&self.share, Cause::Rate);
         }
-    }
-}
-
-/// The thread that writes.
-struct Writer {
-    entries: Receiver<Entry>,
-    out: Box<dyn Write + Send>,
-    err: Box<dyn Write + Send>,
-    queued_bytes: Arc<AtomicUsize>,
-    lost: Arc<AtomicU64>,
-    reported: u64,
-}
-
-impl Writer {
-    fn run(mut self) {
-        while let Ok(entry) = self.entries.recv() {
-            match entry {
-                Entry::Line { channel, text } => {
-                    let writer = if channel == Channel::Out {
-                        &mut self.out
-                    } else {
-                        &mut self.err
-                    };
-                    // A closed pipe has nobody to tell; the next lines go the same way.
-                    let _written = writer.write_all(&text).and_then(|()| writer.flush());
-                    self.queued_bytes.fetch_sub(text.len(), Ordering::Relaxed);
-                }
-                Entry::Flush(done) => {
-                    let _waiting = done.try_send(());
-                }
-            }
-            self.report_losses();
-        }
-    }
-
-    fn report_losses(&mut self) {
-        let lost = self.lost.load(Ordering::Relaxed);
-        if lost > self.reported {
-            let _written = writeln!(
-                self.err,
-                "hostel: {} log lines were lost: the log is not read fast enough",
-                lost - self.reported
-            );
-            self.reported = lost;
+        if paid && self.sink.send(&self.share, channel, text) {
+            counts.log_lines.add(1);
+            counts.log_bytes.add(bytes as u64 + 1);
+        } else {
+            counts.log_lines_lost.add(1);
         }
     }
 }
@@ -242,10 +257,15 @@ pub(crate) fn escape_into(target: &mut Vec<u8>, text: &[u8]) {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::Receiver;
+
     use super::*;
+    use crate::capability::log_share::LINE_COST;
     use crate::capability::stdio::LineStream;
     use crate::guest::CurrentRequest;
     use crate::guest::RequestId;
+    use crate::metrics::Component;
 
     /// A writer whose content the test can read.
     #[derive(Clone, Default)]
@@ -282,10 +302,14 @@ pub(super) mod tests {
     }
 
     fn stream(sink: &LogSink, channel: Channel) -> LineStream {
+        app_stream(&sink.app(&"shop".into()), channel)
+    }
+
+    fn app_stream(app: &AppLog, channel: Channel) -> LineStream {
         LineStream::new(
-            sink.clone(),
+            app.clone(),
             Origin {
-                component: "web".into(),
+                component: Arc::new(Component::new("shop".into(), "web".into())),
                 request: CurrentRequest::new(RequestId(7)),
             },
             channel,
@@ -344,35 +368,124 @@ pub(super) mod tests {
         }
     }
 
-    #[test]
-    fn a_log_that_nobody_reads_never_blocks_and_losses_are_counted_and_reported() {
+    /// A sink whose standard output is not read until the test lets go of it.
+    fn stuck() -> (LogSink, SyncSender<()>, Page) {
         let (release, stuck) = sync_channel(1);
         let err = Page::default();
         let sink = LogSink::with_writers(Style::Raw, Box::new(Stuck(stuck)), Box::new(err.clone()));
+        (sink, release, err)
+    }
+
+    #[test]
+    fn a_log_that_nobody_reads_never_blocks_and_losses_are_counted_and_reported() {
+        let (sink, release, err) = stuck();
         let stream = stream(&sink, Channel::Out);
-        let lines = limits::LOG_QUEUE_LINES.size() + 1000;
-        for _ in 0..lines {
+        let fit = limits::LOG_QUEUE_LINES.size() / 2;
+        for _ in 0..fit + 1000 {
             stream.push(b"x\n");
         }
-        assert!(sink.lost() >= 900, "lost {}", sink.lost());
+        // The writer may have taken one line out of the queue before it got stuck.
+        assert!((999..=1000).contains(&sink.lost()), "lost {}", sink.lost());
         drop(release); // the writer's reads fail from now on, so it drains
         sink.flush();
         sink.flush();
-        assert!(err.text().contains("log lines were lost"), "{}", err.text());
+        let lost = sink.lost();
+        let told = format!(
+            "hostel: {lost} log lines of app shop were lost: {lost} because the log is not read fast enough\n"
+        );
+        assert_eq!(err.text(), told);
     }
 
     #[test]
     fn few_long_lines_are_bounded_by_bytes() {
-        let (release, stuck) = sync_channel(1);
-        let sink = LogSink::with_writers(Style::Raw, Box::new(Stuck(stuck)), Box::new(io::sink()));
-        let stream = stream(&sink, Channel::Out);
+        let (sink, release, err) = stuck();
         let mut line = vec![b'x'; limits::LOG_LINE_BYTES.size() - 1];
         line.push(b'\n');
+        let burst = limits::LOG_RATE.size() / (line.len() + LINE_COST);
         let fit = limits::LOG_QUEUE_BYTES.size() / line.len();
-        for _ in 0..fit + 10 {
-            stream.push(&line);
+        let apps = 2 * fit / burst;
+        for _ in 0..apps {
+            let stream = stream(&sink, Channel::Out);
+            (0..burst).for_each(|_| stream.push(&line));
         }
-        assert!((8..=10).contains(&sink.lost()), "lost {}", sink.lost());
+        let kept = (apps * burst) as u64 - sink.lost();
+        assert!(
+            (fit as u64 / 2..=fit as u64 + 1).contains(&kept),
+            "{kept} of {fit} lines were kept"
+        );
         drop(release);
+        sink.flush();
+        assert!(
+            err.text().contains("not read fast enough"),
+            "{}",
+            err.text()
+        );
+    }
+
+    #[test]
+    fn what_is_beyond_an_app_s_rate_is_dropped_counted_and_told_with_its_name() {
+        for style in [Style::Raw, Style::Tagged] {
+            let (sink, out, err) = sink(style);
+            let flood = stream(&sink, Channel::Out);
+            let line = [[b'x'; 999].as_slice(), b"\n"].concat();
+            let lines = 5 * limits::LOG_RATE.size() / line.len();
+            for _ in 0..lines {
+                flood.push(&line);
+            }
+            app_stream(&sink.app(&"calm".into()), Channel::Out).push(b"still here\n");
+            sink.flush();
+            let lost = sink.lost();
+            assert!(lost > 0, "nothing was lost");
+            let text = out.text();
+            assert_eq!(text.lines().count() as u64 + lost, lines as u64 + 1);
+            assert!(
+                text.ends_with("still here\n"),
+                "the other app's line is lost"
+            );
+            let told: u64 = err
+                .text()
+                .lines()
+                .map(|line| {
+                    assert!(
+                        line.contains(" log lines of app shop were lost: "),
+                        "{line}"
+                    );
+                    line.split(' ').nth(1).unwrap().parse::<u64>().unwrap()
+                })
+                .sum();
+            assert_eq!(told, lost, "{}", err.text());
+        }
+    }
+
+    #[test]
+    fn a_flood_that_nobody_reads_leaves_room_for_another_app() {
+        let (sink, release, _) = stuck();
+        let flood = stream(&sink, Channel::Out);
+        for _ in 0..2 * limits::LOG_QUEUE_LINES.size() {
+            flood.push(b"x\n");
+        }
+        let lost = sink.lost();
+        assert!(lost > 0, "the queue has no bound");
+        let calm = app_stream(&sink.app(&"calm".into()), Channel::Out);
+        for _ in 0..500 {
+            calm.push(b"y\n");
+        }
+        assert_eq!(sink.lost(), lost, "the other app lost lines");
+        drop(release);
+    }
+
+    #[test]
+    fn a_loss_is_told_though_nothing_else_is_logged() {
+        let (sink, _, err) = sink(Style::Tagged);
+        let app = sink.app(&"shop".into());
+        for number in 0..100 {
+            app.fault("web", RequestId(number), &crate::Fault::Cancelled);
+        }
+        // No flush: the report comes by itself.
+        let begin = Instant::now();
+        while !err.text().contains("more faults of app shop") {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{}", err.text());
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
     }
 }

@@ -2,4 +2,6 @@
 
 mod fault_log;
 pub(crate) mod log;
+mod log_share;
+mod log_writer;
 pub(crate) mod stdio;

@@ -13,14 +13,15 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 
-use crate::capability::log::{Channel, LogSink};
+use crate::capability::log::{AppLog, Channel};
 use crate::guest::CurrentRequest;
 use crate::lock::lock;
+use crate::metrics::Component;
 
 /// Who is talking.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
-    pub(crate) component: Arc<str>,
+    pub(crate) component: Arc<Component>,
     pub(crate) request: CurrentRequest,
 }
 
@@ -29,16 +30,16 @@ pub(crate) struct Origin {
 pub(crate) struct LineStream(Arc<Mutex<Lines>>);
 
 struct Lines {
-    sink: LogSink,
+    log: AppLog,
     origin: Origin,
     channel: Channel,
     pending: Vec<u8>,
 }
 
 impl LineStream {
-    pub(crate) fn new(sink: LogSink, origin: Origin, channel: Channel) -> Self {
+    pub(crate) fn new(log: AppLog, origin: Origin, channel: Channel) -> Self {
         Self(Arc::new(Mutex::new(Lines {
-            sink,
+            log,
             origin,
             channel,
             pending: Vec::new(),
@@ -69,7 +70,7 @@ impl Lines {
     }
 
     fn end_line(&mut self) {
-        self.sink
+        self.log
             .guest_line(&self.origin, self.channel, &self.pending);
         self.pending.clear();
     }

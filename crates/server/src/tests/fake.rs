@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hostel_app::limits::Limits;
 use hostel_app::route::{Route, Routes};
 use hostel_app::{App, Component, Digest, Source};
-use hostel_host::{BodyError, Call, Fault, RequestBody};
+use hostel_host::{BodyError, Call, Fault, RequestBody, RequestId};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -153,9 +153,7 @@ fn seen(request: &Request<RequestBody>) -> String {
 impl Callee for Fake {
     type Body = Script;
 
-    fn name(&self) -> &str {
-        "web"
-    }
+    fn report(&self, _: RequestId, _: &Fault) {}
 
     fn limits(&self) -> &Limits {
         &self.limits
