@@ -129,8 +129,8 @@ const LONG_POLL: Duration = Duration::from_millis(1);
 impl CpuMeter {
     /// Charges what the thread has used for a poll; the next one may be on another thread.
     fn charge_exactly(&mut self, used: Duration) {
-        self.used += used;
         self.thread = None;
+        self.add(used);
     }
 
     /// Charges a poll that began at `begin` and is just over.
@@ -150,9 +150,7 @@ impl CpuMeter {
     fn add(&mut self, used: Duration) {
         self.used += used;
         if let Some(owner) = &self.owner {
-            owner
-                .cpu
-                .add(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX));
+            owner.cpu.add_time(used);
         }
     }
 }
