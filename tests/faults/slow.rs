@@ -119,10 +119,11 @@ fn a_hundred_streams_without_a_window_do_not_hold_up_another_client() {
             wire.send(request(2 * number + 1, "GET", "/", &[], END_STREAM));
         }
     }
+    // Long before the streams are reset for that: a guest that has answered does not wait for its client.
+    eventually("the others are served", || {
+        (server.get("/").status == 200).then_some(())
+    });
     server.comes_to_rest();
-    for _ in 0..10 {
-        server.is_alive("/");
-    }
     let grown = server.memory_peak() - before;
     assert!(grown < 32 << 20, "{grown} bytes for a thousand streams");
 }
