@@ -10,6 +10,7 @@ mod load;
 mod loops;
 mod memory;
 mod overload;
+mod panics;
 mod shared;
 mod slow;
 mod start;

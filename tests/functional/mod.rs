@@ -3,6 +3,7 @@
 mod bodies;
 mod cache;
 mod chores;
+mod compile;
 mod files;
 mod framing;
 mod grants;

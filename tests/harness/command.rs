@@ -63,6 +63,14 @@ pub(crate) fn run(flags: &[&str], file: &Path, arguments: &[&str], stdin: &[u8])
     finish(&mut command, stdin)
 }
 
+/// Runs a program under `hostel run` with a host function that panics: `INTERFACE#FUNCTION`.
+pub(crate) fn run_panicking_in(function: &str, file: &Path) -> Outcome {
+    let mut command = executable();
+    command.env("HOSTEL_PANIC_IN", function);
+    command.arg("run").arg("--data").arg(data()).arg(file);
+    finish(&mut command, b"")
+}
+
 /// Starts a command with all three streams caught, and waits for its end.
 fn finish(command: &mut Command, stdin: &[u8]) -> Outcome {
     let streams = command

@@ -3,6 +3,7 @@
 //! guests call), [`golden`].
 
 pub(crate) mod app;
+pub(crate) mod bombs;
 pub(crate) mod capture;
 pub(crate) mod command;
 pub(crate) mod frames;

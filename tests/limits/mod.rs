@@ -4,7 +4,12 @@
 //! Rows that take a minute to show (idle connections, stalls, drains) are proved in `crates/server` with a tightened
 //! bound; the row says where.
 
+mod artifact;
 mod body_rate;
+mod compile_cpu;
+mod compile_cpu_per_mib;
+mod compile_memory;
+mod compile_time;
 mod concurrency;
 mod connections_per_address;
 mod cpu;
@@ -49,6 +54,8 @@ use std::fs;
 use std::path::Path;
 
 use hostel_app::limits::ALL;
+use hostel_app::{Operator, resolve_command};
+use hostel_host::{CompileCaps, Compiler, CompilerProcess, LogSink, Role, Runtime, RuntimeOptions};
 
 use crate::harness::command::{Outcome, run};
 use crate::harness::root;
@@ -59,6 +66,31 @@ fn run_text(text: &str, flags: &[&str]) -> Outcome {
     let file = folder.path().join("program.wat");
     fs::write(&file, text).expect("a file");
     run(flags, &file, &[], b"")
+}
+
+/// What loading this command says when the real executable compiles it within these bounds.
+fn compiled(binary: &[u8], caps: CompileCaps) -> Result<(), String> {
+    let runtime = Runtime::new(RuntimeOptions {
+        compiler: Compiler::Child(CompilerProcess {
+            executable: env!("CARGO_BIN_EXE_hostel").into(),
+            arguments: vec!["compile-guest".into()],
+            caps,
+        }),
+        ..RuntimeOptions::new(LogSink::null())
+    })
+    .expect("a runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("program.wasm");
+    fs::write(&file, binary).expect("a file");
+    let resolved = resolve_command(&file, &Operator::default()).expect("an app");
+    let (component, code) = (&resolved.app.components[0], &resolved.code[0]);
+    match runtime
+        .app("test")
+        .load(component, code, Role::Run, &|_| {})
+    {
+        Ok(_guest) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The test of a row is where the row says, and no file here belongs to no row.

@@ -8,15 +8,15 @@
 //!
 //! Reading order: this file (the run), `options.rs` (its arguments), `contender.rs` (who is measured, and their arguments),
 //! `server.rs` (processes), `load.rs` (the generator), `proc.rs` (CPU and memory), `report.rs` (medians, ratios, output),
-//! `machine.rs` (where it ran).
+//! `machine.rs` (where it ran). `cargo xtask soak` uses `server`, `proc` and `machine` too.
 
 mod contender;
 mod load;
-mod machine;
+pub(crate) mod machine;
 mod options;
-mod proc;
+pub(crate) mod proc;
 mod report;
-mod server;
+pub(crate) mod server;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -64,6 +64,7 @@ fn http(options: &Options) -> Result<()> {
     let head = bench.head(&root)?;
     let rows = bench.measure();
     println!("{}", report::table(&rows));
+    print!("{}", report::budgets(&rows));
     let json = report::json(&head, &rows)?;
     fs::write(&out, json).with_context(|| format!("cannot write {}", out.display()))?;
     println!("written to {}", out.display());
@@ -133,7 +134,9 @@ impl Bench<'_> {
             "--target-dir",
             "bench/target",
         ])?;
-        if self.contenders.contains(&Contender::Hostel) && self.options.hostel.is_none() {
+        let hostel = [Contender::Hostel, Contender::Unmetered];
+        let wanted = self.contenders.iter().any(|one| hostel.contains(one));
+        if wanted && self.options.hostel.is_none() {
             cargo(&[
                 "build",
                 "--release",

@@ -10,6 +10,7 @@ mod demo;
 mod deny;
 mod guests;
 mod shell;
+mod soak;
 mod suite;
 mod tidy;
 mod wasm_std;
@@ -42,6 +43,12 @@ const CHORES: &[Chore] = &[
         usage: "",
         about: "build every guest into guests/out, and the examples; sets up the wasm targets first",
         run: guests::run,
+    },
+    Chore {
+        name: "soak",
+        usage: "[--row NAME] [ARGUMENTS]",
+        about: "attack the release binary at full size and judge what it did; `soak --help` says how",
+        run: soak::run,
     },
     Chore {
         name: "test",

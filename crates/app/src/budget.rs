@@ -31,6 +31,8 @@ pub struct Limits {
     pub resources: usize,
     /// Bytes of one set of header fields built by the guest ([`limits::HEADERS`]).
     pub header_bytes: usize,
+    /// Bytes of header fields and bodies that one call makes the host keep ([`limits::HOST_BYTES`]).
+    pub host_bytes: usize,
     /// Random bytes of one call ([`limits::RANDOM`]).
     pub random_bytes: u64,
     /// Bytes of one request body ([`limits::REQUEST_BODY`]).
@@ -57,6 +59,7 @@ impl Default for Limits {
             handles: limits::HANDLES.size(),
             resources: limits::RESOURCES.size(),
             header_bytes: limits::HEADERS.size(),
+            host_bytes: limits::HOST_BYTES.size(),
             random_bytes: limits::RANDOM.default,
             request_body_bytes: limits::REQUEST_BODY.default,
             response_body_bytes: limits::RESPONSE_BODY.default,
@@ -67,7 +70,7 @@ impl Default for Limits {
 }
 
 /// The entries that a manifest or the command line can set.
-const BUDGET: [&Limit; 16] = [
+const BUDGET: [&Limit; 17] = [
     &limits::MEMORY,
     &limits::TABLE_ELEMENTS,
     &limits::DEADLINE,
@@ -79,6 +82,7 @@ const BUDGET: [&Limit; 16] = [
     &limits::HANDLES,
     &limits::RESOURCES,
     &limits::HEADERS,
+    &limits::HOST_BYTES,
     &limits::RANDOM,
     &limits::REQUEST_BODY,
     &limits::RESPONSE_BODY,
@@ -138,6 +142,7 @@ impl Limits {
             "handles" => self.handles = size,
             "resources" => self.resources = size,
             "headers" => self.header_bytes = size,
+            "host_bytes" => self.host_bytes = size,
             "random" => self.random_bytes = value,
             "request_body" => self.request_body_bytes = value,
             "response_body" => self.response_body_bytes = value,

@@ -116,6 +116,7 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         handles,
         resources,
         header_bytes,
+        host_bytes,
         random_bytes,
         request_body_bytes,
         response_body_bytes,
@@ -142,7 +143,13 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
     for number in [table_elements, concurrency, queue_depth] {
         out.number(u64::from(*number));
     }
-    for number in [host_call_bytes, handles, resources, header_bytes] {
+    for number in [
+        host_call_bytes,
+        handles,
+        resources,
+        header_bytes,
+        host_bytes,
+    ] {
         out.number(*number as u64);
     }
 }

@@ -127,9 +127,12 @@ table! {
     /// Handles (resources, streams, futures, tasks) that the component model keeps for one instance.
     HANDLES = "handles", Count, 10_000, [64, 100_000], "tests/limits::handles";
     /// Host objects (descriptors, headers, bodies, sockets) that one instance may hold.
-    RESOURCES = "resources", Count, 10_000, [64, 100_000], "tests/limits::resources";
+    RESOURCES = "resources", Count, 1024, [64, 100_000], "tests/limits::resources";
     /// Size of one set of header fields that the guest builds.
     HEADERS = "headers", Bytes, 64 * KIB, [KIB, 128 * KIB], "tests/limits::headers";
+    /// Header fields, and buffers of bodies that it writes, that one call may make the host keep: 96 bytes for a field
+    /// besides its name and value, 64 KiB for a body.
+    HOST_BYTES = "host_bytes", Bytes, 8 * MIB, [64 * KIB, 128 * MIB], "tests/limits::host_bytes";
     /// Random bytes that one call may ask for.
     RANDOM = "random", Bytes, 64 * KIB, [64, MIB], "tests/limits::random";
     /// Size of one request body. Bodies stream in small chunks, so this bounds time and traffic, not memory.
@@ -182,6 +185,20 @@ table! {
     /// reported.
     FAULT_LINES = "fault_lines", Count, 10, [1, 1000], "crates/host/src/capability/fault_log.rs::a_flood_is_cut_to_a_few_lines_and_counted";
 
+    // Compiling one guest, in a process of its own.
+
+    /// CPU time of one compilation for each MiB of the guest's functions, a begun one counting whole, and of each function
+    /// no more than 512 KiB; beyond it the guest is refused.
+    COMPILE_CPU_PER_MIB_MS = "compile_cpu_per_mib", Milliseconds, 5 * SECOND, [SECOND, HOUR], "tests/limits::compile_cpu_per_mib";
+    /// CPU time of one compilation, however large the guest is; beyond it the guest is refused.
+    COMPILE_CPU_MS = "compile_cpu", Milliseconds, 2 * MINUTE, [SECOND, HOUR], "tests/limits::compile_cpu";
+    /// Memory that one compilation may allocate; a guest that takes more is refused.
+    COMPILE_MEMORY_BYTES = "compile_memory", Bytes, 960 * MIB, [64 * MIB, 64 * GIB], "tests/limits::compile_memory";
+    /// Wall clock of one compilation, which may wait for a busy machine; beyond it the guest is refused.
+    COMPILE_TIME_MS = "compile_time", Milliseconds, 5 * MINUTE, [SECOND, HOUR], "tests/limits::compile_time";
+    /// Size of one guest's machine code; a guest with more is refused.
+    ARTIFACT_BYTES_MAX = "artifact", Bytes, 512 * MIB, [MIB, 4 * GIB], "tests/limits::artifact";
+
     // Connections.
 
     /// Open connections over all listeners; one more is answered 503 and closed.
@@ -205,7 +222,7 @@ table! {
     /// The slowest request body that is accepted once it has lasted as long as `head_timeout`.
     BODY_RATE = "body_rate", BytesPerSecond, KIB, [0, MIB], "tests/limits::body_rate";
     /// How long a client may refuse to read its response before the connection is closed.
-    WRITE_STALL_MS = "write_stall", Milliseconds, 30 * SECOND, [10, 10 * MINUTE], "crates/server/src/tests/http1.rs::a_client_that_does_not_read_is_cut_off";
+    WRITE_STALL_MS = "write_stall", Milliseconds, 10 * SECOND, [10, 10 * MINUTE], "crates/server/src/tests/http1.rs::a_client_that_does_not_read_is_cut_off";
     /// How long a client that is still sending when its request was refused may read the refusal.
     LINGER_MS = "linger", Milliseconds, 2 * SECOND, [0, MINUTE], "crates/server/src/tests/http1.rs::a_refused_client_may_go_on_sending_for_a_moment";
     /// Buffer of one connection's incoming bytes.

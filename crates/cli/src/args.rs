@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hostel_app::grant::{FileGrant, GrantArg, GrantError};
 use hostel_app::{Operator, limits};
 
-use crate::{build, check, completions, inspect, run, up};
+use crate::{build, check, compile_guest, completions, inspect, run, up};
 
 /// Runs server-side WebAssembly.
 #[derive(Debug, Parser)]
@@ -41,6 +41,9 @@ pub(crate) enum Command {
     Build(build::Args),
     /// Print the completion script of a shell.
     Completions(completions::Args),
+    /// Compile a guest as the other commands tell it to.
+    #[command(name = compile_guest::COMMAND, hide = true)]
+    CompileGuest(compile_guest::Args),
 }
 
 impl Command {
@@ -50,7 +53,10 @@ impl Command {
             Command::Inspect(args) => args.format.format,
             Command::Check(args) => args.format.format,
             Command::Build(args) => args.format.format,
-            Command::Up(_) | Command::Run(_) | Command::Completions(_) => Format::Human,
+            Command::Up(_)
+            | Command::Run(_)
+            | Command::Completions(_)
+            | Command::CompileGuest(_) => Format::Human,
         }
     }
 }

@@ -8,6 +8,7 @@
 mod args;
 mod build;
 mod check;
+mod compile_guest;
 mod completions;
 mod failure;
 mod inspect;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::main(args),
         Command::Build(args) => build::main(args),
         Command::Completions(args) => completions::main(args),
+        Command::CompileGuest(args) => Ok(compile_guest::main(args)),
     };
     outcome.unwrap_or_else(|failure| {
         output::failure(format, &failure);

@@ -4,9 +4,12 @@ use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use hostel_host::{LoadError, LogSink, Runtime, RuntimeOptions};
+use hostel_host::{
+    CompileCaps, Compiler, CompilerProcess, LoadError, LogSink, Runtime, RuntimeOptions,
+};
 
 use crate::args::DataFlags;
+use crate::compile_guest;
 use crate::failure::Failure;
 use crate::output::Meanwhile;
 
@@ -35,6 +38,20 @@ fn with(flags: &DataFlags, data: Option<&Path>, log: &LogSink) -> Result<Runtime
         log: log.clone(),
         memory: flags.memory,
         metered: !flags.unmetered,
+        compiler: compiler(flags),
+    })
+}
+
+fn compiler(flags: &DataFlags) -> Compiler {
+    if flags.unmetered {
+        // The child compiles for guests with budgets.
+        return Compiler::InProcess;
+    }
+    Compiler::Child(CompilerProcess {
+        // Not the path by which it was started: this one is right also after an upgrade has put another file there.
+        executable: "/proc/self/exe".into(),
+        arguments: vec![compile_guest::COMMAND.into()],
+        caps: CompileCaps::default(),
     })
 }
 

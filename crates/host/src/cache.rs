@@ -11,14 +11,16 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
+
+use crate::compile::Kind;
 
 /// The folder of compiled code, opened.
 #[derive(Debug)]
@@ -52,8 +54,8 @@ const CHUNK_BYTES: usize = 1 << 18;
 
 /// What kind of compiled artifact an entry holds.
 pub(crate) trait Artifact: Sized {
-    /// Distinguishes the kinds in the key.
-    const KIND: &'static str;
+    /// Distinguishes the kinds in the key and for the compiler.
+    const KIND: Kind;
     /// Loads authenticated code.
     ///
     /// # Safety
@@ -62,7 +64,7 @@ pub(crate) trait Artifact: Sized {
 }
 
 impl Artifact for Component {
-    const KIND: &'static str = "component";
+    const KIND: Kind = Kind::Component;
     unsafe fn load(engine: &Engine, path: &Path) -> wasmtime::Result<Self> {
         #[allow(clippy::disallowed_methods)]
         // SAFETY: the caller authenticated the file.
@@ -73,7 +75,7 @@ impl Artifact for Component {
 }
 
 impl Artifact for Module {
-    const KIND: &'static str = "module";
+    const KIND: Kind = Kind::Module;
     unsafe fn load(engine: &Engine, path: &Path) -> wasmtime::Result<Self> {
         #[allow(clippy::disallowed_methods)]
         // SAFETY: the caller authenticated the file.
@@ -121,7 +123,10 @@ impl Cache {
     pub(crate) fn key<A: Artifact>(&self, engine: &Engine, content: &[u8]) -> Key {
         let mut hasher = blake3::Hasher::new();
         hasher.update(concat!("hostel ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
-        hasher.update(A::KIND.as_bytes());
+        hasher.update(match A::KIND {
+            Kind::Component => b"component".as_slice(),
+            Kind::Module => b"module",
+        });
         let mut hashing = Feed(&mut hasher);
         engine.precompile_compatibility_hash().hash(&mut hashing);
         hasher.update(content);
@@ -130,14 +135,13 @@ impl Cache {
 
     /// The compiled artifact of this key, if an authentic one is here.
     pub(crate) fn load<A: Artifact>(&self, engine: &Engine, key: Key) -> Option<A> {
-        let path = self.path(key);
-        let Ok(mut file) = File::open(&path) else {
+        let Ok(file) = File::open(self.path(key)) else {
             self.misses.fetch_add(1, Ordering::Relaxed);
             return None;
         };
         match self
-            .authentic(&mut file, key)
-            .and_then(|()| load_open::<A>(engine, &file))
+            .authentic(&file, key)
+            .and_then(|()| map::<A>(engine, &file).map_err(io::Error::other))
         {
             Ok(artifact) => {
                 self.hits.fetch_add(1, Ordering::Relaxed);
@@ -145,32 +149,50 @@ impl Cache {
             }
             Err(_) => {
                 self.rejected.fetch_add(1, Ordering::Relaxed);
-                // If it cannot be removed it is rejected again next time, which is slow but safe.
-                let _gone = if path.is_dir() {
-                    fs::remove_dir_all(&path)
-                } else {
-                    fs::remove_file(&path)
-                };
+                self.remove(key);
                 None
             }
         }
     }
 
-    /// Keeps serialised code under its key. A crash leaves the old entry or none, never half of one.
-    pub(crate) fn store(&self, key: Key, code: &[u8]) -> io::Result<()> {
-        let mut hasher = self.tagger(key);
-        hasher.update(code);
+    /// Keeps code under its key and returns the entry, opened. A crash leaves the old entry or none, never half of one.
+    pub(crate) fn store(&self, key: Key, fresh: &Fresh) -> io::Result<File> {
         let draft = self.folder.join(format!(
             ".draft-{}-{:016x}",
             std::process::id(),
             random_u64()?
         ));
-        let written = write_new(&draft, &[code, hasher.finalize().as_bytes()])
-            .and_then(|()| fs::rename(&draft, self.path(key)));
+        let written = create_new(&draft).and_then(|file| {
+            let file = self.write(file, key, fresh)?;
+            fs::rename(&draft, self.path(key))?;
+            Ok(file)
+        });
         if written.is_err() {
             let _gone = fs::remove_file(&draft);
         }
         written
+    }
+
+    /// Copies the code piece by piece, so that this process never holds all of it, and adds the tag.
+    fn write(&self, mut file: File, key: Key, fresh: &Fresh) -> io::Result<File> {
+        let mut tagger = self.tagger(key);
+        pieces(&fresh.file, fresh.bytes, |piece| {
+            tagger.update(piece);
+            file.write_all(piece)
+        })?;
+        file.write_all(tagger.finalize().as_bytes())?;
+        file.sync_all()?;
+        Ok(file)
+    }
+
+    /// Forgets an entry. If it cannot be removed it is rejected when it is looked for, which is slow but safe.
+    pub(crate) fn remove(&self, key: Key) {
+        let path = self.path(key);
+        let _gone = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
     }
 
     fn path(&self, key: Key) -> PathBuf {
@@ -181,27 +203,20 @@ impl Cache {
     }
 
     /// Reads the whole entry through the handle that will be mapped, and compares its tag.
-    fn authentic(&self, file: &mut File, key: Key) -> io::Result<()> {
+    fn authentic(&self, file: &File, key: Key) -> io::Result<()> {
         let length = file.metadata()?.len();
         let code_length = length
             .checked_sub(TAG_BYTES as u64)
             .ok_or(io::ErrorKind::UnexpectedEof)?;
-        let mut hasher = self.tagger(key);
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let mut code = file.take(code_length);
-        loop {
-            let read = code.read(&mut chunk)?;
-            let Some(part) = chunk.get(..read).filter(|part| !part.is_empty()) else {
-                break;
-            };
-            hasher.update(part);
-        }
-        let file = code.into_inner();
+        let mut tagger = self.tagger(key);
+        pieces(file, code_length, |piece| {
+            tagger.update(piece);
+            Ok(())
+        })?;
         let mut tag = [0; TAG_BYTES];
-        file.seek(SeekFrom::Start(code_length))?;
-        file.read_exact(&mut tag)?;
+        file.read_exact_at(&mut tag, code_length)?;
         // `blake3::Hash` compares in constant time.
-        if hasher.finalize() == blake3::Hash::from_bytes(tag) {
+        if tagger.finalize() == blake3::Hash::from_bytes(tag) {
             Ok(())
         } else {
             Err(io::ErrorKind::InvalidData.into())
@@ -215,12 +230,71 @@ impl Cache {
     }
 }
 
+/// Code that a compiler of this host has just written, whole and as that compiler described it.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    file: File,
+    bytes: u64,
+}
+
+impl Fresh {
+    /// Takes the file for code if it has this size and this digest.
+    pub(crate) fn new(file: File, bytes: u64, digest: blake3::Hash) -> io::Result<Self> {
+        if file.metadata()?.len() != bytes {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut hasher = blake3::Hasher::new();
+        pieces(&file, bytes, |piece| {
+            hasher.update(piece);
+            Ok(())
+        })?;
+        if hasher.finalize() != digest {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(Self { file, bytes })
+    }
+
+    /// Maps the code where it lies, or in the entry that [`Cache::store`] made of it.
+    pub(crate) fn load<A: Artifact>(
+        &self,
+        engine: &Engine,
+        entry: Option<&File>,
+    ) -> wasmtime::Result<A> {
+        if let Some(Ok(artifact)) = entry.map(|file| map(engine, file)) {
+            return Ok(artifact);
+        }
+        // There is none, or its file system does not allow execution; a file in memory does.
+        map(engine, &self.file)
+    }
+}
+
+/// Hands over the first `length` bytes of a file piece by piece, wherever its cursor is.
+fn pieces(
+    file: &File,
+    length: u64,
+    mut each: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut at = 0;
+    while at < length {
+        let wanted = usize::try_from(length - at).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+        let piece = chunk.get_mut(..wanted).unwrap_or_default();
+        file.read_exact_at(piece, at)?;
+        each(piece)?;
+        at += wanted as u64;
+    }
+    Ok(())
+}
+
 /// Maps the very file that was checked: through its open handle, not by its name a second time.
-fn load_open<A: Artifact>(engine: &Engine, file: &File) -> io::Result<A> {
+fn map<A: Artifact>(engine: &Engine, file: &File) -> wasmtime::Result<A> {
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    // SAFETY: the tag proves that this host wrote these bytes, for this key, and the key holds the engine's
-    // configuration and version. Files here are never written in place, and the folder is private to this user.
-    unsafe { A::load(engine, &path) }.map_err(io::Error::other)
+    // SAFETY: the callers know that this host made these bytes for an engine of this configuration and version. For an
+    // entry of the cache its tag proves it, for this key. Fresh code was written by the compiler that this process
+    // started (this very program), which ended well and named size and digest of what it wrote. No file that is mapped
+    // here is ever written again: entries are replaced, never changed, in a folder that is private to this user, and
+    // fresh code has no name and no other holder.
+    unsafe { A::load(engine, &path) }
 }
 
 /// The host's secret: made once, kept beside the entries, readable by this user only.
@@ -244,7 +318,9 @@ fn secret(folder: &Path) -> io::Result<[u8; 32]> {
             std::process::id(),
             random_u64()?
         ));
-        write_new(&draft, &[&fresh])?;
+        let mut file = create_new(&draft)?;
+        file.write_all(&fresh)?;
+        file.sync_all()?;
         // A link fails if another process was first; then its secret is the one.
         let linked = fs::hard_link(&draft, &path);
         fs::remove_file(&draft)?;
@@ -255,17 +331,14 @@ fn secret(folder: &Path) -> io::Result<[u8; 32]> {
     }
 }
 
-/// Writes a new file, private to this user, and makes sure that it is on disk.
-fn write_new(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
+/// A new file, private to this user.
+fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(path)?;
-    for part in parts {
-        file.write_all(part)?;
-    }
-    file.sync_all()
+        .open(path)
 }
 
 fn random_u64() -> io::Result<u64> {
@@ -311,17 +384,27 @@ mod tests {
         }
     }
 
+    fn fresh(code: &[u8]) -> Fresh {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(code).unwrap();
+        Fresh::new(file, code.len() as u64, blake3::hash(code)).unwrap()
+    }
+
     impl Fixture {
         fn key(&self) -> Key {
             self.cache.key::<Module>(&self.engine, &self.content)
         }
 
         fn fill(&self) -> PathBuf {
-            let module = Module::new(&self.engine, &self.content).unwrap();
-            self.cache
-                .store(self.key(), &module.serialize().unwrap())
-                .unwrap();
-            self.cache.path(self.key())
+            self.fill_with(&self.content)
+        }
+
+        /// Compiles and keeps this guest.
+        fn fill_with(&self, content: &[u8]) -> PathBuf {
+            let key = self.cache.key::<Module>(&self.engine, content);
+            let code = self.engine.precompile_module(content).unwrap();
+            self.cache.store(key, &fresh(&code)).unwrap();
+            self.cache.path(key)
         }
 
         fn load(&self) -> Option<Module> {
@@ -399,6 +482,54 @@ mod tests {
             "foreign secret"
         );
         assert_eq!(elsewhere.stats().rejected, 1);
+    }
+
+    #[test]
+    fn entries_of_two_guests_that_were_swapped_are_both_rejected() {
+        let f = fixture();
+        let other = wat::parse_str(TEXT.replace("42", "43")).unwrap();
+        let (first, second) = (f.fill(), f.fill_with(&other));
+        let aside = f.folder.path().join("aside");
+        fs::rename(&first, &aside).unwrap();
+        fs::rename(&second, &first).unwrap();
+        fs::rename(&aside, &second).unwrap();
+        assert!(f.load().is_none());
+        let key = f.cache.key::<Module>(&f.engine, &other);
+        assert!(f.cache.load::<Module>(&f.engine, key).is_none());
+        assert_eq!((f.cache.stats().hits, f.cache.stats().rejected), (0, 2));
+    }
+
+    #[test]
+    fn fresh_code_is_taken_only_as_it_was_described() {
+        let code = b"the code";
+        let digest = blake3::hash(code);
+        let file = |content: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(content).unwrap();
+            file
+        };
+        assert!(Fresh::new(file(code), 8, digest).is_ok());
+        for (content, bytes) in [
+            (&b""[..], 8),
+            (b"the cod", 8),
+            (b"the code", 7),
+            (b"the code", u64::MAX),
+            (b"the code and more", 8),
+            (b"the cope", 8),
+        ] {
+            assert!(Fresh::new(file(content), bytes, digest).is_err(), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn code_is_loaded_from_memory_where_its_entry_cannot_be_mapped() {
+        let f = fixture();
+        let code = f.engine.precompile_module(&f.content).unwrap();
+        let unusable = tempfile::tempfile().unwrap();
+        let module: Module = fresh(&code).load(&f.engine, Some(&unusable)).unwrap();
+        assert!(module.get_export("answer").is_some());
+        let rubbish = fresh(b"not compiled code").load::<Module>(&f.engine, None);
+        assert!(rubbish.is_err());
     }
 
     #[test]

@@ -1,9 +1,17 @@
 //! From bytes to a linked guest: what it is, whether the host has what it imports, machine code (from the cache if it
 //! is there), and the pre-instantiated entry point.
 //!
-//! Whatever is wrong with a guest is found here, at load, and said with a way out; a request never meets it.
+//! Whatever is wrong with a guest is found here, at load, and said with a way out; a request never meets it. What the
+//! compiler costs is bounded in a process of its own: `child` starts and judges it, `compiler` is what runs there,
+//! `caps` are the bounds.
+
+mod caps;
+mod child;
+mod compiler;
 
 use std::fmt;
+use std::fs::File;
+use std::io::Write;
 use std::time::Instant;
 
 use hostel_app::limits::{self, Limits};
@@ -12,13 +20,28 @@ use wasmtime::{Engine, Module, ResourcesRequired};
 use wasmtime_wasi_http::{p2, p3};
 
 use crate::abi::{Callable, command::Command};
-use crate::cache::{Artifact, Cache};
+use crate::cache::{Artifact, Cache, Fresh, Key};
 use crate::detect::{self, Abi, DetectError, Detected};
 use crate::engine::Flavor;
 use crate::imports;
+use crate::lock::lock;
 use crate::meter::millis;
 use crate::runtime::{Half, Progress, Role, Shared};
 use crate::state::Host;
+
+pub use caps::CompileCaps;
+pub(crate) use caps::Kind;
+pub use child::CompilerProcess;
+pub use compiler::compile_guest;
+
+/// Where guests are compiled.
+#[derive(Debug, Clone)]
+pub enum Compiler {
+    /// In this process, without a bound on what it costs: for code that is one's own, as in tests.
+    InProcess,
+    /// In a process of its own for each compilation, one at a time.
+    Child(CompilerProcess),
+}
 
 /// Why a component cannot be loaded, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,8 +115,11 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
         Abi::CommandP1 => {
             let module: Module = compile(shared, half, job, &binary)?;
             fits(job.limits, Some(module.resources_required()))?;
-            let pre = half
-                .modules
+            let modules = &half.modules;
+            #[cfg(debug_assertions)]
+            let modules =
+                &crate::inject::module(modules, &module).map_err(|cause| host_error(&cause))?;
+            let pre = modules
                 .instantiate_pre(&module)
                 .map_err(|cause| link_error(abi, &cause))?;
             Callable::Command(Command::P1(pre))
@@ -141,6 +167,8 @@ pub(crate) fn flavor(abi: Abi) -> Flavor {
 }
 
 fn link(linker: &Linker<Host>, component: &Component, abi: Abi) -> wasmtime::Result<Callable> {
+    #[cfg(debug_assertions)]
+    let linker = &crate::inject::component(linker, component)?;
     let pre = linker.instantiate_pre(component)?;
     Ok(match abi {
         Abi::HttpP2 => Callable::HttpP2(p2::bindings::ProxyPre::new(pre)?),
@@ -154,32 +182,8 @@ fn link(linker: &Linker<Host>, component: &Component, abi: Abi) -> wasmtime::Res
     })
 }
 
-/// What the cache and the engine must be able to do with each kind of artifact.
-trait Compiled: Artifact {
-    fn compile(engine: &Engine, binary: &[u8]) -> wasmtime::Result<Self>;
-    fn code(&self) -> wasmtime::Result<Vec<u8>>;
-}
-
-impl Compiled for Component {
-    fn compile(engine: &Engine, binary: &[u8]) -> wasmtime::Result<Self> {
-        Component::from_binary(engine, binary)
-    }
-    fn code(&self) -> wasmtime::Result<Vec<u8>> {
-        self.serialize()
-    }
-}
-
-impl Compiled for Module {
-    fn compile(engine: &Engine, binary: &[u8]) -> wasmtime::Result<Self> {
-        Module::from_binary(engine, binary)
-    }
-    fn code(&self) -> wasmtime::Result<Vec<u8>> {
-        self.serialize()
-    }
-}
-
 /// Machine code from the cache, or from the compiler and then into the cache.
-fn compile<A: Compiled>(
+fn compile<A: Artifact>(
     shared: &Shared,
     half: &Half,
     job: &Job<'_>,
@@ -200,11 +204,21 @@ fn compile<A: Compiled>(
         bytes: binary.len(),
     });
     let begin = Instant::now();
-    let artifact =
-        A::compile(&half.engine, binary).map_err(|cause| compile_error(&format!("{cause:#}")))?;
-    if let Some((cache, key)) = entry {
-        keep(cache, key, &artifact, job);
-    }
+    let fresh = {
+        let _one_at_a_time = lock(&shared.compiling);
+        match &shared.compiler {
+            Compiler::InProcess => in_process(&half.engine, A::KIND, binary)
+                .map_err(|cause| compile_error(&format!("{cause:#}")))?,
+            Compiler::Child(process) => child::compile(process, half.flavor, A::KIND, binary)?,
+        }
+    };
+    let kept = entry.and_then(|(cache, key)| keep(cache, key, &fresh, job));
+    let artifact = fresh.load(&half.engine, kept.as_ref()).map_err(|cause| {
+        if let Some((cache, key)) = entry {
+            cache.remove(key);
+        }
+        compile_error(&format!("{cause:#}"))
+    })?;
     (job.progress)(Progress::Compiled {
         component: job.name.into(),
         millis: millis(begin.elapsed()),
@@ -212,18 +226,27 @@ fn compile<A: Compiled>(
     Ok(artifact)
 }
 
-/// A cache that cannot be written costs time at the next start, nothing now.
-fn keep<A: Compiled>(cache: &Cache, key: crate::cache::Key, artifact: &A, job: &Job<'_>) {
-    let kept = artifact
-        .code()
-        .map_err(|cause| format!("{cause:#}"))
-        .and_then(|code| cache.store(key, &code).map_err(|cause| cause.to_string()));
-    if let Err(cause) = kept {
+/// Compiles here, with the engine that will run it.
+fn in_process(engine: &Engine, kind: Kind, binary: &[u8]) -> wasmtime::Result<Fresh> {
+    let code = match kind {
+        Kind::Module => engine.precompile_module(binary),
+        Kind::Component => engine.precompile_component(binary),
+    }?;
+    let mut file = child::in_memory("code")?;
+    file.write_all(&code)?;
+    Ok(Fresh::new(file, code.len() as u64, blake3::hash(&code))?)
+}
+
+/// The entry, kept. A cache that cannot be written costs time at the next start, nothing now.
+fn keep(cache: &Cache, key: Key, fresh: &Fresh, job: &Job<'_>) -> Option<File> {
+    let kept = cache.store(key, fresh);
+    kept.map_err(|cause| {
         (job.progress)(Progress::NotCached {
             component: job.name.into(),
-            cause,
+            cause: cause.to_string(),
         });
-    }
+    })
+    .ok()
 }
 
 /// A guest that starts with more than its limit would fail at every call: it is told so once, and here.
@@ -295,17 +318,21 @@ fn link_error(abi: Abi, cause: &wasmtime::Error) -> LoadError {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::capability::log::LogSink;
     use crate::{Runtime, RuntimeOptions};
 
     /// What loading this text as a command says.
     fn refusal(text: &str, limits: Limits) -> String {
+        refusal_with(None, text, limits)
+    }
+
+    fn refusal_with(cache_dir: Option<PathBuf>, text: &str, limits: Limits) -> String {
         let runtime = Runtime::new(RuntimeOptions {
-            cache_dir: None,
-            log: LogSink::null(),
-            memory: None,
-            metered: true,
+            cache_dir,
+            ..RuntimeOptions::new(LogSink::null())
         })
         .unwrap();
         let component = hostel_app::Component {
@@ -359,5 +386,17 @@ mod tests {
             let told = refusal(&command(proposal), Limits::default());
             assert!(told.contains("switched off"), "{proposal}: {told}");
         }
+    }
+
+    #[test]
+    fn what_compiles_and_cannot_be_loaded_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().join("compiled");
+        let text = command("(memory 32768)");
+        let told = refusal_with(Some(cache.clone()), &text, Limits::default());
+        assert!(told.contains("above the ceiling"), "{told}");
+        let files = std::fs::read_dir(cache).unwrap();
+        let names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(names, ["secret"]);
     }
 }

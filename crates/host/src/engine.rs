@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use hostel_app::limits;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
-    RegallocAlgorithm, Result, Strategy, WasmBacktraceDetails,
+    RegallocAlgorithm, Result, Strategy, WasmBacktraceDetails, WasmFeatures,
 };
 
 /// Which of the two engines a guest runs on.
@@ -48,6 +48,11 @@ pub(crate) fn new(flavor: Flavor, metered: bool) -> Result<(Engine, Allocation)>
             Allocation::OnDemand,
         )),
     }
+}
+
+/// An engine that only compiles, for guests with budgets. Its code runs on any engine of this flavour, however that one keeps its instances.
+pub(crate) fn for_compiling(flavor: Flavor) -> Result<Engine> {
+    Engine::new(&config(flavor, Allocation::OnDemand, true))
 }
 
 /// The configuration of one engine. What is compiled depends on it: `cache` keys by it.
@@ -107,6 +112,7 @@ fn features(config: &mut Config, flavor: Flavor) {
     config.wasm_memory64(false); // see above
     config.wasm_wide_arithmetic(false); // not standardised
     config.wasm_custom_page_sizes(false); // not standardised
+    config.wasm_features(WasmFeatures::FUNCTION_REFERENCES, false); // of use with a garbage collector only
     config.wasm_stack_switching(false); // not standardised
     config.shared_memory(false); // no threads: a guest has no fine timer to race against
 }

@@ -14,22 +14,29 @@ mod engine;
 pub mod fault;
 pub mod guest;
 pub mod imports;
+#[cfg(debug_assertions)]
+mod inject;
+mod kept;
 mod lanes;
 mod lock;
 mod lookup;
 mod memory;
 mod meter;
 pub mod metrics;
+#[cfg(test)]
+mod mutants;
 mod net;
 mod pool;
 pub mod runtime;
 mod state;
+#[cfg(test)]
+mod testing;
 mod ticker;
 
 pub use abi::response::ResponseBody;
 pub use cache::CacheStats;
 pub use capability::log::LogSink;
-pub use compile::LoadError;
+pub use compile::{CompileCaps, Compiler, CompilerProcess, LoadError, compile_guest};
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
 pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};

@@ -30,6 +30,8 @@ pub(crate) struct Meter {
     taken: Taken,
     table_elements: usize,
     table_elements_max: usize,
+    kept_bytes: usize,
+    kept_bytes_max: usize,
 }
 
 impl Meter {
@@ -42,6 +44,8 @@ impl Meter {
             taken,
             table_elements: 0,
             table_elements_max: limits.table_elements as usize,
+            kept_bytes: 0,
+            kept_bytes_max: limits.host_bytes,
         }
     }
 
@@ -55,8 +59,21 @@ impl Meter {
         self.room_refused
     }
 
+    /// The guest makes the host keep so many more bytes; an error once that is more than one call may.
+    pub(crate) fn keep(&mut self, bytes: usize) -> Result<()> {
+        self.kept_bytes = self.kept_bytes.saturating_add(bytes);
+        if self.kept_bytes <= self.kept_bytes_max {
+            return Ok(());
+        }
+        let limit = self.kept_bytes_max;
+        wasmtime::bail!(
+            "it made the host keep more than {limit} bytes of header fields and bodies, its limit `host_bytes`"
+        )
+    }
+
     /// Another request begins: what an earlier one was refused does not explain its traps.
-    pub(crate) fn forget_refusal(&mut self) {
+    pub(crate) fn begin_call(&mut self) {
+        self.kept_bytes = 0;
         self.memory_refused = false;
         self.room_refused = false;
     }
@@ -380,7 +397,7 @@ mod tests {
         assert!(!meter.memory_growing(0, 64 << 20, None).unwrap());
         assert!(meter.room_refused() && !meter.memory_refused());
         assert!(meter.memory_growing(0, 1 << 20, None).unwrap());
-        meter.forget_refusal();
+        meter.begin_call();
         assert!(!meter.room_refused());
     }
 
@@ -392,7 +409,7 @@ mod tests {
         assert!(!meter.memory_refused());
         assert!(!meter.memory_growing(400, 401, None).unwrap());
         assert!(meter.memory_refused());
-        meter.forget_refusal();
+        meter.begin_call();
         assert!(!meter.memory_refused());
         assert!(!meter.memory_growing(400, 401, None).unwrap());
         assert!(meter.memory_refused(), "what is in use still counts");

@@ -3,7 +3,7 @@
 //! Each engine is made when the first guest needs it, so that a server of WASI 0.2 guests never pays for the other.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use hostel_app::Component;
 use wasmtime::component::{HasData, Linker, ResourceTable};
@@ -12,11 +12,12 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::io;
 
 use crate::abi::shared::Crew;
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheStats};
 use crate::capability::log::{AppLog, LogSink};
-use crate::compile::{self, Job, LoadError};
+use crate::compile::{self, Compiler, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
+use crate::kept;
 use crate::lanes::{self, Account, Lanes};
 use crate::lookup;
 use crate::memory::Budget;
@@ -37,6 +38,21 @@ pub struct RuntimeOptions {
     pub memory: Option<u64>,
     /// Whether guests have budgets. Without them a guest can stop the process: only to measure what they cost.
     pub metered: bool,
+    /// Where guests are compiled.
+    pub compiler: Compiler,
+}
+
+impl RuntimeOptions {
+    /// No cache, budgets as the table of limits says, and compilation in this process.
+    pub fn new(log: LogSink) -> Self {
+        Self {
+            cache_dir: None,
+            log,
+            memory: None,
+            metered: true,
+            compiler: Compiler::InProcess,
+        }
+    }
 }
 
 /// What a guest is loaded for.
@@ -87,6 +103,9 @@ pub struct Runtime(Arc<Shared>);
 
 pub(crate) struct Shared {
     pub(crate) cache: Option<Cache>,
+    pub(crate) compiler: Compiler,
+    /// Held while the compiler runs: one at a time, so that its bounds are those of the process.
+    pub(crate) compiling: Mutex<()>,
     log: LogSink,
     metered: bool,
     sync: OnceLock<Half>,
@@ -100,6 +119,7 @@ pub(crate) struct Shared {
 
 /// One engine with its linkers.
 pub(crate) struct Half {
+    pub(crate) flavor: Flavor,
     pub(crate) engine: Engine,
     pub(crate) components: Linker<Host>,
     pub(crate) modules: wasmtime::Linker<Host>,
@@ -125,6 +145,8 @@ impl Runtime {
         });
         Ok(Self(Arc::new(Shared {
             cache: cache.transpose()?,
+            compiler: options.compiler,
+            compiling: Mutex::new(()),
             log: options.log,
             metered: options.metered,
             sync: OnceLock::new(),
@@ -150,9 +172,14 @@ impl Runtime {
         }
     }
 
+    /// How often the cache of compiled code helped.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.0.cache.as_ref().map(Cache::stats).unwrap_or_default()
+    }
+
     /// What was counted since the start.
     pub fn metrics(&self) -> Vec<Family> {
-        self.0.metrics.families(self.0.families())
+        self.0.metrics.families(self.0.families(self.cache_stats()))
     }
 
     /// Where guest output goes.
@@ -250,8 +277,7 @@ impl AppScope {
 
 impl Shared {
     /// What is counted for the whole process.
-    fn families(&self) -> Vec<Family> {
-        let cache = self.cache.as_ref().map(Cache::stats).unwrap_or_default();
+    fn families(&self, cache: CacheStats) -> Vec<Family> {
         let (memory, memory_max) = self.memory.stats();
         let counters = [
             (
@@ -324,6 +350,7 @@ impl Half {
             wasmtime_wasi_http::p3::add_to_linker(&mut components)?;
         }
         lookup::add_to_linker(&mut components, flavor)?;
+        kept::add_to_linker(&mut components, flavor)?;
         let mut modules = wasmtime::Linker::new(&engine);
         if flavor == Flavor::Sync {
             wasmtime_wasi::p1::add_to_linker_async(&mut modules, Host::p1)?;
@@ -335,6 +362,7 @@ impl Half {
         }
         let ticker = Ticker::start(vec![engine.clone()])?;
         Ok(Self {
+            flavor,
             engine,
             components,
             modules,

@@ -111,7 +111,7 @@ impl Host {
     /// refused is not this one's fault.
     pub(crate) fn works_for(&mut self, request: RequestId) {
         self.request.set(request);
-        self.meter.forget_refusal();
+        self.meter.begin_call();
         self.outgoing.begin();
     }
 

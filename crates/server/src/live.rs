@@ -107,13 +107,7 @@ mod tests {
     }
 
     fn deployed(routes: &[(&str, &[&str])], code: &str) -> Result<Live, DeployError> {
-        let runtime = Runtime::new(RuntimeOptions {
-            cache_dir: None,
-            log: LogSink::null(),
-            memory: None,
-            metered: true,
-        })
-        .unwrap();
+        let runtime = Runtime::new(RuntimeOptions::new(LogSink::null())).unwrap();
         let resolved = Resolved {
             app: app(routes),
             code: vec![code.into()],

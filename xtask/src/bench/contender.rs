@@ -63,6 +63,8 @@ pub(super) enum Contender {
     /// The control: hyper without a guest.
     Native,
     Hostel,
+    /// The same build of Hostel with every budget off: what the budgets cost is `Hostel` beside it.
+    Unmetered,
     /// `wasmtime serve`.
     Wasmtime,
 }
@@ -72,6 +74,7 @@ impl Contender {
         match self {
             Contender::Native => "native",
             Contender::Hostel => "hostel",
+            Contender::Unmetered => "unmetered",
             Contender::Wasmtime => "wasmtime",
         }
     }
@@ -80,8 +83,11 @@ impl Contender {
     pub(super) fn subject(name: &str) -> Result<Contender> {
         match name {
             "hostel" => Ok(Contender::Hostel),
+            "unmetered" => Ok(Contender::Unmetered),
             "wasmtime" => Ok(Contender::Wasmtime),
-            _ => bail!("unknown subject `{name}`; there are hostel, wasmtime (native always runs)"),
+            _ => bail!(
+                "unknown subject `{name}`; there are hostel, unmetered, wasmtime (native always runs)"
+            ),
         }
     }
 
@@ -111,7 +117,7 @@ impl Programs {
     pub(super) fn path(&self, contender: Contender) -> &Path {
         match contender {
             Contender::Native => &self.native,
-            Contender::Hostel => &self.hostel,
+            Contender::Hostel | Contender::Unmetered => &self.hostel,
             Contender::Wasmtime => &self.wasmtime,
         }
     }
@@ -127,7 +133,7 @@ impl Programs {
             Contender::Native => {
                 command.arg("127.0.0.1:0");
             }
-            Contender::Hostel => {
+            Contender::Hostel | Contender::Unmetered => {
                 let app = if kind.reuse {
                     self.scratch.app(kind, &guest)?
                 } else {
@@ -135,6 +141,9 @@ impl Programs {
                 };
                 command.arg("up").arg(app);
                 command.args(["--listen", "127.0.0.1:0"]);
+                if contender == Contender::Unmetered {
+                    command.arg("--unmetered");
+                }
             }
             Contender::Wasmtime => {
                 command.arg("serve").args(wasmtime_flags(kind));
@@ -250,6 +259,16 @@ mod tests {
     }
 
     #[test]
+    fn unmetered_is_the_same_binary_with_one_flag_more() {
+        let programs = programs();
+        let kind = Kind::find("p2-fresh").unwrap();
+        let metered = arguments(&programs.command(Contender::Hostel, kind).unwrap());
+        let mut unmetered = arguments(&programs.command(Contender::Unmetered, kind).unwrap());
+        assert_eq!(unmetered.pop().unwrap(), "--unmetered");
+        assert_eq!(metered, unmetered);
+    }
+
+    #[test]
     fn a_reusing_kind_serves_a_manifest_beside_its_guest() {
         let programs = programs();
         let kind = Kind::find("p3-reuse").unwrap();
@@ -299,6 +318,6 @@ mod tests {
         let kind = Kind::find("p4").unwrap_err().to_string();
         assert!(kind.contains("p2-fresh, p2-reuse"), "{kind}");
         let subject = Contender::subject("native").unwrap_err().to_string();
-        assert!(subject.contains("hostel, wasmtime"), "{subject}");
+        assert!(subject.contains("hostel, unmetered, wasmtime"), "{subject}");
     }
 }

@@ -39,7 +39,7 @@ fn cpu_list(text: &str) -> Result<Vec<usize>> {
 }
 
 /// CPU, memory, kernel and compiler.
-pub(super) fn describe() -> Value {
+pub(crate) fn describe() -> Value {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -65,13 +65,13 @@ fn field<'a>(text: &'a str, key: &str) -> &'a str {
 }
 
 /// Today in UTC, `YYYY-MM-DD`: the results' file name.
-pub(super) fn today() -> Result<String> {
+pub(crate) fn today() -> Result<String> {
     let date = first_line(Command::new("date").args(["-u", "+%F"]));
     date.context("`date` could not be run; name the results' file with --out")
 }
 
 /// The commit that is measured, `-dirty` when the tree has changes.
-pub(super) fn revision(root: &Path) -> Option<String> {
+pub(crate) fn revision(root: &Path) -> Option<String> {
     let mut git = Command::new("git");
     git.args(["describe", "--always", "--dirty", "--exclude=*"]);
     first_line(git.current_dir(root))

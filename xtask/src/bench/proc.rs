@@ -23,18 +23,18 @@ struct ThreadTime {
 
 /// A reading of one process tree.
 #[derive(Debug, Default)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// By thread id, over all processes of the tree.
     threads: BTreeMap<u32, ThreadTime>,
     /// CPU time in ticks, as nanoseconds; coarse, but it still counts threads that have ended.
     ticks_ns: u64,
     /// Sum of `VmHWM`: the most memory each process has had resident, in bytes.
-    pub(super) memory_peak_bytes: u64,
+    pub(crate) memory_peak_bytes: u64,
 }
 
 impl Usage {
     /// Reads the process `pid` and its descendants. Fails when `pid` does not exist (any more).
-    pub(super) fn read(pid: u32) -> Result<Usage> {
+    pub(crate) fn read(pid: u32) -> Result<Usage> {
         let mut usage = Usage::default();
         usage
             .add_process(pid)
@@ -50,7 +50,7 @@ impl Usage {
     ///
     /// The scheduler's own per-thread counters are exact but vanish with their thread. When the coarse count says that
     /// visibly more was used, threads have come and gone, and the coarse count is the better answer.
-    pub(super) fn cpu_ns_since(&self, earlier: &Usage) -> u64 {
+    pub(crate) fn cpu_ns_since(&self, earlier: &Usage) -> u64 {
         let exact = self.sum_since(earlier, |thread| thread.cpu_ns);
         let coarse = self.ticks_ns.saturating_sub(earlier.ticks_ns);
         if coarse > exact + TICK_ROUNDING_NS.max(exact / 50) {
@@ -61,7 +61,7 @@ impl Usage {
     }
 
     /// Nanoseconds that threads of the tree were ready to run but waited for their CPU, between `earlier` and this reading.
-    pub(super) fn wait_ns_since(&self, earlier: &Usage) -> u64 {
+    pub(crate) fn wait_ns_since(&self, earlier: &Usage) -> u64 {
         self.sum_since(earlier, |thread| thread.wait_ns)
     }
 
@@ -89,9 +89,38 @@ impl Usage {
             self.threads.insert(id, parse_schedstat(&text)?);
         }
         self.ticks_ns += stat.ticks * TICK_NS;
-        self.memory_peak_bytes += parse_peak_bytes(&status)?;
+        self.memory_peak_bytes += parse_bytes(&status, "VmHWM:")?;
         Ok(())
     }
+}
+
+/// Memory of the process `pid` that is resident now, in bytes, without its children.
+pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// Most memory of the process `pid` that was resident since [`forget_peak`], or since its start.
+pub(crate) fn peak_bytes(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+/// Starts the peak of the process `pid` anew from what is resident now (proc(5), `clear_refs`).
+pub(crate) fn forget_peak(pid: u32) -> Result<()> {
+    let path = format!("/proc/{pid}/clear_refs");
+    fs::write(&path, "5").with_context(|| format!("cannot write {path}"))
+}
+
+/// How many descriptors the process `pid` has open.
+pub(crate) fn descriptors(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/fd");
+    let entries = fs::read_dir(&path).with_context(|| format!("cannot list {path}"))?;
+    Ok(entries.count() as u64)
+}
+
+fn status_bytes(pid: u32, key: &str) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    parse_bytes(&status, key)
 }
 
 /// Every process with its parent.
@@ -163,15 +192,15 @@ fn parse_schedstat(text: &str) -> Result<ThreadTime> {
     }
 }
 
-/// `VmHWM` of `/proc/PID/status` in bytes; 0 for a process that has already given its memory back.
-fn parse_peak_bytes(status: &str) -> Result<u64> {
-    let Some(line) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) else {
+/// A size in `/proc/PID/status` in bytes; 0 for a process that has already given its memory back.
+fn parse_bytes(status: &str, key: &str) -> Result<u64> {
+    let Some(line) = status.lines().find_map(|line| line.strip_prefix(key)) else {
         return Ok(0);
     };
     let kib = line.trim().trim_end_matches("kB").trim_end();
     let kib: u64 = kib
         .parse()
-        .with_context(|| format!("VmHWM is `{}`, not a number of kB", line.trim()))?;
+        .with_context(|| format!("{key} is `{}`, not a number of kB", line.trim()))?;
     Ok(kib * 1024)
 }
 
@@ -225,7 +254,7 @@ mod tests {
         assert!(short.contains("field 14"), "{short}");
         let schedstat = parse_schedstat("12 x 3").unwrap_err().to_string();
         assert!(schedstat.contains("`12 x 3`"), "{schedstat}");
-        let peak = parse_peak_bytes("VmHWM:\t lots kB\n")
+        let peak = parse_bytes("VmHWM:\t lots kB\n", "VmHWM:")
             .unwrap_err()
             .to_string();
         assert!(peak.contains("`lots kB`"), "{peak}");
@@ -234,10 +263,10 @@ mod tests {
     #[test]
     fn peak_memory_is_in_bytes() {
         assert_eq!(
-            parse_peak_bytes("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n").unwrap(),
+            parse_bytes("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n", "VmHWM:").unwrap(),
             2048 * 1024
         );
-        assert_eq!(parse_peak_bytes("Name:\tzombie\n").unwrap(), 0);
+        assert_eq!(parse_bytes("Name:\tzombie\n", "VmHWM:").unwrap(), 0);
     }
 
     #[test]
@@ -246,6 +275,17 @@ mod tests {
         let mut found = descendants(2, &parents);
         found.sort_unstable();
         assert_eq!(found, [3, 4]);
+    }
+
+    #[test]
+    fn memory_and_descriptors_of_this_process_are_counted() {
+        let here = std::process::id();
+        let before = descriptors(here).unwrap();
+        let resident = resident_bytes(here).unwrap();
+        assert!(before > 2 && resident > 0);
+        forget_peak(here).unwrap();
+        assert!(peak_bytes(here).unwrap() > 0);
+        assert!(resident_bytes(u32::MAX).is_err() && descriptors(u32::MAX).is_err());
     }
 
     #[test]

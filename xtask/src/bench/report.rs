@@ -133,6 +133,31 @@ pub(super) fn table(rows: &[Row]) -> String {
     text
 }
 
+/// The least share of the requests per CPU-second of the build without budgets that is to be left with them.
+const BUDGETS_RATIO_MIN: f64 = 0.90;
+
+/// What the budgets cost: Hostel beside the same build without them, a line for each load that ran both; empty without.
+pub(super) fn budgets(rows: &[Row]) -> String {
+    let metered = rows.iter().filter(|row| row.contender == Contender::Hostel);
+    let mut text = String::new();
+    for row in metered {
+        let Some(ratio) = ratio(rows, row, Contender::Unmetered) else {
+            continue;
+        };
+        let judged = if ratio.cpu >= BUDGETS_RATIO_MIN {
+            "holds"
+        } else {
+            "MISSED"
+        };
+        text.push_str(&format!(
+            "budgets: {} at {} connections leaves {:.3} of the requests per CPU-second without them \
+             (goal {BUDGETS_RATIO_MIN:.2}: {judged})\n",
+            row.kind, row.connections, ratio.cpu
+        ));
+    }
+    text
+}
+
 fn line(rows: &[Row], row: &Row) -> String {
     let name = row.contender.name();
     let head = format!("{:<12}{:>6}  {name:<9}", row.kind, row.connections);
@@ -184,6 +209,11 @@ fn row_json(rows: &[Row], row: &Row) -> String {
                 Contender::Wasmtime,
                 "cpu_ratio_wasmtime",
                 "rate_ratio_wasmtime",
+            ),
+            (
+                Contender::Unmetered,
+                "cpu_ratio_unmetered",
+                "rate_ratio_unmetered",
             ),
         ] {
             if let Some(ratio) = ratio(rows, row, base) {
@@ -340,6 +370,27 @@ mod tests {
             "{text}"
         );
         assert!(lines[3].ends_with("INVALID: timeout: 2"), "{text}");
+    }
+
+    #[test]
+    fn the_cost_of_the_budgets_is_judged_against_its_goal() {
+        let mut rows = rows();
+        assert_eq!(budgets(&rows), "");
+        rows.push(row(
+            Contender::Unmetered,
+            vec![sample(9.5, 100.0), sample(19.0, 50.0), sample(19.0, 50.0)],
+        ));
+        let text = budgets(&rows);
+        assert!(
+            text.contains("p2-fresh at 32 connections leaves 0.950"),
+            "{text}"
+        );
+        assert!(text.contains("holds"), "{text}");
+        rows[2].samples = vec![sample(8.0, 100.0), sample(16.0, 50.0), sample(16.0, 50.0)];
+        assert!(budgets(&rows).contains("0.800") && budgets(&rows).contains("MISSED"));
+        let parsed: Value =
+            serde_json::from_str(&json(&json!({"bench": "http"}), &rows).unwrap()).unwrap();
+        assert_eq!(parsed["rows"][1]["cpu_ratio_unmetered"], 0.8);
     }
 
     #[test]

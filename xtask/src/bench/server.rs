@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,22 +27,41 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 const STDERR_LINES_KEPT: usize = 20;
 
 /// A running server process. Dropping it ends the process, so no error path leaves one behind.
-pub(super) struct Server {
+pub(crate) struct Server {
     name: String,
     child: Child,
     address: SocketAddr,
-    stderr: Arc<Mutex<VecDeque<String>>>,
+    stderr: Arc<Mutex<Said>>,
+    /// Held by whoever wants the rest of the output to be left unread until it is dropped.
+    unread: Option<SyncSender<()>>,
     stop_timeout: Duration,
     ended: bool,
 }
 
 impl Server {
     /// Starts `command` and waits until it has said on standard error which address it listens on.
-    pub(super) fn start(name: &str, command: Command) -> Result<Server> {
+    pub(crate) fn start(name: &str, command: Command) -> Result<Server> {
         Server::start_within(START_TIMEOUT, name, command)
     }
 
-    fn start_within(timeout: Duration, name: &str, mut command: Command) -> Result<Server> {
+    /// The same, but nobody reads its standard error behind the ready line until [`Server::read_on`].
+    pub(crate) fn start_unread(name: &str, command: Command) -> Result<Server> {
+        let (hold, held) = sync_channel(0);
+        let mut server = Server::launch(START_TIMEOUT, name, command, Some(held))?;
+        server.unread = Some(hold);
+        Ok(server)
+    }
+
+    fn start_within(timeout: Duration, name: &str, command: Command) -> Result<Server> {
+        Server::launch(timeout, name, command, None)
+    }
+
+    fn launch(
+        timeout: Duration,
+        name: &str,
+        mut command: Command,
+        held: Option<Receiver<()>>,
+    ) -> Result<Server> {
         // RUST_LOG of the caller's shell would make one contender write a line per request.
         command
             .stdin(Stdio::null())
@@ -55,34 +74,63 @@ impl Server {
             )
         })?;
         let pipe = child.stderr.take();
-        let stderr = Arc::new(Mutex::new(VecDeque::new()));
+        let stderr = Arc::new(Mutex::new(Said::default()));
         let mut server = Server {
             name: name.to_owned(),
             child,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             stderr: stderr.clone(),
+            unread: None,
             stop_timeout: STOP_TIMEOUT,
             ended: false,
         };
         let pipe = pipe.context("the server's standard error is not a pipe")?;
         let (send, ready) = sync_channel(1);
-        thread::spawn(move || follow(pipe, &stderr, &send));
+        thread::spawn(move || follow(pipe, &stderr, &send, held));
         server.address = server.wait_ready(&ready, timeout)?;
         Ok(server)
     }
 
     /// The process id: `setpriv` and `taskset` each replace themselves by what they start.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Where to send requests.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets the output of a server from [`Server::start_unread`] be read from now on.
+    pub(crate) fn read_on(&mut self) {
+        self.unread = None;
+    }
+
+    /// Lines on its standard error so far, and how many more it said there were lost.
+    pub(crate) fn lines(&self) -> (u64, u64) {
+        let said = self.output();
+        (said.lines, said.lost)
+    }
+
+    /// Whether a line of its standard error told of a panic.
+    pub(crate) fn panicked(&self) -> bool {
+        self.output().panicked
+    }
+
+    fn output(&self) -> MutexGuard<'_, Said> {
+        match self.stderr.lock() {
+            Ok(said) => said,
+            Err(poisoned) => poisoned.into_inner(),
+        }
+    }
+
     /// Asks once and fails unless the answer is 200 with exactly the body `wanted`: an error page is never measured.
-    pub(super) fn check_answer(&self, wanted: &str) -> Result<()> {
+    pub(crate) fn check_answer(&self, wanted: &str) -> Result<()> {
         let answer = ask(self.address)
             .with_context(|| format!("{}: no answer{}", self.name, self.said()))?;
         let (status, body) = parse_answer(&answer)
@@ -98,7 +146,7 @@ impl Server {
     }
 
     /// Fails when the process has ended although nobody asked it to.
-    pub(super) fn check_alive(&mut self) -> Result<()> {
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             self.ended = true;
             bail!("{}: ended under load ({status}){}", self.name, self.said());
@@ -122,14 +170,11 @@ impl Server {
 
     /// The last lines of its standard error, as the end of an error message.
     fn said(&self) -> String {
-        let lines = match self.stderr.lock() {
-            Ok(lines) => lines,
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        if lines.is_empty() {
+        let said = self.output();
+        if said.last.is_empty() {
             return String::new();
         }
-        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let lines: Vec<&str> = said.last.iter().map(String::as_str).collect();
         format!("\n  it said:\n    {}", lines.join("\n    "))
     }
 
@@ -147,7 +192,7 @@ impl Server {
             if self.child.try_wait()?.is_some() {
                 return Ok(());
             }
-            pause();
+            pause(Duration::from_millis(5));
         }
         eprintln!(
             "{}: still there {:?} after SIGTERM; killed",
@@ -174,17 +219,23 @@ impl Drop for Server {
     }
 }
 
-/// A moment between two looks at a process that is about to end.
+/// Waits without doing anything: between two looks at a process, or while others work.
 #[expect(
     clippy::disallowed_methods,
-    reason = "blocks this chore's only thread, which serves nobody"
+    reason = "blocks a thread of a chore, which serves nobody"
 )]
-fn pause() {
-    thread::sleep(Duration::from_millis(5));
+pub(crate) fn pause(time: Duration) {
+    thread::sleep(time);
 }
 
 /// Reads a server's standard error until it closes: finds the address, keeps the last lines, never lets the pipe fill up.
-fn follow(pipe: impl Read, kept: &Mutex<VecDeque<String>>, ready: &SyncSender<SocketAddr>) {
+/// Where `held` is given, it stops behind the ready line until the other end of that channel is dropped.
+fn follow(
+    pipe: impl Read,
+    kept: &Mutex<Said>,
+    ready: &SyncSender<SocketAddr>,
+    held: Option<Receiver<()>>,
+) {
     let mut found = false;
     for line in BufReader::new(pipe).split(b'\n') {
         let Ok(line) = line else {
@@ -194,15 +245,49 @@ fn follow(pipe: impl Read, kept: &Mutex<VecDeque<String>>, ready: &SyncSender<So
         if let (false, Some(address)) = (found, ready_address(&line)) {
             found = true;
             ready.try_send(address).ok();
+            if let Some(held) = &held {
+                held.recv().ok();
+            }
         }
-        let Ok(mut lines) = kept.lock() else {
+        let Ok(mut said) = kept.lock() else {
             break;
         };
-        lines.push_back(line);
-        if lines.len() > STDERR_LINES_KEPT {
-            lines.pop_front();
+        said.take(line);
+    }
+}
+
+/// What a server has said on its standard error.
+#[derive(Default)]
+struct Said {
+    /// The last lines, for the report of its failure.
+    last: VecDeque<String>,
+    lines: u64,
+    lost: u64,
+    panicked: bool,
+}
+
+impl Said {
+    fn take(&mut self, line: String) {
+        self.lines += 1;
+        self.lost += lost_lines(&line);
+        self.panicked |= line.contains("panicked at");
+        self.last.push_back(line);
+        if self.last.len() > STDERR_LINES_KEPT {
+            self.last.pop_front();
         }
     }
+}
+
+/// The count in `hostel: 17 log lines were lost: ...` or `17 log lines of app a were lost: ...`; 0 for other lines.
+fn lost_lines(line: &str) -> u64 {
+    let Some((before, behind)) = line.split_once(" log lines ") else {
+        return 0;
+    };
+    if !behind.contains("were lost") {
+        return 0;
+    }
+    let count = before.rsplit(' ').next().unwrap_or_default();
+    count.parse().unwrap_or_default()
 }
 
 /// The address in a ready line: `listening on http://127.0.0.1:3000` (Hostel, native),
@@ -310,6 +395,24 @@ mod tests {
     }
 
     #[test]
+    fn lines_lost_lines_and_panics_are_counted_once_they_are_read() {
+        let script = "echo 'listening on http://127.0.0.1:9' >&2; echo 'hostel: 17 log lines were lost: slow' >&2; \
+                      echo 'thread x panicked at y' >&2; exec sleep 60";
+        let mut server = Server::start_unread("fake", shell(script)).unwrap();
+        assert_eq!(server.lines(), (0, 0));
+        server.read_on();
+        let until = Instant::now() + Duration::from_secs(10);
+        while server.lines().0 < 3 && Instant::now() < until {
+            pause(Duration::from_millis(5));
+        }
+        assert_eq!(server.lines(), (3, 17));
+        assert!(server.panicked());
+        let line = "hostel: 3 log lines of app shop were lost: 2 beyond 1MiB/s";
+        assert_eq!(lost_lines(line), 3);
+        assert_eq!(lost_lines("17 log lines were kept"), 0);
+    }
+
+    #[test]
     fn dropping_a_server_ends_its_process() {
         let server = fake(SocketAddr::from(([127, 0, 0, 1], 9)));
         let process = format!("/proc/{}", server.pid());
@@ -362,7 +465,7 @@ mod tests {
         let mut server = Server::start("short", shell(script)).unwrap();
         let until = Instant::now() + Duration::from_secs(10);
         while server.check_alive().is_ok() && Instant::now() < until {
-            pause();
+            pause(Duration::from_millis(5));
         }
         assert!(server.ended);
     }

@@ -2,12 +2,15 @@
 //!
 //! Three generations: preview-1 core modules with `_start`, and components that export `wasi:cli/run` 0.2 or 0.3.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use wasmtime::{InstancePre, Result, Store};
 use wasmtime_wasi::{I32Exit, p2, p3};
 
 use crate::abi::Callable;
+use crate::abi::http::panicked;
 use crate::fault::Fault;
 use crate::guest::{Inner, RequestId, fault_of};
 use crate::meter::{self, Clock};
@@ -38,7 +41,11 @@ pub(crate) async fn run(guest: &Inner, args: &[String]) -> Result<u8, Fault> {
     }
     let _ticking = guest.ticker.enter();
     let mut clock = Clock::start(&template.limits);
-    let outcome = meter::run(&mut clock, call(command, &mut store)).await?;
+    let called = meter::run(&mut clock, call(command, &mut store));
+    let outcome = AssertUnwindSafe(called)
+        .catch_unwind()
+        .await
+        .map_err(|_| panicked())??;
     exit_code(outcome).map_err(|error| fault_of(&error, &store.data().meter))
 }
 

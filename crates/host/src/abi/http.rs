@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use futures::FutureExt;
 use http::{Request, Response};
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
@@ -179,16 +180,23 @@ fn work(
             }
             None => instantiate(&guest, call.id).await?,
         };
-        let outcome = match &warm.exports {
-            Exports::P2(_) => http_p2::handle(&mut warm, request, &call, answer).await,
-            Exports::P3(_) => http_p3::handle(&mut warm, request, &call, answer).await,
+        let handled = async {
+            match &warm.exports {
+                Exports::P2(_) => http_p2::handle(&mut warm, request, &call, answer).await,
+                Exports::P3(_) => http_p3::handle(&mut warm, request, &call, answer).await,
+            }
         };
-        match outcome {
-            Ok(()) => {
+        // A panic must leave the store alone: its end would look like the end of the body to another thread.
+        match AssertUnwindSafe(handled).catch_unwind().await {
+            Ok(Ok(())) => {
                 warm.answered += 1;
                 Ok(warm)
             }
-            Err(error) => {
+            Err(_) => Err(Broken {
+                fault: panicked(),
+                remains: Some(Box::new(warm)),
+            }),
+            Ok(Err(error)) => {
                 let fault = fault_of(&error, &warm.store.data().meter);
                 Err(Broken {
                     fault: guest.blame_reuse(fault, warm.answered),
@@ -197,6 +205,11 @@ fn work(
             }
         }
     })
+}
+
+/// A function of ours that panicked; the panic's own message is on standard error.
+pub(super) fn panicked() -> Fault {
+    Fault::Host("a host function panicked; see the message above".into())
 }
 
 /// A fresh instance. Where the engine has no place for another one, idle ones make room; else it waits for one, as long
@@ -300,8 +313,7 @@ impl Running {
             Ok(Poll::Ready(Err(fault))) => Poll::Ready(Err(self.stop(fault))),
             Err(_) => {
                 self.work = None;
-                let fault = Fault::Host("a host function panicked; see the message above".into());
-                Poll::Ready(Err(fault.into()))
+                Poll::Ready(Err(panicked().into()))
             }
         }
     }
