@@ -2,13 +2,17 @@
 
 mod clients;
 mod contract;
+mod crowds;
 mod deadlines;
+mod descriptors;
+mod floods;
 mod load;
 mod loops;
 mod memory;
 mod overload;
 mod panics;
 mod shared;
+mod slow;
 mod start;
 mod supervisor;
 mod traps;

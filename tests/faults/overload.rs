@@ -13,6 +13,7 @@ fn running_out_of_descriptors_is_survived() {
     // The kernel accepts them all; the process cannot.
     let crowd: Vec<Connection> = (0..60).map(|_| server.connect()).collect();
     server.comes_to_rest();
+    server.stderr().wait_for("cannot accept a connection: ");
     drop(crowd);
     server.is_alive("/");
 }

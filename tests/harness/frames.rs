@@ -10,9 +10,12 @@ use super::PATIENCE;
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
 
 /// Flag of DATA and HEADERS.
@@ -22,9 +25,13 @@ pub(crate) const END_HEADERS: u8 = 4;
 
 /// The setting that bounds concurrent streams.
 pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 3;
+/// The setting for what may be sent on a stream before more is allowed.
+pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
 /// The setting that bounds a header list.
 pub(crate) const MAX_HEADER_LIST_SIZE: u16 = 6;
 
+/// Error code for what was sent beyond a window.
+pub(crate) const FLOW_CONTROL_ERROR: u32 = 3;
 /// Error code of a stream that its own client takes back.
 pub(crate) const CANCEL: u32 = 8;
 /// Error code of a stream beyond the concurrent ones.
@@ -141,9 +148,22 @@ impl Wire {
         wire
     }
 
+    /// A second one for the same connection, for those who write and read at once.
+    pub(crate) fn reader(&self) -> Self {
+        Self {
+            stream: self.stream.try_clone().expect("a second handle"),
+            unread: Vec::new(),
+        }
+    }
+
     /// Sends bytes as they are, as far as they are taken.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let _closed = self.stream.write_all(bytes.as_ref());
+        let _closed = self.try_send(bytes);
+    }
+
+    /// The same; whether they were all taken.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
     /// The next frame; `None` once the server has closed the connection.

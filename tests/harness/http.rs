@@ -25,7 +25,21 @@ pub(crate) struct Cut {
 impl Connection {
     /// Connects; every later read and write gives up when the patience is over.
     pub(crate) fn open(address: SocketAddr) -> std::io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        Self::over(TcpStream::connect_timeout(&address, PATIENCE)?)
+    }
+
+    /// The same from another address of this machine, 127.0.0.`last`.
+    pub(crate) fn open_from(last: u8, address: SocketAddr) -> std::io::Result<Self> {
+        super::http2::converse(async {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::from(([127, 0, 0, last], 0)))?;
+            let stream = socket.connect(address).await?.into_std()?;
+            stream.set_nonblocking(false)?;
+            Self::over(stream)
+        })
+    }
+
+    fn over(stream: TcpStream) -> std::io::Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
@@ -38,6 +52,15 @@ impl Connection {
     /// The socket itself, for those who write and read at once.
     pub(crate) fn stream(&self) -> TcpStream {
         self.stream.try_clone().expect("a second handle")
+    }
+
+    /// Whether nothing has come so far: no byte, no end.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("a socket");
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).expect("a socket");
+        self.unread.is_empty()
+            && matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
     /// Sends bytes as they are.
@@ -57,6 +80,11 @@ impl Connection {
         self.stream
             .shutdown(Shutdown::Write)
             .expect("the server is there");
+    }
+
+    /// The same to a server that may have closed already.
+    pub(crate) fn try_finish_sending(&mut self) {
+        let _closed = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Sends a request and reads the whole answer.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 
 use super::capture::{Capture, last_lines};
 use super::command::Guarded;
@@ -46,6 +46,16 @@ impl Server {
     /// The same, with a folder of its own for compiled code.
     pub(crate) fn start_in(data: &Path, path: &Path) -> Self {
         Self::launch(path, data, &[])
+    }
+
+    /// Serves one guest with a limit on open files, set as a shell's `ulimit FLAGS` does.
+    pub(crate) fn with_ulimit(name: &str, ulimit: &str) -> Self {
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(format!("ulimit {ulimit} && exec \"$0\" \"$@\""))
+            .arg(executable().get_program());
+        Self::command(command, &guest(name), &data(), &[])
     }
 
     /// The same with further flags.
@@ -157,6 +167,17 @@ impl Server {
         prlimit(Some(self.pid()), Resource::Nofile, new).expect("a lower limit");
     }
 
+    /// Soft and hard limit of its open files.
+    pub(crate) fn files_allowed(&self) -> (Option<u64>, Option<u64>) {
+        let unchanged = self.proc("limits");
+        let line = unchanged
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"))
+            .expect("a limit of open files");
+        let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
+        (numbers.next().flatten(), numbers.next().flatten())
+    }
+
     /// The number of the process that was started.
     pub(crate) fn id(&self) -> u32 {
         self.child.0.id()
@@ -264,6 +285,17 @@ impl Drop for Server {
             .filter(|_| !self.may_panic);
         assert_eq!(panicked, None, "the host panicked:\n{text}");
     }
+}
+
+/// Lets the test's own process have as many open files as it may: for crowds of clients.
+pub(crate) fn allow_a_crowd() {
+    let old = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: old.maximum,
+        maximum: old.maximum,
+    };
+    // Where that fails, so does the crowd.
+    let _raised = setrlimit(Resource::Nofile, most);
 }
 
 /// The addresses of the ready lines, which must be the first lines; `None` until all of them are there.

@@ -105,3 +105,140 @@ fn bytes_that_are_no_http_are_refused() {
     }
     assert_eq!(server.connect().ask(&get("/")).status, 200);
 }
+
+/// What is sent before `piece` is repeated without an end, and what may come of it.
+struct Bomb {
+    name: &'static str,
+    opening: &'static str,
+    piece: &'static str,
+    /// Statuses of the one answer; empty where there may be none but the guest's own.
+    statuses: &'static [u16],
+}
+
+/// Twelve shapes of requests that never end.
+const BOMBS: [Bomb; 12] = [
+    Bomb {
+        name: "a method",
+        opening: "",
+        piece: "METHOD",
+        statuses: &[400, 414, 431],
+    },
+    Bomb {
+        name: "a path",
+        opening: "GET /",
+        piece: "segment/",
+        statuses: &[400, 414, 431],
+    },
+    Bomb {
+        name: "a query",
+        opening: "GET /?",
+        piece: "a=b&",
+        statuses: &[400, 414, 431],
+    },
+    Bomb {
+        name: "a name",
+        opening: "GET / HTTP/1.1\r\nHost: localhost\r\nX-",
+        piece: "name",
+        statuses: &[431],
+    },
+    Bomb {
+        name: "a value",
+        opening: "GET / HTTP/1.1\r\nHost: localhost\r\nX: ",
+        piece: "value",
+        statuses: &[431],
+    },
+    Bomb {
+        name: "fields",
+        opening: "GET / HTTP/1.1\r\nHost: localhost\r\n",
+        piece: "X: 1\r\n",
+        statuses: &[431],
+    },
+    Bomb {
+        name: "empty fields",
+        opening: "GET / HTTP/1.1\r\nHost: localhost\r\n",
+        piece: "X:\r\n",
+        statuses: &[431],
+    },
+    Bomb {
+        name: "cookies",
+        opening: "GET / HTTP/1.1\r\nHost: localhost\r\n",
+        piece: "Cookie: session=0123456789abcdef0123456789abcdef\r\n",
+        statuses: &[431],
+    },
+    Bomb {
+        name: "a chunk extension",
+        opening: "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5;",
+        piece: "extension;",
+        statuses: &[],
+    },
+    Bomb {
+        name: "digits of a chunk size",
+        opening: "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+        piece: "00000000",
+        statuses: &[],
+    },
+    Bomb {
+        name: "a trailer",
+        opening: "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+        piece: "value",
+        statuses: &[],
+    },
+    Bomb {
+        name: "trailers",
+        opening: "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+        piece: "X: 1\r\n",
+        statuses: &[],
+    },
+];
+
+/// Two mebibytes of each, from several clients at once.
+#[test]
+fn requests_that_never_end_are_cut_off_and_cost_no_memory() {
+    const CLIENTS: usize = 4;
+    const LENGTH: usize = 2 << 20;
+    let server = Server::of("echo-p2");
+    server.is_alive("/");
+    let before = server.memory_peak();
+    for bomb in &BOMBS {
+        let body = bomb.piece.repeat(LENGTH / bomb.piece.len());
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.try_send(bomb.opening);
+        }
+        for client in &mut clients {
+            client.try_send(&body);
+            client.try_finish_sending();
+            let text = String::from_utf8_lossy(&client.rest()).into_owned();
+            assert!(
+                text.matches("HTTP/1.1 ").count() <= 1,
+                "{}: {text}",
+                bomb.name
+            );
+            let refused = |status: &u16| text.starts_with(&format!("HTTP/1.1 {status} "));
+            // A close can overtake the answer where the client sends more than it waits for.
+            assert!(
+                text.is_empty() || bomb.statuses.is_empty() || bomb.statuses.iter().any(refused),
+                "{}: {text}",
+                bomb.name
+            );
+        }
+        server.is_alive("/");
+    }
+    let grown = server.memory_peak() - before;
+    assert!(grown < 16 * MIB, "{grown} bytes");
+}
+
+#[test]
+fn empty_lines_without_end_are_no_request_and_cost_no_memory() {
+    let server = Server::of("hello-p2");
+    server.is_alive("/");
+    let before = server.memory_peak();
+    let mut connection = server.connect();
+    connection.try_send("\r\n".repeat(1 << 20));
+    connection.try_finish_sending();
+    let text = String::from_utf8_lossy(&connection.rest()).into_owned();
+    assert!(text.is_empty() || text.starts_with("HTTP/1.1 4"), "{text}");
+    let grown = server.memory_peak() - before;
+    assert!(grown < 8 * MIB, "{grown} bytes");
+    server.is_alive("/");
+}

@@ -203,6 +203,10 @@ table! {
 
     /// Open connections over all listeners; one more is answered 503 and closed.
     CONNECTIONS_TOTAL = "connections", Count, 10_000, [1, 1_000_000], "crates/server/src/tests/lifecycle.rs::connections_beyond_the_total_are_turned_away_and_seats_come_back";
+    /// Open connections of one IPv4 address or one IPv6 network of 64 bits; one more is answered 503 and closed.
+    CONNECTIONS_PER_ADDRESS = "connections_per_address", Count, 2_500, [1, 1_000_000], "tests/limits::connections_per_address";
+    /// Clients beyond these two bounds that may stay until they have read their 503; one more is closed at once.
+    TURNED_AWAY = "turned_away", Count, 64, [0, 10_000], "crates/server/src/tests/clients.rs::a_crowd_that_is_turned_away_holds_nothing";
     /// Connections that the kernel keeps for one listening socket until they are accepted; others have to try again.
     BACKLOG = "backlog", Count, 1024, [1, 65_535], "crates/server/src/listen.rs::connections_beyond_the_backlog_are_not_made";
     /// Request line and header fields together; more is answered 431.
@@ -225,12 +229,20 @@ table! {
     READ_BUFFER_BYTES = "read_buffer", Bytes, 64 * KIB, [8 * KIB, MIB], "tests/limits::read_buffer";
     /// Streams of one HTTP/2 connection in flight at once.
     H2_STREAMS = "h2_streams", Count, 100, [1, 1000], "tests/limits::h2_streams";
+    /// Bytes of one HTTP/2 request body that may be sent before the guest has read any: what one slow guest can hold.
+    H2_STREAM_WINDOW_BYTES = "h2_stream_window", Bytes, 128 * KIB, [16 * KIB, 16 * MIB], "tests/limits::h2_stream_window";
+    /// The same for all streams of one HTTP/2 connection together: several slow guests do not hold up the others.
+    H2_CONNECTION_WINDOW_BYTES = "h2_connection_window", Bytes, MIB, [64 * KIB, 64 * MIB], "tests/limits::h2_connection_window";
+    /// HTTP/2 frames in one second that carry nothing of a request (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM),
+    /// beyond four for each frame of an answer; one more closes the connection.
+    H2_CONTROL_FRAMES = "h2_control_frames", Count, 1_000, [10, 1_000_000], "tests/limits::h2_control_frames";
     /// Header list of one HTTP/2 request.
     H2_HEADER_LIST_BYTES = "h2_header_list", Bytes, 16 * KIB, [KIB, 256 * KIB], "tests/limits::h2_header_list";
     /// Streams of one HTTP/2 connection that were reset before they were accepted; one more closes the connection.
     H2_RESETS = "h2_resets", Count, 20, [1, 1000], "tests/limits::h2_resets";
-    /// Streams of one HTTP/2 connection, over its whole life, that ended because the client broke the protocol; one more
-    /// closes the connection.
+    /// Streams of one HTTP/2 connection, over its whole life, that ended because the client broke the protocol or
+    /// opened more of them than it may; one more closes the connection. The count never falls, so a client that errs now
+    /// and then has to connect again some day.
     H2_LOCAL_RESETS = "h2_local_resets", Count, 128, [1, 1024], "crates/server/src/tests/http2.rs::a_client_that_makes_us_reset_its_streams_is_sent_away";
     /// Response bytes buffered for one HTTP/2 stream.
     H2_SEND_BUFFER_BYTES = "h2_send_buffer", Bytes, 64 * KIB, [16 * KIB, MIB], "tests/limits::h2_send_buffer";

@@ -40,6 +40,16 @@ pub enum Level {
     Error,
 }
 
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        })
+    }
+}
+
 /// One row of the table: everything that follows from the kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {

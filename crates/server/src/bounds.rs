@@ -12,6 +12,10 @@ use hostel_app::limits;
 pub struct Bounds {
     /// Open connections over all listeners.
     pub connections: usize,
+    /// Open connections of one address over all listeners.
+    pub connections_per_address: usize,
+    /// Clients without a seat that may stay until they have read so.
+    pub turned_away: usize,
     /// Connections that the kernel keeps for one listening socket until they are accepted.
     pub backlog: i32,
     /// Bytes of one HTTP/1 request head.
@@ -34,6 +38,12 @@ pub struct Bounds {
     pub read_buffer_bytes: usize,
     /// The largest piece of a request body that is handed to a guest at once.
     pub chunk_bytes: usize,
+    /// Bytes of one HTTP/2 request body that the client may send ahead of the guest.
+    pub h2_stream_window_bytes: u32,
+    /// The same for all requests of one HTTP/2 connection together.
+    pub h2_connection_window_bytes: u32,
+    /// HTTP/2 frames in one second that carry nothing of a request.
+    pub h2_control_frames: u32,
     /// Concurrent streams of one HTTP/2 connection.
     pub h2_streams: u32,
     /// Bytes of one HTTP/2 header list.
@@ -54,6 +64,8 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connections: limits::CONNECTIONS_TOTAL.size(),
+            connections_per_address: limits::CONNECTIONS_PER_ADDRESS.size(),
+            turned_away: limits::TURNED_AWAY.size(),
             backlog: i32::try_from(limits::BACKLOG.default).unwrap_or(i32::MAX),
             head_bytes: limits::HEAD_BYTES.size(),
             headers_count: limits::HEADERS_COUNT.size(),
@@ -65,6 +77,9 @@ impl Default for Bounds {
             linger: limits::LINGER_MS.duration(),
             read_buffer_bytes: limits::READ_BUFFER_BYTES.size(),
             chunk_bytes: limits::STREAM_CHUNK_BYTES.size(),
+            h2_stream_window_bytes: limits::H2_STREAM_WINDOW_BYTES.count(),
+            h2_connection_window_bytes: limits::H2_CONNECTION_WINDOW_BYTES.count(),
+            h2_control_frames: limits::H2_CONTROL_FRAMES.count(),
             h2_streams: limits::H2_STREAMS.count(),
             h2_header_list_bytes: limits::H2_HEADER_LIST_BYTES.count(),
             h2_resets: limits::H2_RESETS.size(),

@@ -9,18 +9,24 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use crate::bounds::Bounds;
 use crate::http::{self, Callee};
+use crate::seats::{Full, Seats};
 use crate::stream::{self, GuardedStream};
 use crate::wire::{Wait, Wire};
-use crate::worker::Seat;
+use crate::worker::{self, Seat, Worker};
 
 const TOO_MANY_CONNECTIONS: LastWord = LastWord {
     head: "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n",
     text: "too many connections\n",
+};
+const TOO_MANY_FROM_THIS_ADDRESS: LastWord = LastWord {
+    head: "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n",
+    text: "too many connections from this address\n",
 };
 const HEAD_TOO_SLOW: LastWord = LastWord {
     head: "HTTP/1.1 408 Request Timeout\r\n",
@@ -59,7 +65,7 @@ enum End {
 
 /// Serves one connection to its end.
 pub(crate) async fn serve<C: Callee>(seat: Seat<C>, mut tcp: TcpStream) {
-    let worker = &seat.0;
+    let worker = &seat.worker;
     let opening = tokio::select! {
         biased;
         opening = tokio::time::timeout(worker.bounds.head_timeout, stream::open(&mut tcp)) => opening,
@@ -74,7 +80,7 @@ pub(crate) async fn serve<C: Callee>(seat: Seat<C>, mut tcp: TcpStream) {
         move |request| http::answer(wire.clone(), request)
     });
     if wire.h2 {
-        let mut connection = worker.h2.serve_connection(io, service);
+        let mut connection = worker::h2(&wire).serve_connection(io, service);
         let end = drive(&wire, &mut connection, |connection| {
             connection.graceful_shutdown()
         })
@@ -142,10 +148,50 @@ fn close<C>(wire: &Wire<C>, end: &End, stream: &GuardedStream<C>) {
     }
 }
 
-/// Answers a connection beyond the total, without waiting for its request: half-open clients must not occupy anything.
-pub(crate) fn turn_away(tcp: &TcpStream) {
-    // Best effort: the client may be gone.
-    let _sent = tcp.try_write(TOO_MANY_CONNECTIONS.message().as_bytes());
+/// Answers a client for whom there is no seat, without waiting for its request: half-open clients must not occupy
+/// anything. A few of them at a time may go on sending for a moment, because a close would answer that with a reset,
+/// which can destroy the answer before it is read.
+pub(crate) fn turn_away<C: Callee>(worker: &Arc<Worker<C>>, tcp: TcpStream, full: Full) {
+    let word = match full {
+        Full::Total { .. } => TOO_MANY_CONNECTIONS,
+        Full::Address => TOO_MANY_FROM_THIS_ADDRESS,
+    };
+    if let Full::Total { first: true } = full {
+        let what = "all connections are taken: further clients are told 503";
+        worker.log.host_fault(what);
+    }
+    // Best effort: the client may be gone. A new socket has room for this.
+    let _sent = tcp.try_write(word.message().as_bytes());
+    if worker.seats.may_stay() {
+        let leaving = Leaving(worker.seats.clone());
+        let linger = worker.bounds.linger;
+        tokio::spawn(async move {
+            let _leaving = leaving;
+            // Whether it has read the answer or not, it is over.
+            let _left = tokio::time::timeout(linger, see_off(tcp)).await;
+        });
+    } else {
+        // What has come already would make the close a reset.
+        let _taken = tcp.try_read(&mut [0; 4096]);
+    }
+}
+
+/// Says that nothing more comes, and throws away what the client sends until it closes.
+async fn see_off(mut tcp: TcpStream) {
+    if tcp.shutdown().await.is_err() {
+        return;
+    }
+    let mut discarded = [0; 4096];
+    while let Ok(1..) = tcp.read(&mut discarded).await {}
+}
+
+/// One of those who were turned away; counted until it is dropped.
+struct Leaving(Arc<Seats>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.has_left();
+    }
 }
 
 /// Closes a connection whose client lets us wait. Every event that gives the client new time changes the wire's epoch;
@@ -158,7 +204,7 @@ struct Watchdog {
 impl Watchdog {
     fn new<C>(wire: &Wire<C>) -> Self {
         Self {
-            waiting: (wire.wait(), wire.epoch()),
+            waiting: wire.waiting(),
             since: Instant::now(),
         }
     }
@@ -170,7 +216,7 @@ impl Watchdog {
         wire: &Wire<C>,
         mut alarm: Pin<&mut Sleep>,
     ) -> Poll<Wait> {
-        let waiting = (wire.wait(), wire.epoch());
+        let waiting = wire.waiting();
         let Some(patience) = patience(waiting.0, &wire.worker.bounds) else {
             self.waiting = waiting;
             return Poll::Pending;
@@ -212,7 +258,12 @@ mod tests {
 
     #[test]
     fn a_last_word_is_one_complete_answer() {
-        for word in [TOO_MANY_CONNECTIONS, HEAD_TOO_SLOW, HEAD_INCOMPLETE] {
+        for word in [
+            TOO_MANY_CONNECTIONS,
+            TOO_MANY_FROM_THIS_ADDRESS,
+            HEAD_TOO_SLOW,
+            HEAD_INCOMPLETE,
+        ] {
             let message = word.message();
             let (head, text) = message.split_once("\r\n\r\n").unwrap();
             let mut lines = head.split("\r\n");

@@ -144,6 +144,7 @@ async fn call<C: Callee>(
         scheme: Scheme::HTTP,
     };
     let mut call = pin!(guest.call(admitted.request, call));
+    let waiting = Waiting(flight);
     let outcome = poll_fn(|cx| {
         catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))).unwrap_or_else(|_| {
             let what = "a panic while the guest was called".to_owned();
@@ -151,6 +152,7 @@ async fn call<C: Callee>(
         })
     })
     .await;
+    std::mem::forget(waiting);
     outcome.map_err(
         |fault| match admitted.trouble.and_then(|trouble| trouble.refusal()) {
             // The guest failed because its client did.
@@ -158,6 +160,18 @@ async fn call<C: Callee>(
             None => Failure::Fault(fault),
         },
     )
+}
+
+/// A client that waits for its answer. Dropped only where the client leaves before the guest has answered: it is never
+/// answered then, so the operator is told; unless it is this server that leaves, which says so itself.
+struct Waiting<'a, C: Callee>(&'a Flight<C>);
+
+impl<C: Callee> Drop for Waiting<'_, C> {
+    fn drop(&mut self) {
+        if !self.0.wire.worker.is_over() {
+            self.0.log(&Fault::Cancelled);
+        }
+    }
 }
 
 fn respond<C: Callee>(
@@ -174,6 +188,11 @@ fn respond<C: Callee>(
     match failure {
         Failure::Refused(refusal) => response::from_refusal(refusal, flight),
         Failure::Fault(fault) => {
+            let fault = match fault {
+                // Whoever is answered is there: 499 is for logs.
+                Fault::Cancelled => Fault::Host("a call was cancelled under its client".into()),
+                fault => fault,
+            };
             flight.log(&fault);
             response::from_fault(&fault, flight)
         }

@@ -1,17 +1,21 @@
 //! WHEN a guest runs: listeners, the HTTP trigger, the live app, and the life of the server. The only room that
 //! opens a listening socket. It knows nothing of manifests or of wasm.
 //!
-//! Read in this order: [`serve`] (a server from start to end), `worker` (one thread of it), [`listen`] (sockets),
-//! `connection` (one client), `stream` with `head_guard` (its bytes), `wire` (what the parts of a connection know of
-//! each other), `http` (one request: the trigger), `request` and `upload` (what a guest gets), [`live`] (which guest),
-//! `response` (what the client gets), `fields` (what neither gets), [`bounds`]. Beside them: [`metrics`] (what the
-//! operator asks), and [`supervisor`] (a parent process that starts a server again), with `restarts` (when) and
+//! Read in this order: [`serve`] (a server from start to end), `descriptors` (how many connections it can have), `worker`
+//! (one thread of it), [`listen`] (sockets), `seats` (who may hold a connection), `connection` (one client), `stream` with
+//! `head_guard` and `frame_guard` (its bytes), `streams` (one stream of HTTP/2), `wire` (what the parts of a connection
+//! know of each other), `http` (one request: the trigger), `request` and `upload` (what a guest gets), [`live`] (which guest),
+//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]. Beside them: [`metrics`]
+//! (what the operator asks), and [`supervisor`] (a parent process that starts a server again), with `restarts` (when) and
 //! `handover` (how its sockets pass).
 #![forbid(unsafe_code)]
 
+mod alarm;
 pub mod bounds;
 mod connection;
+mod descriptors;
 mod fields;
+mod frame_guard;
 mod handover;
 mod head_guard;
 mod http;
@@ -21,8 +25,10 @@ pub mod metrics;
 mod request;
 mod response;
 mod restarts;
+mod seats;
 pub mod serve;
 mod stream;
+mod streams;
 pub mod supervisor;
 #[cfg(test)]
 mod tests;

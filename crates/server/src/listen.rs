@@ -240,17 +240,22 @@ impl Listener {
         })
     }
 
-    /// The next connection. Cancel safe.
-    pub(crate) async fn accept(&mut self, log: &LogSink) -> TcpStream {
+    /// The next connection and where it comes from. Cancel safe.
+    pub(crate) async fn accept(&mut self, log: &LogSink) -> (TcpStream, IpAddr) {
         loop {
             match self.socket.accept().await {
-                Ok((tcp, _)) => {
+                Ok((tcp, client)) => {
                     self.pause = PAUSE_MIN;
-                    return tcp;
+                    return (tcp, client.ip());
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    log.host_fault(format_args!("cannot accept a connection: {error}; waiting"));
+                    // Once for each time that it begins: it may last, and must not bury other lines.
+                    if self.pause == PAUSE_MIN {
+                        log.host_fault(format_args!(
+                            "cannot accept a connection: {error}; waiting"
+                        ));
+                    }
                     tokio::time::sleep(self.pause).await;
                     self.pause = (self.pause * 2).min(PAUSE_MAX);
                 }

@@ -167,7 +167,7 @@ async fn welcome(mut listener: Listener, asked: Arc<Asked>, log: LogSink) {
     let seats = Arc::new(Semaphore::new(limits::METRICS_CONNECTIONS.size()));
     // One more than there are seats for waits in the kernel's queue; each seat is free again in a few seconds.
     while let Ok(seat) = seats.clone().acquire_owned().await {
-        let tcp = listener.accept(&log).await;
+        let (tcp, _) = listener.accept(&log).await;
         let asked = asked.clone();
         tokio::spawn(async move {
             let _seat = seat;

@@ -250,6 +250,14 @@ fn text<C: Callee>(status: StatusCode, what: &str, flight: Flight<C>) -> Respons
 }
 
 impl<C: Callee> Outgoing<C> {
+    /// hyper is given a piece, which it keeps until the client has room for it.
+    fn offer(&mut self) {
+        if self.flight.wire.h2 {
+            self.offered = true;
+            self.flight.wire.offered(false);
+        }
+    }
+
     /// hyper is back for more, or has dropped the body.
     fn taken(&mut self) {
         if std::mem::take(&mut self.offered) {
@@ -314,10 +322,7 @@ impl<C: Callee> Outgoing<C> {
             };
             self.owed = Some(left);
         }
-        if self.flight.wire.h2 {
-            self.offered = true;
-            self.flight.wire.offered(false);
-        }
+        self.offer();
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
@@ -352,6 +357,7 @@ impl<C: Callee> Body for Outgoing<C> {
             Content::Text(text) => {
                 let text = std::mem::take(text);
                 this.content = Content::Empty;
+                this.offer();
                 Poll::Ready(Some(Ok(Frame::data(text))))
             }
             Content::Empty => Poll::Ready(None),

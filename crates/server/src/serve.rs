@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,11 +17,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::bounds::Bounds;
+use crate::descriptors::Descriptors;
 use crate::handover::LifeLine;
 use crate::http::Callee;
 use crate::listen::{self, Bound, ListenError, Listener};
 use crate::live::Live;
 use crate::metrics::{Exporter, MetricsOptions, Traffic};
+use crate::seats::Seats;
 use crate::worker::{self, Phase, Shared, Worker};
 
 /// How often a drain reports how far it is.
@@ -38,7 +39,7 @@ pub struct ServeOptions {
     pub threads: Option<usize>,
     /// How long calls in flight may take to finish after the signal to stop.
     pub drain: Duration,
-    /// What is granted to clients.
+    /// What is granted to clients; fewer connections where the system allows too few open files for them.
     pub bounds: Bounds,
     /// Where faults are reported.
     pub log: LogSink,
@@ -211,6 +212,9 @@ pub(crate) async fn supervise<C: Callee>(
     if let Some(exporter) = exporter {
         exporter.start(team.traffic.clone(), team.phase.subscribe());
     }
+    if let Some(notice) = team.notice.take() {
+        options.log.host_fault(notice);
+    }
     tokio::select! {
         () = stop() => {}
         () = team.one_ended() => return Err(ServeError::ThreadEnded),
@@ -235,6 +239,8 @@ pub(crate) async fn supervise<C: Callee>(
 /// The threads of a server.
 struct Team<C> {
     addresses: Vec<SocketAddr>,
+    /// What the operator should know, to be said after the addresses.
+    notice: Option<String>,
     workers: Vec<Arc<Worker<C>>>,
     threads: Vec<JoinHandle<()>>,
     traffic: Arc<Traffic>,
@@ -266,19 +272,22 @@ impl<C: Callee> Team<C> {
                 thread.push(socket);
             }
         }
+        let mut bounds = options.bounds.clone();
+        let notice = Descriptors::raise(count).fit(&mut bounds);
         let first = addresses.first().ok_or(ServeError::NoAddress)?.to_string();
         let shared = Shared {
             live,
-            bounds: options.bounds.clone(),
             log: options.log.clone(),
             authority: HeaderValue::try_from(first).map_err(|_| ServeError::NoAddress)?,
-            seats: Arc::new(AtomicUsize::new(0)),
+            seats: Arc::new(Seats::new(&bounds)),
+            bounds,
             traffic: Arc::default(),
         };
         let (phase, told) = watch::channel(Phase::Serving);
         let (report, reports) = mpsc::channel(2 * count);
         let mut team = Self {
             addresses,
+            notice,
             workers: Vec::new(),
             traffic: shared.traffic.clone(),
             threads: Vec::new(),

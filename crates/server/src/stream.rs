@@ -1,7 +1,7 @@
 //! The TCP stream of one connection as hyper sees it.
 //!
-//! It replays what was read to tell HTTP/1 from HTTP/2, shows every byte to the [`HeadGuard`], tells the [`Wire`] when
-//! writing is blocked, and closes without losing the last response: a socket that is closed while the client still
+//! It replays what was read to tell HTTP/1 from HTTP/2, shows every byte to the [`HeadGuard`] or the [`FrameGuard`], tells
+//! the [`Wire`] when writing is blocked, and closes without losing the last response: a socket that is closed while the client still
 //! sends answers with a reset, which can destroy a `431` or `413` before the client has read it.
 
 use std::io;
@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use crate::frame_guard::{self, FrameGuard};
 use crate::head_guard::HeadGuard;
 use crate::wire::Wire;
 
@@ -72,10 +73,15 @@ pub(crate) async fn open(tcp: &mut TcpStream) -> Option<Opening> {
 pub(crate) struct GuardedStream<C> {
     tcp: TcpStream,
     opening: Opening,
-    /// `None` for HTTP/2, whose framing leaves nothing to be seen.
-    guard: Option<HeadGuard>,
+    guard: Guard,
     wire: Arc<Wire<C>>,
     closing: Closing,
+}
+
+/// Who looks at the bytes besides hyper.
+enum Guard {
+    Http1(HeadGuard),
+    Http2(FrameGuard),
 }
 
 enum Closing {
@@ -86,7 +92,11 @@ enum Closing {
 
 impl<C> GuardedStream<C> {
     pub(crate) fn new(tcp: TcpStream, opening: Opening, wire: Arc<Wire<C>>) -> Self {
-        let guard = (!wire.h2).then(HeadGuard::new);
+        let guard = if wire.h2 {
+            Guard::Http2(FrameGuard::new(wire.worker.bounds.h2_control_frames))
+        } else {
+            Guard::Http1(HeadGuard::new())
+        };
         Self {
             tcp,
             opening,
@@ -108,8 +118,37 @@ impl<C> GuardedStream<C> {
         let _done = self.tcp.set_zero_linger();
     }
 
-    fn wrote(&self, outcome: &Poll<io::Result<usize>>) {
+    /// The guard sees what came.
+    fn scan(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.guard {
+            Guard::Http1(guard) => {
+                guard.scan(bytes);
+                self.wire.read(guard);
+            }
+            Guard::Http2(guard) => {
+                if !guard.receive(bytes) {
+                    if guard.is_between_frames() {
+                        // Best effort: it says why, where there is room for it.
+                        let _sent = self.tcp.try_write(frame_guard::GOAWAY);
+                    }
+                    return Err(io::Error::other("too many control frames"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wrote(&mut self, outcome: &Poll<io::Result<usize>>, slices: &[io::IoSlice<'_>]) {
         self.wire.wrote(outcome.is_pending());
+        let (Guard::Http2(guard), Poll::Ready(Ok(written))) = (&mut self.guard, outcome) else {
+            return;
+        };
+        let mut left = *written;
+        for slice in slices {
+            let part = slice.get(..left.min(slice.len())).unwrap_or_default();
+            guard.send(part);
+            left -= part.len();
+        }
     }
 
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -146,11 +185,7 @@ impl<C> AsyncRead for GuardedStream<C> {
             Poll::Ready(Err(_)) if replayed => {}
             other => ready!(other)?,
         }
-        if let Some(guard) = &mut this.guard {
-            guard.scan(buffer.filled().get(before..).unwrap_or_default());
-            this.wire.read(guard);
-        }
-        Poll::Ready(Ok(()))
+        Poll::Ready(this.scan(buffer.filled().get(before..).unwrap_or_default()))
     }
 }
 
@@ -162,7 +197,7 @@ impl<C> AsyncWrite for GuardedStream<C> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let outcome = Pin::new(&mut this.tcp).poll_write(cx, bytes);
-        this.wrote(&outcome);
+        this.wrote(&outcome, &[io::IoSlice::new(bytes)]);
         outcome
     }
 
@@ -173,7 +208,7 @@ impl<C> AsyncWrite for GuardedStream<C> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let outcome = Pin::new(&mut this.tcp).poll_write_vectored(cx, slices);
-        this.wrote(&outcome);
+        this.wrote(&outcome, slices);
         outcome
     }
 

@@ -12,8 +12,9 @@ use hostel_host::BodyError;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::bounds::Bounds;
 use crate::fields;
 use crate::request::Refusal;
@@ -164,8 +165,7 @@ struct Patience {
     bytes: u64,
     waited: Duration,
     waiting_since: Option<Instant>,
-    /// Made when a wait begins for the first time; later waits reuse it and push it on when it fires too early.
-    alarm: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
 }
 
 impl Patience {
@@ -177,7 +177,7 @@ impl Patience {
             bytes: 0,
             waited: Duration::ZERO,
             waiting_since: None,
-            alarm: None,
+            alarm: Alarm::default(),
         }
     }
 
@@ -185,19 +185,7 @@ impl Patience {
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
         let end = since + self.wait_max();
-        let alarm = self
-            .alarm
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
-        if alarm.deadline() > end {
-            alarm.as_mut().reset(end);
-        }
-        while alarm.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= end {
-                return Poll::Ready(());
-            }
-            alarm.as_mut().reset(end);
-        }
-        Poll::Pending
+        self.alarm.poll(cx, end)
     }
 
     fn arrived(&mut self, bytes: u64) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use crate::head_guard::{HeadGuard, Offence, Position};
+use crate::streams::Answers;
 use crate::worker::Worker;
 
 /// The state of one connection; shared by reference count.
@@ -23,8 +24,10 @@ pub(crate) struct Wire<C> {
     offence: AtomicU8,
     served: AtomicU32,
     in_flight: AtomicU32,
-    unread: AtomicU32,
+    offered: AtomicU32,
+    moves: AtomicU32,
     write_blocked: AtomicBool,
+    writes: AtomicU32,
     reset: AtomicBool,
     epoch: AtomicU32,
 }
@@ -53,8 +56,10 @@ impl<C> Wire<C> {
             offence: AtomicU8::new(0),
             served: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
-            unread: AtomicU32::new(0),
+            offered: AtomicU32::new(0),
+            moves: AtomicU32::new(0),
             write_blocked: AtomicBool::new(false),
+            writes: AtomicU32::new(0),
             reset: AtomicBool::new(false),
             epoch: AtomicU32::new(0),
         }
@@ -78,6 +83,7 @@ impl<C> Wire<C> {
     pub(crate) fn wrote(&self, blocked: bool) {
         if blocked || self.write_blocked.load(Relaxed) {
             if !(blocked && self.write_blocked.load(Relaxed)) {
+                add(&self.writes, 1);
                 self.step();
             }
             self.write_blocked.store(blocked, Relaxed);
@@ -102,8 +108,17 @@ impl<C> Wire<C> {
 
     /// hyper asked for more of a response body (`taken`), or was given some that it has not asked beyond.
     pub(crate) fn offered(&self, taken: bool) {
-        add(&self.unread, if taken { u32::MAX } else { 1 });
+        add(&self.offered, if taken { u32::MAX } else { 1 });
+        add(&self.moves, 1);
         self.step();
+    }
+
+    /// How far the answers are.
+    pub(crate) fn answers(&self) -> Answers {
+        Answers {
+            offered: self.offered.load(Relaxed),
+            moves: self.moves.load(Relaxed),
+        }
     }
 
     /// The connection must end in a reset, because a plain end would look like a complete response.
@@ -115,13 +130,19 @@ impl<C> Wire<C> {
         self.reset.load(Relaxed)
     }
 
-    /// Changes with every event that gives the client new time.
-    pub(crate) fn epoch(&self) -> u32 {
-        self.epoch.load(Relaxed)
+    /// What the connection waits for, and a number that changes with every event that gives the client new time. A client
+    /// that does not read gets none by asking for more.
+    pub(crate) fn waiting(&self) -> (Wait, u32) {
+        let wait = self.wait();
+        let counter = match wait {
+            Wait::Reader => &self.writes,
+            Wait::Guest | Wait::Head | Wait::Request => &self.epoch,
+        };
+        (wait, counter.load(Relaxed))
     }
 
-    pub(crate) fn wait(&self) -> Wait {
-        if self.write_blocked.load(Relaxed) || (self.h2 && self.unread.load(Relaxed) > 0) {
+    fn wait(&self) -> Wait {
+        if self.write_blocked.load(Relaxed) {
             return Wait::Reader;
         }
         if self.in_flight.load(Relaxed) > 0 {

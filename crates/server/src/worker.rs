@@ -1,8 +1,9 @@
 //! One thread of the server: its own runtime, its own listeners, its own connections. A connection and all of its
-//! requests stay on the thread that accepted them, so nothing here is ever contended except the total of connections.
+//! requests stay on the thread that accepted them, so nothing here is ever contended except the count of connections.
 
 use std::future::ready;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use hostel_host::LogSink;
 use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::watch;
@@ -21,6 +22,9 @@ use crate::http::Callee;
 use crate::listen::Listener;
 use crate::live::Live;
 use crate::metrics::Traffic;
+use crate::seats::{Full, Network, Seats};
+use crate::streams::Streams;
+use crate::wire::Wire;
 
 /// hyper's own bound, kept on its stack; any other number costs an allocation per request.
 const HYPER_HEADERS_COUNT: usize = 100;
@@ -44,15 +48,15 @@ pub(crate) struct Worker<C> {
     /// The authority of a request that names none.
     pub(crate) authority: HeaderValue,
     pub(crate) h1: http1::Builder,
-    pub(crate) h2: http2::Builder<TokioExecutor>,
     pub(crate) traffic: Arc<Traffic>,
     /// Connections of all threads.
-    seats: Arc<AtomicUsize>,
+    pub(crate) seats: Arc<Seats>,
     /// Connections of this thread.
     open: AtomicUsize,
     emptied: Notify,
     calls: AtomicUsize,
     draining: AtomicBool,
+    over: AtomicBool,
     drain: Notify,
 }
 
@@ -62,7 +66,7 @@ pub(crate) struct Shared<C> {
     pub(crate) bounds: Bounds,
     pub(crate) log: LogSink,
     pub(crate) authority: HeaderValue,
-    pub(crate) seats: Arc<AtomicUsize>,
+    pub(crate) seats: Arc<Seats>,
     pub(crate) traffic: Arc<Traffic>,
 }
 
@@ -74,13 +78,13 @@ impl<C: Callee> Worker<C> {
             log: shared.log.clone(),
             authority: shared.authority.clone(),
             h1: h1(&shared.bounds),
-            h2: h2(&shared.bounds),
             traffic: shared.traffic.clone(),
             seats: shared.seats.clone(),
             open: AtomicUsize::new(0),
             emptied: Notify::new(),
             calls: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             drain: Notify::new(),
         }
     }
@@ -108,7 +112,7 @@ impl<C: Callee> Worker<C> {
         }
         tokio::select! {
             () = self.empty() => {}
-            _told = phase.wait_for(|phase| *phase == Phase::Over) => {}
+            _told = phase.wait_for(|phase| *phase == Phase::Over) => self.over.store(true, Relaxed),
         }
     }
 
@@ -117,7 +121,7 @@ impl<C: Callee> Worker<C> {
         loop {
             tokio::select! {
                 biased;
-                tcp = listener.accept(&self.log) => self.welcome(tcp),
+                client = listener.accept(&self.log) => self.welcome(client),
                 () = &mut drained => break,
             }
         }
@@ -126,19 +130,22 @@ impl<C: Callee> Worker<C> {
         loop {
             tokio::select! {
                 biased;
-                tcp = listener.accept(&self.log) => self.welcome(tcp),
+                client = listener.accept(&self.log) => self.welcome(client),
                 () = ready(()) => return,
             }
         }
     }
 
-    fn welcome(self: &Arc<Self>, tcp: TcpStream) {
-        let Some(seat) = Seat::take(self) else {
-            self.traffic.refused();
-            connection::turn_away(&tcp);
-            return;
-        };
-        tokio::spawn(connection::serve(seat, tcp));
+    fn welcome(self: &Arc<Self>, (tcp, address): (TcpStream, IpAddr)) {
+        match Seat::take(self, address) {
+            Ok(seat) => {
+                tokio::spawn(connection::serve(seat, tcp));
+            }
+            Err(full) => {
+                self.traffic.refused();
+                connection::turn_away(self, tcp, full);
+            }
+        }
     }
 
     async fn empty(&self) {
@@ -177,6 +184,11 @@ impl<C> Worker<C> {
         self.draining.load(Relaxed)
     }
 
+    /// Whether it is this server that leaves, not its clients.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Relaxed)
+    }
+
     /// Ready once the drain has begun.
     pub(crate) async fn drained(&self) {
         // Nothing can begin between the question and the answer: it begins on this very thread.
@@ -187,25 +199,28 @@ impl<C> Worker<C> {
 }
 
 /// The right to be one of the open connections; given back on drop.
-pub(crate) struct Seat<C>(pub(crate) Arc<Worker<C>>);
+pub(crate) struct Seat<C> {
+    pub(crate) worker: Arc<Worker<C>>,
+    network: Network,
+}
 
 impl<C> Seat<C> {
-    fn take(worker: &Arc<Worker<C>>) -> Option<Self> {
-        if worker.seats.fetch_add(1, Relaxed) >= worker.bounds.connections {
-            worker.seats.fetch_sub(1, Relaxed);
-            return None;
-        }
+    fn take(worker: &Arc<Worker<C>>, address: IpAddr) -> Result<Self, Full> {
+        let network = worker.seats.take(address)?;
         worker.traffic.accepted();
         worker.open.fetch_add(1, Relaxed);
-        Some(Self(worker.clone()))
+        Ok(Self {
+            worker: worker.clone(),
+            network,
+        })
     }
 }
 
 impl<C> Drop for Seat<C> {
     fn drop(&mut self) {
-        let worker = &self.0;
+        let worker = &self.worker;
         worker.traffic.closed();
-        worker.seats.fetch_sub(1, Relaxed);
+        worker.seats.give_back(self.network);
         if worker.open.fetch_sub(1, Relaxed) == 1 {
             worker.emptied.notify_waiters();
         }
@@ -231,10 +246,15 @@ fn h1(bounds: &Bounds) -> http1::Builder {
     builder
 }
 
-fn h2(bounds: &Bounds) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+/// What hyper and h2 bound of a connection; each connection has its own, because its streams run on clocks of its own.
+/// Continuations (five, where a header list fits into one frame) and empty DATA (100) have bounds of h2's own.
+pub(crate) fn h2<C: Callee>(wire: &Arc<Wire<C>>) -> http2::Builder<Streams<C>> {
+    let bounds = &wire.worker.bounds;
+    let mut builder = http2::Builder::new(Streams(wire.clone()));
     builder
         .timer(TokioTimer::new())
+        .initial_stream_window_size(bounds.h2_stream_window_bytes)
+        .initial_connection_window_size(bounds.h2_connection_window_bytes)
         .max_concurrent_streams(bounds.h2_streams)
         .max_header_list_size(bounds.h2_header_list_bytes)
         .max_pending_accept_reset_streams(bounds.h2_resets)

@@ -13,7 +13,7 @@ use hostel_app::limits;
 
 use super::log::{AppLog, LogSink};
 use super::log_share::Share;
-use crate::fault::Fault;
+use crate::fault::{Fault, Row};
 use crate::guest::RequestId;
 
 /// The time in which at most [`limits::FAULT_LINES`] are written.
@@ -49,10 +49,12 @@ impl FaultWindow {
 impl AppLog {
     /// A call of a guest failed, and its client is told no more than that. `component` is the guest's name.
     pub(crate) fn fault(&self, component: &str, request: RequestId, fault: &Fault) {
-        let name = fault.row().name;
+        let Row { name, level, .. } = fault.row();
         self.sink.limited(
             &self.share,
-            format_args!("fault={name} component={component} request={request} {fault}"),
+            format_args!(
+                "level={level} fault={name} component={component} request={request} {fault}"
+            ),
         );
     }
 }
@@ -106,7 +108,8 @@ mod tests {
         sink.flush();
         let text = err.text();
         let first = Fault::Trap("a\\x0ab".into());
-        let first = format!("hostel: fault=trap component=web request=0000000000000000 {first}");
+        let first =
+            format!("hostel: level=warn fault=trap component=web request=0000000000000000 {first}");
         for (of, part, begin) in [
             ("app shop", " fault=trap ", first.as_str()),
             (

@@ -5,6 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 /// See the module's documentation.
 pub(super) struct Client(TcpStream);
 
@@ -15,6 +17,18 @@ impl Client {
             reason = "this is the client, not the host"
         )]
         let stream = TcpStream::connect(address).unwrap();
+        Self::over(stream)
+    }
+
+    /// Connects from another address of this machine.
+    pub(super) fn connect_from(source: [u8; 4], address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
@@ -78,13 +92,19 @@ impl Client {
 
     /// Everything until the server closes (`false`) or resets (`true`).
     pub(super) fn rest_or_reset(&mut self) -> (String, bool) {
+        let (bytes, reset) = self.rest_or_reset_bytes();
+        (String::from_utf8(bytes).unwrap(), reset)
+    }
+
+    /// The same for what is no text.
+    pub(super) fn rest_or_reset_bytes(&mut self) -> (Vec<u8>, bool) {
         let mut bytes = Vec::new();
         let reset = match self.0.read_to_end(&mut bytes) {
             Ok(_) => false,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
             Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&bytes)),
         };
-        (String::from_utf8(bytes).unwrap(), reset)
+        (bytes, reset)
     }
 
     pub(super) fn is_closed(&mut self) -> bool {

@@ -88,6 +88,12 @@ impl Fake {
             }
             "/trap" => Err(Fault::Trap("at\nsecret place".into())),
             "/busy" => Err(Fault::Busy(7)),
+            "/deadline" => Err(Fault::Deadline(1234)),
+            "/cpu" => Err(Fault::Cpu(1234)),
+            "/memory" => Err(Fault::Memory(1234)),
+            "/bad-guest" => Err(Fault::BadGuest("secret place".into())),
+            "/host" => Err(Fault::Host("secret place".into())),
+            "/cancelled" => Err(Fault::Cancelled),
             "/panic" => panic!("told to"),
             "/broken" => answer(vec![Step::data("begun"), Step::Fail]),
             "/trailers" => {

@@ -250,6 +250,50 @@ fn faults_become_answers_without_details() {
 }
 
 #[test]
+fn every_fault_has_its_status_its_name_and_nothing_more() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for (path, status, name) in [
+        ("/trap", "500", "trap"),
+        ("/deadline", "504", "deadline"),
+        ("/cpu", "504", "cpu"),
+        ("/memory", "500", "memory"),
+        ("/busy", "503", "busy"),
+        ("/bad-guest", "502", "bad-guest"),
+        ("/host", "500", "host"),
+        // Nobody is ever told that he has left.
+        ("/cancelled", "500", "host"),
+    ] {
+        client.get(path, "");
+        let answer = client.answer();
+        assert_eq!(answer.get(9..12), Some(status), "{path}: {answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let id = body
+            .strip_prefix(&format!("{name}: request "))
+            .and_then(|rest| rest.strip_suffix('\n'))
+            .unwrap_or_else(|| panic!("{path}: {body:?}"));
+        let is_id = |id: &str| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        assert!(is_id(id), "{path}: {body:?}");
+        assert_eq!(
+            head.contains("\r\nretry-after: 7"),
+            name == "busy",
+            "{path}: {head}"
+        );
+        assert!(
+            !answer.contains("1234") && !answer.contains("secret"),
+            "{answer}"
+        );
+        client.get(path, "Accept: application/json\r\n");
+        let answer = client.answer();
+        let id = answer
+            .split_once(&format!("\r\n\r\n{{\"error\":\"{name}\",\"request\":\""))
+            .and_then(|(_, rest)| rest.strip_suffix("\"}\n"))
+            .unwrap_or_else(|| panic!("{path}: {answer}"));
+        assert!(is_id(id), "{path}: {answer}");
+    }
+}
+
+#[test]
 fn a_panic_costs_one_request() {
     let server = Server::start();
     let mut client = server.connect();

@@ -394,12 +394,29 @@ fn a_drain_says_goaway_and_answers_what_is_in_flight() {
     assert_eq!(server.outcome(), Outcome::Drained);
 }
 
-#[test]
-fn a_client_that_gives_no_window_is_cut_off() {
-    let server = Server::bounded(Bounds {
-        write_stall: Duration::from_millis(50),
+/// A connection whose client lets every stream have `window` bytes, and the connection as many as there can be.
+fn with_stream_window(server: &Server, window: u32) -> H2 {
+    const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
+    let mut h2 = H2::connect(server);
+    let setting = [&INITIAL_WINDOW_SIZE[..], &window.to_be_bytes()].concat();
+    h2.0.send(frame(SETTINGS, 0, 0, &setting));
+    let most = (u32::MAX >> 1) - 65_535;
+    h2.0.send(frame(WINDOW_UPDATE, 0, 0, &most.to_be_bytes()));
+    h2
+}
+
+fn hasty_reader() -> Server {
+    Server::bounded(Bounds {
+        write_stall: Duration::from_millis(100),
         ..Bounds::default()
-    });
+    })
+}
+
+const CANCEL: [u8; 4] = [0, 0, 0, 8];
+
+#[test]
+fn a_stream_that_is_given_no_window_is_cut_off() {
+    let server = hasty_reader();
     let mut h2 = H2::connect(&server);
     h2.headers(1, END_STREAM, &get("/endless", &[AUTHORITY]));
     let mut received = 0;
@@ -407,5 +424,130 @@ fn a_client_that_gives_no_window_is_cut_off() {
     while received < 65_535 {
         received += h2.expect(DATA).payload.len();
     }
-    assert!(h2.0.is_closed());
+    let reset = h2.expect(RST_STREAM);
+    assert_eq!((reset.stream, &reset.payload[..]), (1, &CANCEL[..]));
+}
+
+#[test]
+fn a_stream_that_stalls_is_cut_off_although_the_connection_is_busy() {
+    let server = hasty_reader();
+    let mut h2 = with_stream_window(&server, 1000);
+    h2.headers(1, END_STREAM, &get("/endless", &[AUTHORITY]));
+    let mut stream = 3;
+    let (mut answered, mut reset) = (0, None);
+    while reset.is_none() {
+        h2.headers(stream, END_STREAM, &get("/", &[AUTHORITY]));
+        loop {
+            let frame = h2.next();
+            match frame.kind {
+                RST_STREAM => reset = Some((frame.stream, frame.payload)),
+                DATA if frame.stream == stream => break,
+                _ => {}
+            }
+        }
+        answered += 1;
+        stream += 2;
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    assert_eq!(reset, Some((1, CANCEL.to_vec())));
+    assert!(answered > 1, "the connection was not busy");
+}
+
+#[test]
+fn a_hundred_streams_without_a_window_are_all_cut_off() {
+    let server = hasty_reader();
+    let mut h2 = with_stream_window(&server, 0);
+    let paths = ["/", "/endless", "/trap", "/seen"];
+    let streams: Vec<u32> = (0..100).map(|number| 2 * number + 1).collect();
+    for (stream, path) in streams.iter().zip(paths.iter().cycle()) {
+        h2.headers(*stream, END_STREAM, &get(path, &[AUTHORITY]));
+    }
+    let mut reset: Vec<u32> = streams
+        .iter()
+        .map(|_| h2.expect(RST_STREAM).stream)
+        .collect();
+    reset.sort_unstable();
+    assert_eq!(reset, streams);
+    // Whoever asks with a window is answered, on this connection too.
+    h2.headers(201, END_STREAM, &get("/", &[AUTHORITY]));
+    h2.0.send(frame(WINDOW_UPDATE, 0, 201, &1000_u32.to_be_bytes()));
+    while h2.expect(DATA).stream != 201 {}
+}
+
+#[test]
+fn a_stream_whose_client_reads_slowly_but_reads_goes_on() {
+    let server = hasty_reader();
+    let mut h2 = with_stream_window(&server, 16 * 1024);
+    h2.headers(1, END_STREAM, &get("/endless", &[AUTHORITY]));
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(300) {
+        let mut received = 0;
+        while received < 16 * 1024 {
+            received += h2.expect(DATA).payload.len();
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+        h2.0.send(frame(WINDOW_UPDATE, 0, 1, &(16 * 1024_u32).to_be_bytes()));
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_gains_no_time_by_asking() {
+    let server = hasty_reader();
+    let mut h2 = with_stream_window(&server, u32::MAX >> 1);
+    h2.headers(1, END_STREAM, &get("/endless", &[AUTHORITY]));
+    let begin = Instant::now();
+    let mut stream = 3;
+    let block = get("/", &[AUTHORITY]);
+    while h2
+        .0
+        .try_send(frame(HEADERS, END_STREAM | END_HEADERS, stream, &block))
+    {
+        stream += 2;
+        assert!(
+            begin.elapsed() < Duration::from_secs(10),
+            "it is still served"
+        );
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_client_may_send_so_much_ahead_and_no_more() {
+    const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
+    let server = Server::bounded(Bounds {
+        h2_stream_window_bytes: 70_000,
+        h2_connection_window_bytes: 100_000,
+        ..Bounds::default()
+    });
+    let mut h2 = H2::connect(&server);
+    let settings = h2.expect(SETTINGS).payload;
+    let mut pairs = settings
+        .chunks(6)
+        .filter(|pair| pair[..2] == INITIAL_WINDOW_SIZE);
+    assert_eq!(pairs.next().unwrap()[2..], 70_000_u32.to_be_bytes());
+    let update = h2.expect(WINDOW_UPDATE);
+    assert_eq!(update.stream, 0);
+    assert_eq!(update.payload, (100_000_u32 - 65_535).to_be_bytes());
+}
+
+#[test]
+fn control_frames_are_counted_by_the_second() {
+    let server = Server::bounded(Bounds {
+        h2_control_frames: 50,
+        ..Bounds::default()
+    });
+    let mut h2 = H2::connect(&server);
+    for _ in 0..40 {
+        h2.0.send(frame(PING, 0, 0, &[7; 8]));
+    }
+    h2.headers(1, END_STREAM, &get("/", &[AUTHORITY]));
+    assert_eq!(h2.answer().0, 200);
+    for _ in 0..100 {
+        h2.0.try_send(frame(PING, 0, 0, &[7; 8]));
+    }
+    // Closed; unread bytes make that a reset, and the farewell came before it or was lost with it.
+    let _farewell = h2.0.rest_or_reset_bytes();
+    let mut other = H2::connect(&server);
+    other.headers(1, END_STREAM, &get("/", &[AUTHORITY]));
+    assert_eq!(other.answer().0, 200);
 }

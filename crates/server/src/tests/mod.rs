@@ -2,6 +2,7 @@
 //! what is tested here is what stands on the wire.
 
 mod client;
+mod clients;
 pub(crate) mod fake;
 mod http1;
 mod http2;
