@@ -183,6 +183,11 @@ impl HeadGuard {
         self.verdict
     }
 
+    /// Whether nobody can tell where the current message ends.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.state, State::Broken)
+    }
+
     /// Where the bytes scanned so far end.
     pub(crate) fn position(&self) -> Position {
         match self.state {

@@ -176,6 +176,10 @@ impl<C> AsyncRead for GuardedStream<C> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if matches!(&this.guard, Guard::Http1(guard) if guard.is_lost()) {
+            // What else comes belongs to nothing: for hyper, this is the end.
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         this.opening.replay(buffer);
         let replayed = buffer.filled().len() > before;
