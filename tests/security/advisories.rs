@@ -76,6 +76,13 @@ fn requests_of_guests_that_once_crashed_a_host_or_reached_another_one() {
     );
 }
 
+/// All that went wrong was the guest's own doing, or nothing did.
+fn no_client_is_blamed(server: &Server) {
+    server.comes_to_rest();
+    let told = server.stderr().text();
+    assert!(!told.contains("fault=cancelled"), "{told}");
+}
+
 #[test]
 fn responses_whose_framing_lies_are_never_whole() {
     for guest in ["advisory-p2", "advisory-p3"] {
@@ -88,6 +95,7 @@ fn responses_whose_framing_lies_are_never_whole() {
             let whole = status == 200 && !text.starts_with("cut: ");
             assert!(!whole, "{guest} {case}: {status} {text}");
         }
+        no_client_is_blamed(&server);
     }
     let server = beside_a_neighbour("advisory-p2", "").up();
     cases(
@@ -124,6 +132,7 @@ fn trailers_that_would_change_the_message_do_not_leave() {
                 .any(|(trailer, _)| trailer.eq_ignore_ascii_case(name));
             assert!(!sent, "{guest}: {:?}", answer.trailers);
         }
+        no_client_is_blamed(&server);
     }
 }
 

@@ -267,7 +267,9 @@ impl<C: Callee> Outgoing<C> {
 
     /// The answer has begun and cannot be completed: the connection must not end as if it were.
     fn break_off(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.content = Content::Empty;
+        if let Content::Guest(body) = std::mem::replace(&mut self.content, Content::Empty) {
+            C::discard(body);
+        }
         self.owed = None;
         if self.flight.asked.http10 {
             self.flight.wire.must_reset();

@@ -3,12 +3,14 @@
 //! Who may bring requests, for how long, and what becomes of them is `shared`'s business.
 
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use ::http::{Request, Response};
+use futures::FutureExt;
 use futures::stream::{FuturesUnordered, Stream};
 use hostel_app::limits::Limits;
 use tokio::sync::{mpsc, oneshot};
@@ -17,7 +19,7 @@ use wasmtime::component::Accessor;
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::p3::bindings::Service;
 
-use crate::abi::http::{self, Answered};
+use crate::abi::http::{self, Answered, Broken};
 use crate::abi::response::Ahead;
 use crate::abi::{Exports, Warm, http_p3};
 use crate::fault::Fault;
@@ -32,29 +34,33 @@ pub(super) struct Job {
     pub(super) answer: oneshot::Sender<Result<Ahead, String>>,
 }
 
-/// The life of one shared instance, from instantiation until it fails or is dropped.
+/// The life of one shared instance, from instantiation until it fails or is dropped. What remains of one that failed is
+/// for whoever records the fault: until then the end of a body must not look like the guest's doing.
 pub(super) async fn live(
     guest: Arc<Inner>,
     mut inbox: mpsc::Receiver<Job>,
     outbox: Outbox,
     idle: Arc<AtomicBool>,
-) -> Result<(), Fault> {
+) -> Result<(), Broken> {
     let mut warm = http::instantiate(&guest, RequestId::next()).await?;
     // From here on only requests keep the guest alive, not its idle instances.
     drop(guest);
     let Warm { store, exports, .. } = &mut warm;
     let Exports::P3(service) = &*exports else {
-        return Err(Fault::Host("not an http-p3 instance".into()));
+        return Err(Fault::Host("not an http-p3 instance".into()).into());
     };
-    let outcome = store
-        .run_concurrent(async |accessor| {
-            serve(accessor, service, &mut inbox, (&outbox, &idle)).await
-        })
-        .await;
-    match outcome.and_then(|served| served) {
-        Ok(()) => Ok(()),
-        Err(error) => Err(fault_of(&error, &warm.store.data().meter)),
-    }
+    let turning = store.run_concurrent(async |accessor| {
+        serve(accessor, service, &mut inbox, (&outbox, &idle)).await
+    });
+    let fault = match AssertUnwindSafe(turning).catch_unwind().await {
+        Ok(Ok(Ok(()))) => return Ok(()),
+        Ok(Ok(Err(error)) | Err(error)) => fault_of(&error, &warm.store.data().meter),
+        Err(_) => http::panicked(),
+    };
+    Err(Broken {
+        fault,
+        remains: Some(Box::new(warm)),
+    })
 }
 
 /// Takes jobs and turns the event loop, for as long as anybody can send some.

@@ -110,6 +110,7 @@ impl Ahead {
             declared: self.declared,
             sent: 0,
             limit: self.limit,
+            closed: false,
             late,
         };
         Response::from_parts(self.head, body)
@@ -134,6 +135,8 @@ pub struct ResponseBody {
     declared: Option<u64>,
     sent: u64,
     limit: u64,
+    /// Trailers have been handed over; nothing follows them.
+    closed: bool,
     late: Option<Late>,
 }
 
@@ -141,6 +144,7 @@ impl ResponseBody {
     /// Lets a frame pass unless it is one too many: then the answer is cut off and its guest ended.
     fn count(&mut self, frame: Result<Frame<Bytes>, BodyError>) -> Result<Frame<Bytes>, BodyError> {
         let frame = frame?;
+        self.closed |= frame.is_trailers();
         let length = frame.data_ref().map_or(0, |data| data.len() as u64);
         self.sent = self.sent.saturating_add(length);
         if self.sent <= self.limit {
@@ -165,7 +169,8 @@ impl ResponseBody {
 
     /// Whether everything has been handed over; a guest that works on after that is left alone.
     fn is_complete(&self) -> bool {
-        self.frames.is_empty() && (self.rest.is_none() || self.declared == Some(self.sent))
+        let all_sent = self.rest.is_none() || self.declared == Some(self.sent);
+        self.closed || (self.frames.is_empty() && all_sent)
     }
 
     /// The next frame from the guest itself.
@@ -303,6 +308,7 @@ pub(super) enum Writer {
 mod tests {
     use super::*;
     use crate::abi::detached::tests::{failed, runs};
+    use futures::StreamExt;
     use http_body_util::{BodyExt, Empty, Full, StreamBody};
     use std::any::Any;
 
@@ -314,6 +320,7 @@ mod tests {
             declared: None,
             sent: 0,
             limit,
+            closed: false,
             late,
         }
     }
@@ -364,6 +371,19 @@ mod tests {
     fn full(text: &'static str) -> WasiBody {
         let full = Full::new(Bytes::from_static(text.as_bytes()));
         full.map_err(|never| match never {}).boxed_unsync()
+    }
+
+    #[tokio::test]
+    async fn nothing_follows_trailers_so_nobody_asks_for_more() {
+        let frames = [Ok(Frame::trailers(http::HeaderMap::new()))];
+        let stream = futures::stream::iter(frames).chain(futures::stream::pending());
+        let guest = runs();
+        let told = guest.watch();
+        let rest = StreamBody::new(stream).boxed_unsync();
+        let mut body = body(Some(Late::Own(guest)), rest, 5);
+        assert!(body.frame().await.unwrap().unwrap().is_trailers());
+        drop(body);
+        assert!(told(), "its guest learns that all was taken");
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use hostel_app::limits;
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until};
 
+use crate::abi::http::{self, Broken};
 use crate::abi::life::{Job, Outbox, live};
 use crate::fault::Fault;
 use crate::guest::{Inner, RequestId};
@@ -46,7 +47,7 @@ struct Engine {
     ticker: Arc<Ticker>,
 }
 
-type Life = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
+type Life = Pin<Box<dyn Future<Output = Result<(), Broken>> + Send>>;
 
 /// Who is being served, and what that costs.
 struct Book {
@@ -225,9 +226,9 @@ impl Seat {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        if let Err(fault) = engine.turn(self) {
+        if let Err(broken) = engine.turn(self) {
             // First, so that whoever misses its answer finds out why.
-            self.fail(&fault);
+            self.fail(&broken.fault);
             // What is unsent was not completed by a living guest.
             engine.outbox.discard();
             engine.life = None;
@@ -386,7 +387,7 @@ impl Place {
 
 impl Engine {
     /// Polls the instance until it waits, and sends the answers that are ready; an error is its end.
-    fn turn(&mut self, seat: &Seat) -> Result<(), Fault> {
+    fn turn(&mut self, seat: &Seat) -> Result<(), Broken> {
         let waker = lock(&seat.book).waker.clone();
         let (Some(life), Some(waker)) = (&mut self.life, waker) else {
             return Ok(());
@@ -399,14 +400,12 @@ impl Engine {
             let polled = catch_unwind(AssertUnwindSafe(|| life.as_mut().poll(&mut cx)));
             let cpu = cpu.map(|before| thread_cpu().saturating_sub(before));
             let ended = match polled {
-                Ok(Poll::Pending) => seat.charge(begin, cpu),
-                Ok(Poll::Ready(ended)) => Some(ended.err().unwrap_or(Fault::Cancelled)),
-                Err(_) => Some(Fault::Host(
-                    "a host function panicked; see the message above".into(),
-                )),
+                Ok(Poll::Pending) => seat.charge(begin, cpu).map(Broken::from),
+                Ok(Poll::Ready(ended)) => Some(ended.err().unwrap_or(Fault::Cancelled.into())),
+                Err(_) => Some(http::panicked().into()),
             };
-            if let Some(fault) = ended {
-                return Err(fault);
+            if let Some(broken) = ended {
+                return Err(broken);
             }
             if !self.outbox.fill(&mut cx) {
                 self.outbox.send();
