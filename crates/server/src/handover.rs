@@ -135,11 +135,11 @@ impl WorkerLine {
 
     /// What a worker that has ended said last.
     pub(crate) fn rest(&self) -> Option<Said> {
-        let mut byte = [0];
-        match recv(&self.0, &mut byte, RecvFlags::DONTWAIT) {
-            Ok((_, 1)) => Said::of(byte[0]),
-            _ => None,
+        let (mut byte, mut last) = ([0], None);
+        while let Ok((_, 1)) = recv(&self.0, &mut byte, RecvFlags::DONTWAIT) {
+            last = Said::of(byte[0]);
         }
+        last
     }
 
     /// Sends every socket.
