@@ -30,8 +30,8 @@ pub(crate) use fair::Owner;
 pub(crate) const SLICE: Duration = limits::SLICE_MS.duration();
 
 /// How much less important these threads are than those that serve short calls: with every core busy, they still get
-/// about a tenth.
-const NICENESS: i32 = 10;
+/// about a quarter.
+const NICENESS: i32 = 5;
 
 /// Something to do in the slow lane.
 pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
