@@ -1,5 +1,6 @@
 //! Header fields and bodies that one call makes the host keep.
 
+use crate::harness::app::App;
 use crate::harness::server::Server;
 
 /// Each of these keeps what some 30 to 60 KiB cost, so many times.
@@ -40,5 +41,14 @@ fn without_end_they_cost_the_host_little() {
         );
         let grown = server.memory_peak() - before;
         assert!(grown < 64 << 20, "{guest} {what}: {grown} bytes");
+    }
+}
+
+#[test]
+fn requests_that_share_an_instance_have_it_each() {
+    let settings = "reuse = 1000\nconcurrent = 4\nlimits = { host_bytes = \"512KiB\" }";
+    let server = App::of("bomb-p3", settings).up_with(&["--threads", "1"]);
+    for _ in 0..10 {
+        assert_eq!(server.page("/?what=fields&count=5"), "fields: 5 kept\n");
     }
 }

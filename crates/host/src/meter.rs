@@ -71,9 +71,13 @@ impl Meter {
         )
     }
 
-    /// Another request begins: what an earlier one was refused does not explain its traps.
+    /// Another request begins, with all that a call may have the host keep.
     pub(crate) fn begin_call(&mut self) {
         self.kept_bytes = 0;
+    }
+
+    /// Another request begins: what an earlier one was refused does not explain its traps.
+    pub(crate) fn forget_refusal(&mut self) {
         self.memory_refused = false;
         self.room_refused = false;
     }
@@ -397,7 +401,7 @@ mod tests {
         assert!(!meter.memory_growing(0, 64 << 20, None).unwrap());
         assert!(meter.room_refused() && !meter.memory_refused());
         assert!(meter.memory_growing(0, 1 << 20, None).unwrap());
-        meter.begin_call();
+        meter.forget_refusal();
         assert!(!meter.room_refused());
     }
 
@@ -409,7 +413,7 @@ mod tests {
         assert!(!meter.memory_refused());
         assert!(!meter.memory_growing(400, 401, None).unwrap());
         assert!(meter.memory_refused());
-        meter.begin_call();
+        meter.forget_refusal();
         assert!(!meter.memory_refused());
         assert!(!meter.memory_growing(400, 401, None).unwrap());
         assert!(meter.memory_refused(), "what is in use still counts");

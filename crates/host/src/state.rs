@@ -111,6 +111,12 @@ impl Host {
     /// refused is not this one's fault.
     pub(crate) fn works_for(&mut self, request: RequestId) {
         self.request.set(request);
+        self.meter.forget_refusal();
+        self.begin_call();
+    }
+
+    /// Another call begins, perhaps beside others: what each may start and keep is its own.
+    pub(crate) fn begin_call(&mut self) {
         self.meter.begin_call();
         self.outgoing.begin();
     }

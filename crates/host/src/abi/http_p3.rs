@@ -55,7 +55,7 @@ pub(crate) async fn respond(
     call: &Call,
 ) -> Result<Result<Response<WasiBody>, String>> {
     let (request, transmitted) = accessor.with(|mut store| {
-        store.data_mut().outgoing().begin();
+        store.data_mut().begin_call();
         let http = store.data_mut().http();
         let (request, transmitted) = incoming(http.hooks, request, call);
         wasmtime::error::Ok((http.table.push(request)?, transmitted))
