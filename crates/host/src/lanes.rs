@@ -27,7 +27,16 @@ use fair::Fair;
 pub(crate) use fair::Owner;
 
 /// The CPU that a call may use in the fast lane, and that it gets at a time in the slow one.
-pub(crate) const SLICE: Duration = limits::SLICE_MS.duration();
+const SLICE: Duration = limits::SLICE_MS.duration();
+
+/// A call leaves the fast lane so much before its slice is over rather than a whole tick later: on a busy thread, where
+/// one call begins when the last one was interrupted, a tick is a hair less than a slice.
+const EARLY: Duration = Duration::from_millis(1);
+
+/// Whether a call that used so much of the fast lane is long.
+pub(crate) fn is_long(used: Duration) -> bool {
+    used >= SLICE.saturating_sub(EARLY)
+}
 
 /// How much less important these threads are than those that serve short calls: with every core busy, they still get
 /// about a quarter.

@@ -24,7 +24,7 @@ use crate::abi::response::{Ahead, Late, ResponseBody};
 use crate::abi::{Callable, Exports, Warm, http_p2, http_p3, shared};
 use crate::fault::Fault;
 use crate::guest::{Call, Inner, RequestBody, RequestId, fault_of};
-use crate::lanes::SLICE;
+use crate::lanes;
 use crate::meter::Clock;
 use crate::pool::Permit;
 use crate::state::Host;
@@ -320,7 +320,7 @@ impl Running {
 
     /// Whether it has used a slice of the fast lane, and is to leave it.
     pub(super) fn is_long(&self) -> bool {
-        self.lane == Lane::Fast && self.clock.used() >= SLICE
+        self.lane == Lane::Fast && lanes::is_long(self.clock.used())
     }
 
     /// Its component is charged for what it used of the fast lane.

@@ -19,7 +19,7 @@ use crate::abi::http::{self, Broken};
 use crate::abi::life::{Job, Outbox, live};
 use crate::fault::Fault;
 use crate::guest::{Inner, RequestId};
-use crate::lanes::{SLICE, Work};
+use crate::lanes::{self, Work};
 use crate::lock::lock;
 use crate::meter::{SharedCpu, millis, thread_cpu};
 use crate::pool::Permit;
@@ -129,7 +129,7 @@ impl Seat {
         let fault = book.cpu.charge(begin, cpu, in_flight);
         let each = book.cpu.used() / in_flight.max(1);
         drop(book);
-        if each >= SLICE && !self.slow.swap(true, Ordering::Relaxed) {
+        if lanes::is_long(each) && !self.slow.swap(true, Ordering::Relaxed) {
             if let Some(guest) = self.guest.upgrade() {
                 guest.template.metrics.slow.add(1);
                 guest.lanes.charge_fast(&guest.account, each);
@@ -142,7 +142,7 @@ impl Seat {
     fn is_calm(&self) -> bool {
         let book = lock(&self.book);
         let in_flight = u32::try_from(book.places.len()).unwrap_or(u32::MAX);
-        book.cpu.used() / in_flight.max(1) < SLICE / 2
+        !lanes::is_long(book.cpu.used() * 2 / in_flight.max(1))
     }
 
     /// Makes the instance's own task look.
