@@ -209,6 +209,17 @@ impl Drop for Owned {
 }
 
 impl JobHandle {
+    /// Drops something large that the job left, on a thread where nobody waits for that.
+    pub(crate) fn discard(&self, remains: impl Send + 'static) {
+        let (Some(shared), Ok(home)) = (self.shared.upgrade(), Handle::try_current()) else {
+            return;
+        };
+        // Never polled; what it holds is dropped with it.
+        let work: Work = Box::pin(async move { drop(remains) });
+        lock(&shared.state).dead.push((work, home));
+        shared.changed.notify_one();
+    }
+
     /// Drops the job: at once if it does not run, at the end of its slice if it does.
     pub(crate) fn cancel(&self) {
         let Some(shared) = self.shared.upgrade() else {

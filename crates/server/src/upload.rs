@@ -157,8 +157,12 @@ impl Body for Upload {
 }
 
 /// How long a client may still make the guest wait. Two rules: no single silence beyond `stall`, and, once the guest
-/// has waited for `grace` in all, no fewer than `rate` bytes per second of waiting.
+/// has waited for `grace` in all, no fewer than `rate` bytes per second of waiting. A client that sent less than that
+/// while its request stood in line has let us wait already; little of that counts, because it may have waited for the
+/// word to go on.
 struct Patience {
+    /// Until the first wait.
+    begin: Option<Instant>,
     stall: Duration,
     grace: Duration,
     rate: u64,
@@ -171,6 +175,7 @@ struct Patience {
 impl Patience {
     fn new(bounds: &Bounds) -> Self {
         Self {
+            begin: Some(Instant::now()),
             stall: bounds.body_stall,
             grace: bounds.head_timeout,
             rate: bounds.body_rate,
@@ -183,9 +188,20 @@ impl Patience {
 
     /// Ready once the present wait is too long; else wakes the task when it will be.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(begin) = self.begin.take() {
+            self.stood_in_line(begin.elapsed());
+        }
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
         let end = since + self.wait_max();
         self.alarm.poll(cx, end)
+    }
+
+    /// The first wait begins so long after the head came.
+    fn stood_in_line(&mut self, time: Duration) {
+        let expected = self.rate.saturating_mul(time.as_millis() as u64) / 1000;
+        if self.bytes < expected {
+            self.waited += time.min(self.grace / 10);
+        }
     }
 
     fn arrived(&mut self, bytes: u64) {
@@ -238,6 +254,20 @@ mod tests {
         patience.arrived(100);
         patience.waited = Duration::from_secs(10);
         assert_eq!(patience.wait_max(), Duration::ZERO);
+    }
+
+    #[test]
+    fn whoever_sent_nothing_while_it_stood_in_line_has_a_little_less_time() {
+        let mut silent = patience();
+        silent.stood_in_line(Duration::from_millis(900));
+        assert_eq!(silent.wait_max(), Duration::from_millis(9100));
+        let mut patient = patience();
+        patient.stood_in_line(Duration::from_secs(60));
+        assert_eq!(patient.wait_max(), Duration::from_secs(9));
+        let mut busy = patience();
+        busy.arrived(1024);
+        busy.stood_in_line(Duration::from_millis(900));
+        assert_eq!(busy.wait_max(), Duration::from_secs(10));
     }
 
     #[test]

@@ -99,14 +99,28 @@ impl Detached {
     pub(super) fn body_ended(&self, whole: bool) {
         let mut end = lock(&self.end);
         end.body_ended = whole;
-        let (finished, remains) = (end.finished.take(), end.remains.take());
+        let finished = end.finished.take();
         drop(end);
-        drop(remains);
-        match finished {
+        let left = match finished {
             Some(finished) if whole => finished.keep(),
-            Some(finished) => finished.report_unfinished(),
-            None => {}
+            Some(finished) => Some(finished.report_unfinished()),
+            None => None,
+        };
+        self.clear_away(left);
+    }
+
+    /// Drops what is left of the guest: where it ran, since a large memory takes its time.
+    fn clear_away(&self, left: Option<Finished>) {
+        let mut end = lock(&self.end);
+        let left = (left, end.finished.take(), end.remains.take());
+        if let (None, None, None) = left {
+            return;
         }
+        if let Place::SlowLane(job) = &end.place {
+            return job.discard(left);
+        }
+        drop(end);
+        drop(left);
     }
 
     /// The client is gone.
@@ -117,12 +131,17 @@ impl Detached {
 
     /// Ends the guest; that is no fault of anybody's.
     pub(super) fn discard(&self) {
-        let place = std::mem::take(&mut lock(&self.end).place);
-        match place {
+        match &lock(&self.end).place {
             Place::Nowhere => {}
             Place::Task(task) => task.abort(),
             Place::SlowLane(job) => job.cancel(),
         }
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        self.clear_away(None);
     }
 }
 
@@ -210,7 +229,11 @@ impl Waiting {
             return Some(fault);
         }
         match end.finished.take() {
-            Some(finished) => Some(finished.unanswered()),
+            Some(finished) => {
+                let fault = finished.unanswered();
+                end.finished = Some(finished);
+                Some(fault)
+            }
             None if end.failed => Some(no_answer()),
             None => {
                 end.reader = Some(cx.waker().clone());
@@ -231,7 +254,7 @@ impl Waiting {
         };
         let mut end = lock(&detached.end);
         end.awaited = false;
-        let (fault, remains) = (end.fault.take(), end.remains.take());
+        let (fault, remains) = (end.fault.take(), end.remains.is_some());
         drop(end);
         let Some(fault) = fault else {
             ahead.fill(cx);
@@ -239,7 +262,7 @@ impl Waiting {
         };
         // It failed behind its answer. The client has that if it is whole, and the operator the fault.
         ahead.fill_up(cx);
-        if !ahead.is_complete() || remains.is_none() {
+        if !ahead.is_complete() || !remains {
             return Err(fault);
         }
         self.guest.report(self.id, &fault);
@@ -294,7 +317,7 @@ impl Watched {
         let mut end = lock(&self.end);
         if end.body_ended {
             drop(end);
-            finished.keep();
+            drop(finished.keep());
         } else {
             end.finished = Some(finished);
             end.wake();

@@ -98,7 +98,7 @@ pub(crate) async fn answer(
     let ahead = ahead.ok_or_else(no_answer)?;
     match state {
         State::Finished(warm) if ahead.is_complete() => {
-            running.finished(warm).keep();
+            drop(running.finished(warm).keep());
             Ok(ahead.into_response(None))
         }
         // The guest gave its answer up: that is in the body.
@@ -395,29 +395,31 @@ pub(super) struct Finished {
 }
 
 impl Finished {
-    /// It ended its body: it may answer again, if it is to.
-    pub(super) fn keep(self) {
-        if self.warm.answered < self.guest.reuse.requests {
-            self.guest.idle.put(self.warm);
+    /// It ended its body: it may answer again, if it is to; else it is given back, to be dropped.
+    pub(super) fn keep(self) -> Option<Self> {
+        if self.warm.answered >= self.guest.reuse.requests {
+            return Some(self);
         }
+        self.guest.idle.put(self.warm);
+        None
     }
 
     /// It never answered.
-    pub(super) fn unanswered(self) -> Fault {
+    pub(super) fn unanswered(&self) -> Fault {
         let before = self.warm.answered.saturating_sub(1);
         self.guest.blame_reuse(no_answer(), before)
     }
 
     /// It did not end its body, and nobody else will.
-    pub(super) fn unfinished(self) -> Fault {
+    pub(super) fn unfinished(&self) -> Fault {
         let fault = Fault::BadGuest("it returned without ending its body".into());
         let before = self.warm.answered.saturating_sub(1);
         self.guest.blame_reuse(fault, before)
     }
 
     /// Like `unfinished`, where no client can be told any more.
-    pub(super) fn report_unfinished(self) {
-        let (guest, id) = (self.guest.clone(), self.id);
-        guest.report(id, &self.unfinished());
+    pub(super) fn report_unfinished(self) -> Self {
+        self.guest.report(self.id, &self.unfinished());
+        self
     }
 }

@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use super::SLICE;
+
 /// A debt that shrinks with time: the moment at which it will be paid, in nanoseconds; 0 = never had any.
 #[derive(Debug, Default)]
 pub(crate) struct Debt(AtomicU64);
@@ -32,10 +34,17 @@ const TOGETHER: Credit = Credit {
     pace: 4,
 };
 
+/// No debt lasts longer.
+const LONGEST: Duration = Duration::from_secs(60);
+
 impl Debt {
-    /// A call used this much of the fast lane and was long.
+    /// A call used this much of the fast lane and was long. What could not be interrupted for several slices is as bad as
+    /// its square: all the while nobody else had a turn.
     fn add(&self, used: Duration, credit: Credit, now: Duration) {
-        let cost = nanos(used.saturating_mul(credit.pace));
+        let slices = used.as_millis() / SLICE.as_millis().max(1);
+        let weight = u32::try_from(slices).unwrap_or(u32::MAX).max(1);
+        let time = used.saturating_mul(credit.pace).saturating_mul(weight);
+        let cost = nanos(time.min(LONGEST));
         let now = nanos(now);
         let paid = |until: u64| Some(until.max(now).saturating_add(cost));
         // The closure never declines.
@@ -87,7 +96,6 @@ fn nanos(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    const SLICE: Duration = Duration::from_millis(5);
     const NOW: Duration = Duration::from_secs(1000);
 
     fn owe(own: &Debt, all: &Debt, calls: u32) {
@@ -122,9 +130,12 @@ mod tests {
     }
 
     #[test]
-    fn one_unpreemptible_call_is_charged_whole() {
+    fn what_could_not_be_interrupted_is_paid_for_longer() {
         let (own, all) = (Debt::default(), Debt::default());
         own.add(Duration::from_millis(60), COMPONENT, NOW);
         assert!(begins_slow_at(&own, &all, NOW));
+        assert!(begins_slow_at(&own, &all, NOW + Duration::from_secs(10)));
+        own.add(Duration::from_secs(10), COMPONENT, NOW);
+        assert!(!begins_slow_at(&own, &all, NOW + LONGEST * 2));
     }
 }
