@@ -12,7 +12,7 @@ use crate::digest;
 use crate::error::{Kind, Report, shown};
 use crate::fields::At;
 use crate::grant::{FileGrant, GrantArg};
-use crate::limits::{self, Limits};
+use crate::limits::{self, Limit, Limits};
 use crate::manifest::{
     ComponentText, FilesText, GrantsText, HttpText, Manifest, SourceText, Variable,
 };
@@ -118,9 +118,12 @@ impl Assembly<'_, '_> {
     }
 
     fn check_operator_limits(&mut self) {
-        for (name, text) in &self.operator.limits {
+        let limits = self.operator.limits.iter().map(|pair| ("--limit", pair));
+        let ceilings = self.operator.ceilings.iter();
+        let ceilings = ceilings.map(|pair| ("--ceiling", pair));
+        for (flag, (name, text)) in limits.chain(ceilings) {
             if let Err(error) = Limits::default().set(name, text) {
-                let option = format!("--limit {name}={text}");
+                let option = format!("{flag} {name}={text}");
                 self.report
                     .option(Kind::BadLimit, option, &error.to_string(), &error.help());
             }
@@ -233,11 +236,7 @@ impl Assembly<'_, '_> {
             .map(|(name, value)| (name.value.clone(), self.expanded(value)))
             .collect();
         let grants = self.grants(text.grants);
-        let mut limits = text.limits;
-        for (name, value) in &self.operator.limits {
-            // What cannot be set was reported before.
-            let _ = limits.set(name, value);
-        }
+        let limits = self.limits(text.limits, &text.limits_written);
         let At {
             value: source,
             span,
@@ -273,6 +272,36 @@ impl Assembly<'_, '_> {
             },
             code,
         ))
+    }
+
+    /// The manifest's limits as far as the operator allows them, then the operator's own.
+    fn limits(&mut self, mut limits: Limits, written: &[At<&'static str>]) -> Limits {
+        for entry in Limits::keys() {
+            let Some((most, shown)) = self.ceiling(entry) else {
+                continue;
+            };
+            let asked = written.iter().find(|at| at.value == entry.name);
+            if let Some(at) = asked.filter(|_| limits.get(entry.name) > Some(most)) {
+                let what = format!("limit \"{}\" is above what the operator allows", entry.name);
+                let help = format!("ask for {shown} or less, or raise `--ceiling`");
+                let span = at.span.clone();
+                self.report.at(Kind::BadLimit, span, what, help);
+            }
+            limits.lower(entry.name, most);
+        }
+        for (name, value) in &self.operator.limits {
+            // What cannot be set was reported before.
+            let _ = limits.set(name, value);
+        }
+        limits
+    }
+
+    /// The operator's ceiling for this limit, the last that was given, and how it was written.
+    fn ceiling(&self, limit: &'static Limit) -> Option<(u64, String)> {
+        let given = self.operator.ceilings.iter().rev();
+        let (_, text) = given.into_iter().find(|(name, _)| name == limit.name)?;
+        // What is no value was reported before.
+        Some((limit.value(text).ok()?, text.clone()))
     }
 
     /// The manifest's environment, then the operator's, each name once.

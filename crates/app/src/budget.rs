@@ -121,6 +121,37 @@ impl Limits {
         Ok(())
     }
 
+    /// The value of the limit `name`; `None` where there is no bound, or no such limit.
+    pub fn get(&self, name: &str) -> Option<u64> {
+        Some(match name {
+            "memory" => self.memory_bytes,
+            "table_elements" => self.table_elements.into(),
+            "deadline" => self.deadline_ms?,
+            "cpu" => self.cpu_ms?,
+            "concurrency" => self.concurrency.into(),
+            "queue_wait" => self.queue_wait_ms,
+            "queue_depth" => self.queue_depth.into(),
+            "host_call" => self.host_call_bytes as u64,
+            "handles" => self.handles as u64,
+            "resources" => self.resources as u64,
+            "headers" => self.header_bytes as u64,
+            "host_bytes" => self.host_bytes as u64,
+            "random" => self.random_bytes,
+            "request_body" => self.request_body_bytes,
+            "response_body" => self.response_body_bytes,
+            "outbound" => self.outbound?.into(),
+            "outbound_open" => self.outbound_open?.into(),
+            _ => return None,
+        })
+    }
+
+    /// Lowers the limit `name` to `most`, if it is above that or has no bound.
+    pub(crate) fn lower(&mut self, name: &str, most: u64) {
+        if self.get(name).is_none_or(|value| value > most) {
+            self.store(name, most);
+        }
+    }
+
     /// Every key that [`Limits::set`] knows, with its entry in the table.
     pub fn keys() -> impl Iterator<Item = &'static Limit> {
         BUDGET.into_iter()
@@ -280,6 +311,7 @@ mod tests {
                 .set(limit.name, &unit::display(limit.unit, limit.floor))
                 .expect(limit.name);
             assert_ne!(budget, Limits::default(), "{}: nothing changed", limit.name);
+            assert_eq!(budget.get(limit.name), Some(limit.floor), "{}", limit.name);
             assert!(
                 !seen.contains(&budget),
                 "{}: same field as another key",

@@ -28,6 +28,8 @@ pub struct Operator {
     pub vars: BTreeMap<String, String>,
     /// `--limit NAME=VALUE`, names and values as in the manifest.
     pub limits: Vec<(String, String)>,
+    /// `--ceiling NAME=VALUE`: the most that a manifest may ask for; a default above it is lowered to it.
+    pub ceilings: Vec<(String, String)>,
 }
 
 /// One component's build command.

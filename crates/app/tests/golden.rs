@@ -59,6 +59,7 @@ fn operator(options: &str) -> Operator {
         match option {
             "--var" => drop(operator.vars.insert(name.to_owned(), value.to_owned())),
             "--limit" => operator.limits.push((name.to_owned(), value.to_owned())),
+            "--ceiling" => operator.ceilings.push((name.to_owned(), value.to_owned())),
             other => panic!("no option {other}"),
         }
     }

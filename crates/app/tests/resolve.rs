@@ -557,6 +557,32 @@ fn any_change_of_the_manifest_has_another_digest() {
 }
 
 #[test]
+fn a_manifest_gets_no_more_than_the_operator_s_ceiling() {
+    let dir = full();
+    let limits = |operator: &Operator| {
+        let app = resolve(dir.path(), operator).expect("a good manifest").app;
+        app.components[0].limits.clone()
+    };
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let asked = limits(&token());
+    let lowered = limits(&Operator {
+        ceilings: vec![pair("random", "1KiB"), pair("handles", "100000")],
+        ..token()
+    });
+    assert_eq!(lowered.random_bytes, 1024, "a default is lowered");
+    assert_eq!(lowered.handles, asked.handles, "and never raised");
+    let own = limits(&Operator {
+        ceilings: vec![pair("random", "1KiB")],
+        limits: vec![pair("random", "2KiB")],
+        ..token()
+    });
+    assert_eq!(
+        own.random_bytes, 2048,
+        "the operator's own word is the last"
+    );
+}
+
+#[test]
 fn any_change_of_the_operator_has_another_digest() {
     let dir = full();
     let mut seen = vec![("nothing", digest_of(dir.path(), &token()))];

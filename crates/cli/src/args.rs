@@ -94,6 +94,9 @@ pub(crate) struct GuestFlags {
     /// Set a limit of the guest, such as memory=64MiB or deadline=5s; repeatable.
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = pair)]
     limits: Vec<(String, String)>,
+    /// Allow a manifest no more of a limit than this, and lower its default to it; repeatable.
+    #[arg(long = "ceiling", value_name = "NAME=VALUE", value_parser = pair)]
+    ceilings: Vec<(String, String)>,
 }
 
 /// `--var`, for the commands that read a manifest.
@@ -113,6 +116,7 @@ impl GuestFlags {
             grants: self.grants.clone(),
             vars: variables.vars.iter().cloned().collect::<BTreeMap<_, _>>(),
             limits: self.limits.clone(),
+            ceilings: self.ceilings.clone(),
         }
     }
 }

@@ -4,13 +4,14 @@
 //! what it may cost is `meter`; who waits is `pool`.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
 use hostel_app::Reuse;
-use hostel_app::limits::Limits;
+use hostel_app::limits::{self, Limits};
 use http_body_util::combinators::UnsyncBoxBody;
+use tokio::runtime::Handle;
 use wasmtime::{Engine, PoolConcurrencyLimitError};
 use wasmtime_wasi::I32Exit;
 
@@ -96,6 +97,8 @@ pub(crate) struct Inner {
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) lanes: Lanes,
     pub(crate) account: Account,
+    /// A task drops the instances that idle for too long.
+    pub(crate) sweeping: AtomicBool,
 }
 
 /// All guests of the process: they share the places for instances.
@@ -176,6 +179,29 @@ impl Guest {
 }
 
 impl Inner {
+    /// Keeps an instance for the next call, but not for ever.
+    pub(crate) fn keep(self: &Arc<Self>, warm: Warm) {
+        self.idle.put(warm);
+        let Ok(home) = Handle::try_current() else {
+            return;
+        };
+        if self.sweeping.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let guest = Arc::downgrade(self);
+        home.spawn(async move {
+            loop {
+                tokio::time::sleep(limits::IDLE_INSTANCE_MS.duration()).await;
+                let Some(guest) = guest.upgrade() else { return };
+                guest.sweeping.store(false, Ordering::Relaxed);
+                // One that is kept meanwhile finds either this task or none.
+                if !guest.idle.sweep() || guest.sweeping.swap(true, Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+    }
+
     /// Counts and logs a fault, as the one of its app and component.
     pub(crate) fn report(&self, request: RequestId, fault: &Fault) {
         self.template.metrics.fault(fault);

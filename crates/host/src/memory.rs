@@ -3,9 +3,11 @@
 //! Each instance's own limit is `meter`'s business; this one keeps many instances within what the machine has. The first
 //! bytes of every instance are free: small guests never notice, however much others have taken.
 
+use std::fmt;
 use std::fs;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use hostel_app::limits;
 
@@ -13,10 +15,18 @@ use hostel_app::limits;
 const FREE: u64 = 2 << 20;
 
 /// The process's part.
-#[derive(Debug)]
 pub(crate) struct Budget {
     used: AtomicU64,
     max: u64,
+    /// Gives back what nobody needs at the moment.
+    relief: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (used, max) = self.stats();
+        write!(f, "Budget({used} of {max})")
+    }
 }
 
 /// One component's part of it.
@@ -41,7 +51,13 @@ impl Budget {
         Arc::new(Self {
             used: AtomicU64::new(0),
             max: bytes.unwrap_or_else(|| limits::MEMORY_TOTAL.default.min(most)),
+            relief: OnceLock::new(),
         })
+    }
+
+    /// What to do when there is no room, before an instance is told so.
+    pub(crate) fn when_short(&self, relief: impl Fn() + Send + Sync + 'static) {
+        let _first = self.relief.set(Box::new(relief));
     }
 
     /// The part of a component: three quarters at the most.
@@ -77,6 +93,18 @@ impl Taken {
         if more == 0 {
             return true;
         }
+        let mut grown = self.take(more);
+        if !grown && let Some(relief) = self.share.budget.relief.get() {
+            relief();
+            grown = self.take(more);
+        }
+        if grown {
+            self.bytes = wanted;
+        }
+        grown
+    }
+
+    fn take(&self, more: u64) -> bool {
         if !take(&self.share.used, more, self.share.max) {
             return false;
         }
@@ -84,7 +112,6 @@ impl Taken {
             self.share.used.fetch_sub(more, Relaxed);
             return false;
         }
-        self.bytes = wanted;
         true
     }
 }
@@ -106,12 +133,27 @@ fn take(used: &AtomicU64, more: u64, max: u64) -> bool {
 /// Memory of the machine or of the control group that this process is in, whichever is less.
 fn machine() -> Option<u64> {
     let installed = total(&fs::read_to_string("/proc/meminfo").ok()?);
-    let group = fs::read_to_string("/sys/fs/cgroup/memory.max");
-    let allowed = group.ok().and_then(|max| max.trim().parse().ok());
+    let group = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let allowed = groups(&group).filter_map(|folder| {
+        let max = fs::read_to_string(folder.join("memory.max"));
+        max.ok()?.trim().parse().ok()
+    });
+    let allowed = allowed.min();
     match (installed, allowed) {
         (Some(installed), Some(allowed)) => Some(installed.min(allowed)),
         (installed, allowed) => installed.or(allowed),
     }
+}
+
+/// The folders of the control group that `/proc/self/cgroup` names, and of those above it.
+fn groups(cgroup: &str) -> impl Iterator<Item = PathBuf> {
+    const ROOT: &str = "/sys/fs/cgroup";
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"));
+    let own = Path::new(ROOT).join(path.unwrap_or_default());
+    let folders: Vec<PathBuf> = own.ancestors().map(Path::to_path_buf).collect();
+    folders
+        .into_iter()
+        .filter(|folder| folder.starts_with(ROOT))
 }
 
 /// `MemTotal` of `/proc/meminfo`, in bytes.
@@ -126,6 +168,7 @@ fn total(meminfo: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
 
     const MIB: u64 = 1 << 20;
 
@@ -163,6 +206,21 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_needs_makes_room() {
+        let budget = Budget::new(Some(100 * MIB));
+        let mut idle = budget.share().open();
+        assert!(idle.grow_to(70 * MIB));
+        let idle = Mutex::new(Some(idle));
+        budget.when_short(move || drop(idle.lock().unwrap().take()));
+        let mut busy = budget.share().open();
+        assert!(busy.grow_to(60 * MIB));
+        assert!(
+            !busy.grow_to(90 * MIB),
+            "there is nothing more to give back"
+        );
+    }
+
+    #[test]
     fn a_small_instance_always_has_room() {
         let budget = Budget::new(Some(0));
         let mut small = budget.share().open();
@@ -179,5 +237,12 @@ mod tests {
             Some(16 * MIB)
         );
         assert_eq!(total("nothing"), None);
+        let found: Vec<_> = groups("0::/system.slice/hostel.service\n").collect();
+        let folders = ["system.slice/hostel.service", "system.slice", ""];
+        assert_eq!(
+            found,
+            folders.map(|name| Path::new("/sys/fs/cgroup").join(name))
+        );
+        assert_eq!(groups("").count(), 1);
     }
 }

@@ -272,6 +272,11 @@ impl Clock {
         self.meter.used
     }
 
+    /// Whether it was ever polled.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.polled
+    }
+
     /// When its time is over.
     pub(crate) fn due(&self) -> Option<Instant> {
         Some(self.started + self.deadline?)

@@ -3,6 +3,7 @@
 //! Each engine is made when the first guest needs it, so that a server of WASI 0.2 guests never pays for the other.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use hostel_app::Component;
@@ -143,6 +144,14 @@ impl Runtime {
                 help: "name another one with `--data DIR`, or do without: `--no-cache`".into(),
             })
         });
+        let guests = Arc::<Guests>::default();
+        let memory = Budget::new(options.memory);
+        let idle = Arc::downgrade(&guests);
+        memory.when_short(move || {
+            if let Some(guests) = idle.upgrade() {
+                guests.drop_idle();
+            }
+        });
         Ok(Self(Arc::new(Shared {
             cache: cache.transpose()?,
             compiler: options.compiler,
@@ -151,10 +160,10 @@ impl Runtime {
             metered: options.metered,
             sync: OnceLock::new(),
             asynchronous: OnceLock::new(),
-            guests: Arc::default(),
+            guests,
             lanes: Lanes::new(),
             pool: Pool::new(),
-            memory: Budget::new(options.memory),
+            memory,
             metrics: Metrics::default(),
         })))
     }
@@ -246,6 +255,7 @@ impl AppScope {
             ticker: half.ticker.clone(),
             lanes: self.shared.lanes.clone(),
             account,
+            sweeping: AtomicBool::new(false),
         });
         self.shared.guests.add(&guest);
         Ok(Guest(guest))

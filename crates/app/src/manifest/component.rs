@@ -24,6 +24,8 @@ pub(crate) struct ComponentText {
     pub(crate) config: Vec<(At<String>, At<String>)>,
     pub(crate) grants: GrantsText,
     pub(crate) limits: Limits,
+    /// Those that were written.
+    pub(crate) limits_written: Vec<At<&'static str>>,
 }
 
 /// What `source` names.
@@ -47,6 +49,7 @@ impl ComponentText {
             config: Vec::new(),
             grants: GrantsText::default(),
             limits: Limits::default(),
+            limits_written: Vec::new(),
         }
     }
 }
@@ -85,6 +88,7 @@ pub(super) fn read(
             );
         }
     }
+    let (limits, limits_written) = budget(report, &fields, &name);
     Some(ComponentText {
         source: source(report, &fields),
         build: build(report, &fields),
@@ -93,7 +97,8 @@ pub(super) fn read(
         env,
         config: fields.pairs(report, "config"),
         grants: grants::read(report, &fields, &name),
-        limits: budget(report, &fields, &name),
+        limits,
+        limits_written,
         name,
     })
 }
@@ -176,13 +181,18 @@ fn reuse(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Reuse {
     }
 }
 
-fn budget(report: &mut Report<'_>, component: &Fields<'_, '_>, name: &str) -> Limits {
-    let mut budget = Limits::default();
+/// The budget, and which of its entries were written.
+fn budget(
+    report: &mut Report<'_>,
+    component: &Fields<'_, '_>,
+    name: &str,
+) -> (Limits, Vec<At<&'static str>>) {
+    let (mut budget, mut written) = (Limits::default(), Vec::new());
     let table = component.get("limits");
     let Some(fields) =
         table.and_then(|value| Fields::new(report, format!("[component.{name}.limits]"), value))
     else {
-        return budget;
+        return (budget, written);
     };
     let known: Vec<&str> = Limits::keys().map(|limit| limit.name).collect();
     fields.only(report, &known, &[]);
@@ -217,14 +227,14 @@ fn budget(report: &mut Report<'_>, component: &Fields<'_, '_>, name: &str) -> Li
                 continue;
             }
         };
-        if let Err(error) = budget.set(limit.name, &text) {
-            report.at(
-                Kind::BadLimit,
-                value.span(),
-                error.to_string(),
-                error.help(),
-            );
+        let span = value.span();
+        match budget.set(limit.name, &text) {
+            Ok(()) => written.push(At {
+                value: limit.name,
+                span,
+            }),
+            Err(error) => report.at(Kind::BadLimit, span, error.to_string(), error.help()),
         }
     }
-    budget
+    (budget, written)
 }

@@ -289,13 +289,14 @@ impl Watched {
         let Some(mut running) = self.running.take() else {
             return Poll::Ready(());
         };
+        if running.must_go() {
+            self.change_lanes(running);
+            return Poll::Ready(());
+        }
         let outcome = match running.poll(cx) {
             Poll::Ready(outcome) => outcome,
             Poll::Pending if running.is_long() => {
-                running.leave_fast_lane();
-                // The lock is held until the place is known, so that a client which leaves meanwhile finds it.
-                let mut end = lock(&self.end);
-                end.place = place(running, self.end.clone());
+                self.change_lanes(running);
                 return Poll::Ready(());
             }
             Poll::Pending => match running.alarm(cx) {
@@ -311,6 +312,13 @@ impl Watched {
             Err(broken) => self.fail(&running, broken),
         }
         Poll::Ready(())
+    }
+
+    fn change_lanes(&self, mut running: Running) {
+        running.leave_fast_lane();
+        // The lock is held until the place is known, so that a client which leaves meanwhile finds it.
+        let mut end = lock(&self.end);
+        end.place = place(running, self.end.clone());
     }
 
     fn finish(&self, finished: Finished) {

@@ -111,7 +111,7 @@ pub(crate) async fn answer(
         }
         State::Failed(broken) => Err(broken.fault),
         State::StillRuns | State::TooLong => {
-            if running.is_long() {
+            if running.is_long() || running.must_go() {
                 running.leave_fast_lane();
             }
             let late = Late::Own(Detached::late(running));
@@ -128,6 +128,13 @@ fn drive(
     cx: &mut Context<'_>,
 ) -> Poll<Result<State, Fault>> {
     let limit = running.guest.template.limits.response_body_bytes;
+    if running.must_go() {
+        let state = match ahead {
+            Some(_) => State::StillRuns,
+            None => State::TooLong,
+        };
+        return Poll::Ready(Ok(state));
+    }
     loop {
         let polled = running.poll(cx);
         if ahead.is_none() {
@@ -323,12 +330,21 @@ impl Running {
         self.lane == Lane::Fast && lanes::is_long(self.clock.used())
     }
 
-    /// Its component is charged for what it used of the fast lane.
+    /// Whether it waited in the fast lane while its component used that up: many calls that wait for one event must not
+    /// all compute there.
+    pub(super) fn must_go(&self) -> bool {
+        let waited = self.lane == Lane::Fast && self.clock.has_begun();
+        waited && self.guest.lanes.begins_slow(&self.guest.account)
+    }
+
+    /// Its component is charged for what it used of the fast lane, if that was much.
     pub(super) fn leave_fast_lane(&mut self) {
+        if self.is_long() {
+            let used = self.clock.used();
+            self.guest.template.metrics.slow.add(1);
+            self.guest.lanes.charge_fast(&self.guest.account, used);
+        }
         self.lane = Lane::Slow;
-        let used = self.clock.used();
-        self.guest.template.metrics.slow.add(1);
-        self.guest.lanes.charge_fast(&self.guest.account, used);
     }
 
     /// Its component has used the fast lane too much lately.
@@ -400,7 +416,7 @@ impl Finished {
         if self.warm.answered >= self.guest.reuse.requests {
             return Some(self);
         }
-        self.guest.idle.put(self.warm);
+        self.guest.keep(self.warm);
         None
     }
 

@@ -1,6 +1,6 @@
 //! What runs in a shared instance: its event loop, the requests in it, and the answers that are about to leave.
 //!
-//! Who may bring requests, for how long, and what becomes of them is `shared`'s business.
+//! Who may bring requests, for how long, and what becomes of them is `seat`'s business.
 
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;

@@ -190,6 +190,11 @@ impl ResponseBody {
             (_, Writer::Runs) => Pin::new(rest).poll_frame(cx),
             _ => poll_now(rest, cx),
         };
+        // A shared instance can fail between the two looks: what it left then is no end either.
+        let writer = match (&frame, &mut self.late) {
+            (Poll::Ready(None), Some(late @ Late::Shared(_))) => late.look(cx),
+            _ => writer,
+        };
         let incomplete = Some(Err(BodyError::HttpResponseIncomplete));
         let last = match (frame, &writer) {
             (Poll::Ready(Some(frame)), _) => return Poll::Ready(Some(frame)),

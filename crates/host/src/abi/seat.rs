@@ -126,13 +126,17 @@ impl Seat {
     fn charge(&self, begin: Instant, cpu: Option<Duration>) -> Option<Fault> {
         let mut book = lock(&self.book);
         let in_flight = u32::try_from(book.places.len()).unwrap_or(u32::MAX);
+        let before = book.cpu.used();
         let fault = book.cpu.charge(begin, cpu, in_flight);
-        let each = book.cpu.used() / in_flight.max(1);
+        let used = book.cpu.used();
         drop(book);
+        // One poll that took so long is as bad as many requests that did.
+        let each = (used / in_flight.max(1)).max(used.saturating_sub(before));
         if lanes::is_long(each) && !self.slow.swap(true, Ordering::Relaxed) {
+            self.wake_readers();
             if let Some(guest) = self.guest.upgrade() {
                 guest.template.metrics.slow.add(1);
-                guest.lanes.charge_fast(&guest.account, each);
+                guest.lanes.charge_fast(&guest.account, used);
             }
         }
         fault
@@ -143,6 +147,12 @@ impl Seat {
         let book = lock(&self.book);
         let in_flight = u32::try_from(book.places.len()).unwrap_or(u32::MAX);
         !lanes::is_long(book.cpu.used() * 2 / in_flight.max(1))
+    }
+
+    /// Whether its component would have to begin in the slow lane.
+    fn is_in_debt(&self) -> bool {
+        let guest = self.guest.upgrade();
+        guest.is_some_and(|guest| guest.lanes.begins_slow(&guest.account))
     }
 
     /// Makes the instance's own task look.
@@ -197,13 +207,31 @@ impl Seat {
 
     /// Its component has used the fast lane too much lately.
     pub(super) fn begin_slow(&self) {
-        self.slow.store(true, Ordering::Relaxed);
+        if !self.slow.swap(true, Ordering::Relaxed) {
+            self.wake_readers();
+        }
+    }
+
+    /// Whoever waits for an answer keeps the time itself from now on.
+    fn wake_readers(&self) {
+        let mut book = lock(&self.book);
+        let readers: Vec<Waker> = book
+            .places
+            .iter_mut()
+            .filter_map(|place| place.reader.take())
+            .collect();
+        drop(book);
+        readers.into_iter().for_each(Waker::wake);
     }
 
     /// Why a request that got no answer got none.
     pub(super) fn fault_for_the_unanswered(&self) -> Fault {
-        let fault = lock(&self.book).fault.clone();
-        fault.unwrap_or_else(|| self.late())
+        self.fault().unwrap_or_else(|| self.late())
+    }
+
+    /// Why the instance is gone, if it is.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        lock(&self.book).fault.clone()
     }
 
     fn late(&self) -> Fault {
@@ -232,7 +260,14 @@ impl Seat {
             // What is unsent was not completed by a living guest.
             engine.outbox.discard();
             engine.life = None;
+            self.give_back_afterwork();
         }
+    }
+
+    /// The instance is gone, and the permit of what it did after its last answer is free.
+    fn give_back_afterwork(&self) {
+        let permit = lock(&self.book).afterwork.take();
+        drop(permit);
     }
 
     /// The instance is gone; its requests learn of it.
@@ -295,9 +330,10 @@ impl Seat {
             let Some(next) = self.next_look(now) else {
                 lock(&self.book).retired = true;
                 lock(&self.engine).life = None;
+                self.give_back_afterwork();
                 return Poll::Ready(Then::End);
             };
-            if lane == Lane::Slow && self.is_calm() {
+            if lane == Lane::Slow && self.is_calm() && !self.is_in_debt() {
                 self.slow.store(false, Ordering::Relaxed);
                 return Poll::Ready(Then::Change);
             }
@@ -447,7 +483,7 @@ fn attend(seat: Arc<Seat>) -> Work {
     })
 }
 
-/// The same in the slow lane, until the instance has no more requests.
+/// The same in the slow lane, until its requests use little again.
 fn attend_slow(seat: Arc<Seat>) -> Work {
     Box::pin(async move {
         let mut alarm = None;

@@ -65,7 +65,15 @@ pub(crate) async fn answer(
     match outcome {
         Ok(Ok(ahead)) => {
             ticket.mark_answered();
-            Ok(ahead.into_response(Some(Late::Shared(ticket))))
+            match ticket.seat.fault() {
+                None => Ok(ahead.into_response(Some(Late::Shared(ticket)))),
+                // It failed behind the answer: the client has that if it is whole, and the operator the fault.
+                Some(fault) if ahead.is_complete() => {
+                    guest.report(ticket.request, &fault);
+                    Ok(ahead.into_response(None))
+                }
+                Some(fault) => Err(fault),
+            }
         }
         Ok(Err(reason)) => Err(Fault::BadGuest(reason)),
         Err(_) => Err(ticket.seat.fault_for_the_unanswered()),

@@ -1,4 +1,4 @@
-//! Instances that wait for their next request: as many as permits at the most, the warmest first, none for long.
+//! Instances that wait for their next request.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
@@ -50,6 +50,20 @@ impl<T> Idle<T> {
         drop(old);
     }
 
+    /// Drops those that have been idle for too long; whether any are left.
+    pub(crate) fn sweep(&self) -> bool {
+        self.sweep_at(Instant::now())
+    }
+
+    fn sweep_at(&self, now: Instant) -> bool {
+        let mut instances = self.lock();
+        let old = stale(&mut instances, now);
+        let left = !instances.is_empty();
+        drop(instances);
+        drop(old);
+        left
+    }
+
     /// Drops all of them: their places are needed.
     pub(crate) fn clear(&self) {
         let all = std::mem::take(&mut *self.lock());
@@ -97,6 +111,9 @@ mod tests {
         idle.put(2);
         assert_eq!(idle.take_at(now + limit * 2), None);
         assert_eq!(idle.take(), None, "it is gone");
+        idle.put(4);
+        assert!(idle.sweep_at(now + limit / 2), "it may still be needed");
+        assert!(!idle.sweep_at(now + limit * 2), "nobody came for it");
         idle.put(3);
         idle.clear();
         assert_eq!(idle.take(), None);
