@@ -86,3 +86,20 @@ fn a_loop_goes_on_in_the_slow_lane() {
     assert!(slow > 50, "of 100 ticks, {slow} were in the slow lane");
     assert!(fast < 50, "{fast} ticks were in the fast lane");
 }
+
+#[test]
+fn instances_whose_clients_all_left_give_their_permits_back() {
+    let settings = "reuse = 1000\nconcurrent = 4\nlimits = { concurrency = 2 }";
+    let server = App::of("slow-p3", settings).up_with(&["--threads", "2"]);
+    for _ in 0..10 {
+        let mut leaving: Vec<_> = (0..2).map(|_| server.connect()).collect();
+        for connection in &mut leaving {
+            connection.send(get("/?ms=60000"));
+        }
+        server.comes_to_rest();
+        drop(leaving);
+    }
+    crate::harness::eventually("a permit is free", || {
+        (server.get("/?ms=1").status == 200).then_some(())
+    });
+}

@@ -1,5 +1,6 @@
 //! Memory of all guests together. A component gets three quarters of it at the most, here 48 MiB.
 
+use crate::harness::app::App;
 use crate::harness::server::Server;
 
 const FLAGS: &[&str] = &["--memory", "64MiB"];
@@ -21,4 +22,23 @@ fn a_guest_that_dies_for_want_of_room_is_503_and_may_be_asked_again() {
     assert!(answer.text().starts_with("busy: "), "{}", answer.text());
     assert!(answer.field("retry-after").is_some());
     server.is_alive("/?what=none&bytes=1");
+}
+
+#[test]
+fn instances_that_idle_make_room() {
+    let component = |name: &str| {
+        format!(
+            "[component.{name}]\nsource = \"grow-p2.wasm\"\nreuse = 10\n\
+             [[http]]\nroute = \"/{name}\"\ncomponent = \"{name}\"\n"
+        )
+    };
+    let manifest = format!(
+        "[app]\nname = \"two\"\n{}{}",
+        component("a"),
+        component("b")
+    );
+    let server = App::new(&manifest).up_with(FLAGS);
+    for path in ["/a?mib=40", "/b?mib=40", "/a?mib=40"] {
+        assert_eq!(server.page(path), "got 40 MiB\n", "{path}");
+    }
 }
