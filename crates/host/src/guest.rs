@@ -117,7 +117,10 @@ impl Guests {
         let guests = lock(&self.0);
         let alive: Vec<_> = guests.iter().filter_map(Weak::upgrade).collect();
         drop(guests);
-        alive.iter().for_each(|guest| guest.idle.clear());
+        for guest in alive {
+            guest.idle.clear();
+            guest.crew.drop_idle();
+        }
     }
 }
 

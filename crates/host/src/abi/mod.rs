@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod http_p2;
 pub(crate) mod http_p3;
 mod life;
+mod place;
 pub(crate) mod response;
 mod seat;
 pub(crate) mod shared;

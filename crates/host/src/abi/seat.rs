@@ -17,6 +17,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use crate::abi::http::{self, Broken};
 use crate::abi::life::{Job, Outbox, live};
+use crate::abi::place::Place;
 use crate::fault::Fault;
 use crate::guest::{Inner, RequestId};
 use crate::lanes::{self, Work};
@@ -64,18 +65,6 @@ struct Book {
     left: Option<Instant>,
     /// The permit of the last request, for what the guest still does after it.
     afterwork: Option<Permit>,
-}
-
-/// One request in an instance.
-pub(super) struct Place {
-    request: RequestId,
-    pub(super) due: Option<Instant>,
-    pub(super) answered: bool,
-    /// Its time is over, or the instance is gone.
-    pub(super) over: bool,
-    permit: Option<Permit>,
-    /// Whoever waits for its answer or reads it.
-    pub(super) reader: Option<Waker>,
 }
 
 impl Seat {
@@ -199,6 +188,17 @@ impl Seat {
     /// No further requests.
     pub(super) fn retire(&self) {
         lock(&self.book).retired = true;
+    }
+
+    /// Ends an instance that has no requests.
+    pub(super) fn retire_if_empty(&self) {
+        let mut book = lock(&self.book);
+        let empty = book.places.is_empty();
+        book.retired |= empty;
+        drop(book);
+        if empty {
+            self.wake();
+        }
     }
 
     pub(super) fn is_slow(&self) -> bool {
@@ -400,26 +400,6 @@ impl Seat {
 
 /// How long an instance may idle.
 const IDLE: Duration = limits::IDLE_INSTANCE_MS.duration();
-
-impl Place {
-    fn is_due(&self, now: Instant) -> bool {
-        !self.over && self.due.is_some_and(|due| due <= now)
-    }
-
-    /// Its time is over. The request's name, if the operator is not told by whoever waits for the answer.
-    fn expire(&mut self) -> Option<RequestId> {
-        self.end();
-        self.answered.then_some(self.request)
-    }
-
-    fn end(&mut self) {
-        self.over = true;
-        self.permit = None;
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
-    }
-}
 
 impl Engine {
     /// Polls the instance until it waits, and sends the answers that are ready; an error is its end.

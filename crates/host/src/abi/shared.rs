@@ -17,8 +17,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::abi::life::Job;
+use crate::abi::place::Place;
 use crate::abi::response::{Late, ResponseBody};
-use crate::abi::seat::{Place, Seat};
+use crate::abi::seat::Seat;
 use crate::fault::Fault;
 use crate::guest::{Call, Inner, RequestBody, RequestId};
 use crate::lock::lock;
@@ -27,6 +28,14 @@ use crate::pool::Permit;
 /// The shared instances of one component, by thread.
 #[derive(Default)]
 pub(crate) struct Crew(Mutex<HashMap<ThreadId, Vec<Arc<Seat>>>>);
+
+impl Crew {
+    /// Ends the instances that serve nobody: their places are needed.
+    pub(crate) fn drop_idle(&self) {
+        let seats: Vec<Arc<Seat>> = lock(&self.0).values().flatten().cloned().collect();
+        seats.iter().for_each(|seat| seat.retire_if_empty());
+    }
+}
 
 /// A request's place in a shared instance, held until its answer is complete.
 pub(crate) struct Ticket {
