@@ -137,13 +137,12 @@ fn drive(
     }
     loop {
         let polled = running.poll(cx);
-        if ahead.is_none() {
-            match receiver.try_recv() {
-                Ok(answer) => match answer.and_then(|answered| Ahead::new(answered, limit)) {
-                    Ok(begun) => *ahead = Some(begun),
-                    Err(reason) => return Poll::Ready(Err(Fault::BadGuest(reason))),
-                },
-                Err(_) => {}
+        if ahead.is_none()
+            && let Ok(answer) = receiver.try_recv()
+        {
+            match answer.and_then(|answered| Ahead::new(answered, limit)) {
+                Ok(begun) => *ahead = Some(begun),
+                Err(reason) => return Poll::Ready(Err(Fault::BadGuest(reason))),
             }
         }
         let Some(ahead) = ahead.as_mut() else {
