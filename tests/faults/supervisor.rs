@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpgid, kill_process};
 
+use crate::functional::shutdown::ends_at_a_second_signal;
 use crate::harness::app::App;
 use crate::harness::command::{hostel, hostel_in};
 use crate::harness::http::Connection;
@@ -229,17 +230,7 @@ fn a_signal_drains_the_worker_and_new_clients_are_refused() {
 
 #[test]
 fn a_second_signal_is_passed_on_and_the_exit_code_is_the_worker_s() {
-    let mut server = supervised("echo-p2");
-    let mut connection = server.connect();
-    connection.send(chunked_head("/", &[]));
-    let _head = connection.head();
-    server.signal(Signal::TERM);
-    server.refuses();
-    server.signal(Signal::TERM);
-    assert_eq!(server.end().code(), Some(1), "a request was cut off");
-    server
-        .stderr()
-        .wait_for("error: 1 requests were cut off at the end: a second signal came");
+    ends_at_a_second_signal(supervised("echo-p2"));
 }
 
 #[test]

@@ -18,5 +18,5 @@ mod network;
 mod ready_line;
 mod routes;
 mod run;
-mod shutdown;
+pub(crate) mod shutdown;
 mod trailers;

@@ -87,7 +87,11 @@ fn streams_in_flight_are_finished() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let mut server = Server::of("echo-p2");
+    ends_at_a_second_signal(Server::of("echo-p2"));
+}
+
+/// What a second signal does to a server of `echo-p2` with a request in flight, however it was started.
+pub(crate) fn ends_at_a_second_signal(mut server: Server) {
     let mut connection = server.connect();
     connection.send(chunked_head("/", &[]));
     let _head = connection.head();

@@ -27,6 +27,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
+use crate::shell;
 use contender::{Contender, Kind, Programs, Scratch};
 use load::Load;
 use options::{Options, USAGE};
@@ -137,14 +138,7 @@ impl Bench<'_> {
         let hostel = [Contender::Hostel, Contender::Unmetered];
         let wanted = self.contenders.iter().any(|one| hostel.contains(one));
         if wanted && self.options.hostel.is_none() {
-            cargo(&[
-                "build",
-                "--release",
-                "--package",
-                "hostel",
-                "--target-dir",
-                "target",
-            ])?;
+            shell::build_release()?;
         }
         let mut guests = self
             .options

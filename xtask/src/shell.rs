@@ -21,6 +21,15 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// Builds the release binary, `target/release/hostel`.
+///
+/// # Errors
+/// It cannot be built.
+pub(crate) fn build_release() -> Result<()> {
+    let flags = ["build", "--release", "--package", "hostel"];
+    run(cargo().args(flags).args(["--target-dir", "target"]))
+}
+
 /// Runs a program with this process's own input and outputs.
 ///
 /// # Errors

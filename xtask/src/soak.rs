@@ -193,14 +193,7 @@ fn binary(options: &Options) -> Result<PathBuf> {
     let path = match &options.binary {
         Some(path) => std::path::absolute(path)?,
         None => {
-            shell::run(shell::cargo().args([
-                "build",
-                "--release",
-                "--package",
-                "hostel",
-                "--target-dir",
-                "target",
-            ]))?;
+            shell::build_release()?;
             shell::root().join("target/release/hostel")
         }
     };

@@ -213,6 +213,11 @@ impl Inner {
         }
     }
 
+    /// The same for an instance that has just returned: its last request is not one that it had answered before.
+    pub(crate) fn blame(&self, fault: Fault, warm: &Warm) -> Fault {
+        self.blame_reuse(fault, warm.answered.saturating_sub(1))
+    }
+
     /// Names the likely cause where an instance fails that had answered before: many guests answer only once.
     pub(crate) fn blame_reuse(&self, fault: Fault, answered: u32) -> Fault {
         let (Fault::Trap(detail) | Fault::BadGuest(detail), 1..) = (&fault, answered) else {

@@ -79,13 +79,17 @@ struct Job {
 }
 
 enum Status {
-    /// Until it is woken.
-    Waiting(Work),
-    /// Until it is its turn.
-    Queued(Work),
+    /// Until it is woken, then until it is its turn.
+    Waiting { work: Work, queued: bool },
     /// One of the threads has it.
     Running { woken: bool, cancelled: bool },
 }
+
+/// A thread has just taken the job.
+const RUNNING: Status = Status::Running {
+    woken: false,
+    cancelled: false,
+};
 
 /// What a thread does next.
 enum Next {
@@ -173,7 +177,10 @@ impl Lanes {
             owner,
             due,
             home,
-            status: Status::Waiting(work),
+            status: Status::Waiting {
+                work,
+                queued: false,
+            },
         };
         state.jobs.insert(id, job);
         state.fair.enter(owner);
@@ -236,22 +243,13 @@ impl State {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        let nothing = Status::Running {
-            woken: true,
-            cancelled: false,
-        };
-        match std::mem::replace(&mut job.status, nothing) {
-            Status::Waiting(work) => {
-                job.status = Status::Queued(work);
+        match &mut job.status {
+            Status::Running { woken, .. } => *woken = true,
+            Status::Waiting { queued: true, .. } => {}
+            Status::Waiting { queued, .. } => {
+                *queued = true;
                 self.fair.push(job.owner, id);
                 self.due.extend(job.due.map(|due| (due, id)));
-            }
-            Status::Queued(work) => job.status = Status::Queued(work),
-            Status::Running { cancelled, .. } => {
-                job.status = Status::Running {
-                    woken: true,
-                    cancelled,
-                };
             }
         }
     }
@@ -265,7 +263,7 @@ impl State {
             return;
         }
         if let Some(job) = self.remove(id)
-            && let Status::Waiting(work) | Status::Queued(work) = job.status
+            && let Status::Waiting { work, .. } = job.status
         {
             self.dead.push((work, job.home));
         }
@@ -308,17 +306,11 @@ impl State {
         if let Some(due) = job.due {
             self.due.remove(&(due, id));
         }
-        if !matches!(job.status, Status::Queued(_)) {
+        if !matches!(job.status, Status::Waiting { queued: true, .. }) {
             return None;
         }
-        let running = Status::Running {
-            woken: false,
-            cancelled: false,
-        };
-        match std::mem::replace(&mut job.status, running) {
-            Status::Queued(work) | Status::Waiting(work) => {
-                Some(Next::Run(id, work, job.home.clone()))
-            }
+        match std::mem::replace(&mut job.status, RUNNING) {
+            Status::Waiting { work, .. } => Some(Next::Run(id, work, job.home.clone())),
             Status::Running { .. } => None,
         }
     }
@@ -339,21 +331,21 @@ impl State {
                 cancelled: true, ..
             } => Polled::Drop(work),
             Status::Running { woken: true, .. } if !slice_is_over => {
-                job.status = Status::Running {
-                    woken: false,
-                    cancelled: false,
-                };
+                job.status = RUNNING;
                 Polled::Again(work)
             }
             Status::Running { woken, .. } => {
-                job.status = Status::Waiting(work);
+                job.status = Status::Waiting {
+                    work,
+                    queued: false,
+                };
                 if woken {
                     self.queue(id);
                 }
                 Polled::Left
             }
             // Only the thread that runs a job changes that it runs.
-            Status::Waiting(_) | Status::Queued(_) => Polled::Drop(work),
+            Status::Waiting { .. } => Polled::Drop(work),
         }
     }
 }

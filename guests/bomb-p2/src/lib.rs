@@ -16,11 +16,11 @@
 //!
 //! Whoever is refused says how far it came; the status is 200 then.
 
-use std::arch::wasm32::memory_grow;
 use std::hint::black_box;
 use std::io::Write;
 use std::mem::{ManuallyDrop, forget};
 
+use bomb::{PAGE_BYTES, grow, keep, memory, recurse, spin};
 use wasip2::cli::stdout::get_stdout;
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::exports::http::incoming_handler::Guest;
@@ -34,7 +34,6 @@ struct Bomb;
 
 wasip2::http::proxy::export!(Bomb);
 
-const PAGE_BYTES: usize = 64 << 10;
 const GIB: u64 = 1 << 30;
 /// More than any limit allows.
 const MANY: u64 = 1_000_000;
@@ -69,17 +68,6 @@ impl Guest for Bomb {
     }
 }
 
-/// Grows by ever smaller steps until not even one page is given, and touches every page.
-fn memory() -> String {
-    let pages = grow(|first, pages| {
-        for page in first..first + pages {
-            // SAFETY: the page was added just now, and nothing else knows of it.
-            unsafe { ((page * PAGE_BYTES) as *mut u8).write_volatile(1) };
-        }
-    });
-    format!("{} MiB", pages / 16)
-}
-
 /// All memory that is to be had, written by one instruction for each step.
 fn fill() -> String {
     let pages = grow(|first, pages| {
@@ -89,42 +77,6 @@ fn fill() -> String {
         };
     });
     format!("{} MiB", pages / 16)
-}
-
-/// Grows until refused and returns the number of pages; each step is shown to `with` as its first page and its pages.
-fn grow(mut with: impl FnMut(usize, usize)) -> usize {
-    let (mut step, mut total) = (1 << 14, 0);
-    while step > 0 {
-        let first = memory_grow::<0>(step);
-        if first == usize::MAX {
-            step /= 2;
-            continue;
-        }
-        with(first, step);
-        total += step;
-    }
-    total
-}
-
-/// Calls itself with a frame that no compiler removes.
-#[expect(unconditional_recursion, reason = "that is the attack")]
-fn recurse(depth: u64) -> u64 {
-    black_box(recurse(black_box(depth + 1))) + 1
-}
-
-fn spin() -> ! {
-    let mut turns = 0_u64;
-    loop {
-        turns = black_box(turns.wrapping_add(1));
-    }
-}
-
-/// Makes that many and gives none back.
-fn keep<T>(count: u64, make: impl Fn() -> T) -> String {
-    for _ in 0..count {
-        forget(make());
-    }
-    format!("{count} kept")
 }
 
 /// A header list that is as large as one may be, nearly.

@@ -14,13 +14,13 @@
 //!
 //! Whoever is refused says how far it came; the status is 200 then.
 
-use std::arch::wasm32::memory_grow;
 use std::future::Future;
 use std::hint::black_box;
 use std::mem::forget;
 use std::pin::pin;
 use std::task::Poll;
 
+use bomb::{PAGE_BYTES, keep, memory, recurse, spin};
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response, Trailers};
@@ -31,7 +31,6 @@ struct Bomb;
 
 wasip3::http::service::export!(Bomb);
 
-const PAGE_BYTES: usize = 64 << 10;
 const GIB: u64 = 1 << 30;
 /// More than any limit allows.
 const MANY: u64 = 1_000_000;
@@ -72,14 +71,6 @@ impl Guest for Bomb {
     }
 }
 
-/// Makes that many and gives none back.
-fn keep<T>(count: u64, make: impl Fn() -> T) -> String {
-    for _ in 0..count {
-        forget(make());
-    }
-    format!("{count} kept")
-}
-
 /// A header list that is as large as one may be, nearly.
 fn full_list() -> Fields {
     let fields = Fields::new();
@@ -114,24 +105,6 @@ fn string(bytes: u64) -> String {
     format!("{bytes} bytes: {set:?}")
 }
 
-/// Grows by ever smaller steps until not even one page is given, and touches every page.
-fn memory() -> String {
-    let (mut step, mut total) = (1 << 14, 0);
-    while step > 0 {
-        let first = memory_grow::<0>(step);
-        if first == usize::MAX {
-            step /= 2;
-            continue;
-        }
-        for page in first..first + step {
-            // SAFETY: the page was added just now, and nothing else knows of it.
-            unsafe { ((page * PAGE_BYTES) as *mut u8).write_volatile(1) };
-        }
-        total += step;
-    }
-    format!("{} MiB", total / 16)
-}
-
 /// A body of that many bytes, as fast as the host takes it.
 fn body(bytes: u64) -> Response {
     let (response, mut body) = http_p3::head(200, &[("content-type", "text/plain")]);
@@ -146,17 +119,4 @@ fn body(bytes: u64) -> Response {
         }
     });
     response
-}
-
-/// Calls itself with a frame that no compiler removes.
-#[expect(unconditional_recursion, reason = "that is the attack")]
-fn recurse(depth: u64) -> u64 {
-    black_box(recurse(black_box(depth + 1))) + 1
-}
-
-fn spin() -> ! {
-    let mut turns = 0_u64;
-    loop {
-        turns = black_box(turns.wrapping_add(1));
-    }
 }

@@ -62,9 +62,8 @@ impl From<Fault> for Broken {
 enum State {
     Finished(Warm),
     Failed(Broken),
+    /// It goes on elsewhere; without an answer so far, in the slow lane.
     StillRuns,
-    /// It has not answered, and is to go on in the slow lane.
-    TooLong,
 }
 
 /// Runs the guest until its answer can leave.
@@ -86,16 +85,15 @@ pub(crate) async fn answer(
         id,
     );
     if guest.lanes.begins_slow(&guest.account) {
-        running.begin_slow();
+        running.leave_fast_lane();
         return Box::pin(detached::answer(running, id, receiver)).await;
     }
     let mut ahead: Option<Ahead> = None;
     let state = poll_fn(|cx| drive(&mut running, &mut receiver, &mut ahead, cx)).await?;
-    if matches!(state, State::TooLong) {
+    let Some(ahead) = ahead else {
         running.leave_fast_lane();
         return Box::pin(detached::answer(running, id, receiver)).await;
-    }
-    let ahead = ahead.ok_or_else(no_answer)?;
+    };
     match state {
         State::Finished(warm) if ahead.is_complete() => {
             drop(running.finished(warm).keep());
@@ -110,7 +108,7 @@ pub(crate) async fn answer(
             Ok(ahead.into_response(None))
         }
         State::Failed(broken) => Err(broken.fault),
-        State::StillRuns | State::TooLong => {
+        State::StillRuns => {
             if running.is_long() || running.must_go() {
                 running.leave_fast_lane();
             }
@@ -120,7 +118,7 @@ pub(crate) async fn answer(
     }
 }
 
-/// Polls the guest until it has answered and there is nothing more to take at once.
+/// Polls the guest until it has answered and there is nothing more to take at once, or until it has to leave this thread.
 fn drive(
     running: &mut Running,
     receiver: &mut oneshot::Receiver<Answer>,
@@ -129,11 +127,7 @@ fn drive(
 ) -> Poll<Result<State, Fault>> {
     let limit = running.guest.template.limits.response_body_bytes;
     if running.must_go() {
-        let state = match ahead {
-            Some(_) => State::StillRuns,
-            None => State::TooLong,
-        };
-        return Poll::Ready(Ok(state));
+        return Poll::Ready(Ok(State::StillRuns));
     }
     loop {
         let polled = running.poll(cx);
@@ -147,12 +141,9 @@ fn drive(
         }
         let Some(ahead) = ahead.as_mut() else {
             return match polled {
-                Poll::Ready(Ok(warm)) => {
-                    let before = warm.answered.saturating_sub(1);
-                    Poll::Ready(Err(running.guest.blame_reuse(no_answer(), before)))
-                }
+                Poll::Ready(Ok(warm)) => Poll::Ready(Err(running.guest.blame(no_answer(), &warm))),
                 Poll::Ready(Err(broken)) => Poll::Ready(Err(broken.fault)),
-                Poll::Pending if running.is_long() => Poll::Ready(Ok(State::TooLong)),
+                Poll::Pending if running.is_long() => Poll::Ready(Ok(State::StillRuns)),
                 Poll::Pending => running.alarm(cx).map(Err),
             };
         };
@@ -336,18 +327,14 @@ impl Running {
         waited && self.guest.lanes.begins_slow(&self.guest.account)
     }
 
-    /// Its component is charged for what it used of the fast lane, if that was much.
+    /// From now on it is polled in the slow lane. Its component is charged for what it used of the fast one, if that was
+    /// much.
     pub(super) fn leave_fast_lane(&mut self) {
         if self.is_long() {
             let used = self.clock.used();
             self.guest.template.metrics.slow.add(1);
             self.guest.lanes.charge_fast(&self.guest.account, used);
         }
-        self.lane = Lane::Slow;
-    }
-
-    /// Its component has used the fast lane too much lately.
-    fn begin_slow(&mut self) {
         self.lane = Lane::Slow;
     }
 
@@ -421,15 +408,13 @@ impl Finished {
 
     /// It never answered.
     pub(super) fn unanswered(&self) -> Fault {
-        let before = self.warm.answered.saturating_sub(1);
-        self.guest.blame_reuse(no_answer(), before)
+        self.guest.blame(no_answer(), &self.warm)
     }
 
     /// It did not end its body, and nobody else will.
     pub(super) fn unfinished(&self) -> Fault {
         let fault = Fault::BadGuest("it returned without ending its body".into());
-        let before = self.warm.answered.saturating_sub(1);
-        self.guest.blame_reuse(fault, before)
+        self.guest.blame(fault, &self.warm)
     }
 
     /// Like `unfinished`, where no client can be told any more.

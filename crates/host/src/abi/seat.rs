@@ -67,6 +67,12 @@ struct Book {
     afterwork: Option<Permit>,
 }
 
+impl Book {
+    fn in_flight(&self) -> u32 {
+        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
+    }
+}
+
 impl Seat {
     pub(super) fn start(guest: &Arc<Inner>) -> Arc<Self> {
         let template = &guest.template;
@@ -114,7 +120,7 @@ impl Seat {
     /// Charges a poll of the instance; the fault once its requests have used up what they may.
     fn charge(&self, begin: Instant, cpu: Option<Duration>) -> Option<Fault> {
         let mut book = lock(&self.book);
-        let in_flight = u32::try_from(book.places.len()).unwrap_or(u32::MAX);
+        let in_flight = book.in_flight();
         let before = book.cpu.used();
         let fault = book.cpu.charge(begin, cpu, in_flight);
         let used = book.cpu.used();
@@ -134,7 +140,7 @@ impl Seat {
     /// Whether its requests use so little that the fast lane can have it back.
     fn is_calm(&self) -> bool {
         let book = lock(&self.book);
-        let in_flight = u32::try_from(book.places.len()).unwrap_or(u32::MAX);
+        let in_flight = book.in_flight();
         !lanes::is_long(book.cpu.used() * 2 / in_flight.max(1))
     }
 
@@ -288,7 +294,7 @@ impl Seat {
     /// A request is over: well, badly, or because its client left.
     pub(super) fn leave(&self, request: RequestId) {
         let mut book = lock(&self.book);
-        let in_flight = u32::try_from(book.places.len()).unwrap_or(u32::MAX);
+        let in_flight = book.in_flight();
         let idle = self.idle.load(Ordering::Relaxed);
         let here = |place: &Place| place.request == request;
         if let Some(index) = book.places.iter().position(here) {
