@@ -62,17 +62,24 @@ pub(crate) async fn answer(
     }
     ticket.seat.bring(job)?;
     let mut receiver = pin!(receiver);
-    let mut alarm = None;
-    let outcome = poll_fn(|cx| match receiver.as_mut().poll(cx) {
-        Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
-        Poll::Pending if ticket.failed(cx) || ticket.is_late(&mut alarm, cx) => {
-            Poll::Ready(Err(ticket.seat.fault_for_the_unanswered()))
+    let (mut closed, mut alarm) = (false, None);
+    let outcome = poll_fn(|cx| {
+        if !closed {
+            match receiver.as_mut().poll(cx) {
+                Poll::Ready(Ok(outcome)) => return Poll::Ready(Ok(outcome)),
+                // Its instance has failed; how is about to be recorded.
+                Poll::Ready(Err(_)) => closed = true,
+                Poll::Pending => {}
+            }
         }
-        Poll::Pending => Poll::Pending,
+        if ticket.failed(cx) || ticket.is_late(&mut alarm, cx) {
+            return Poll::Ready(Err(ticket.seat.fault_for_the_unanswered()));
+        }
+        Poll::Pending
     })
     .await?;
     match outcome {
-        Ok(Ok(ahead)) => {
+        Ok(ahead) => {
             ticket.mark_answered();
             match ticket.seat.fault() {
                 None => Ok(ahead.into_response(Some(Late::Shared(ticket)))),
@@ -84,8 +91,7 @@ pub(crate) async fn answer(
                 Some(fault) => Err(fault),
             }
         }
-        Ok(Err(reason)) => Err(Fault::BadGuest(reason)),
-        Err(_) => Err(ticket.seat.fault_for_the_unanswered()),
+        Err(reason) => Err(Fault::BadGuest(reason)),
     }
 }
 
