@@ -2,7 +2,7 @@
 //!
 //! An [`App`] never changes. A change of the manifest or of a component's bytes is a new revision with a new digest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -112,6 +112,28 @@ pub struct Grants {
     pub listen: Vec<AddressGrant>,
     /// Host directories, each under a name that the guest sees.
     pub files: Vec<FileGrant>,
+    /// Labels of key-value stores.
+    pub keyvalue: BTreeSet<String>,
+    /// Labels of blob stores: each is a container.
+    pub blobstore: BTreeSet<String>,
+    /// Labels of databases.
+    pub sql: BTreeSet<String>,
+    /// Brokers and what may be said there.
+    pub messaging: MessagingGrants,
+    /// Names of secrets.
+    pub secrets: BTreeSet<String>,
+}
+
+/// What a component may say to whom. Topics are words separated by dots; in a pattern `*` stands for one word and `>` at the
+/// end for one or more.
+#[derive(Debug, Clone, Default)]
+pub struct MessagingGrants {
+    /// Labels of brokers; `default` where the manifest names none.
+    pub clients: BTreeSet<String>,
+    /// Patterns of topics that it may publish to.
+    pub publish: Vec<String>,
+    /// Patterns of topics that it may send requests to.
+    pub request: Vec<String>,
 }
 
 /// An [`App`] together with the bytes of its components, which the host compiles and then forgets.

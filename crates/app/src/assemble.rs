@@ -335,6 +335,7 @@ impl Assembly<'_, '_> {
             udp,
             listen,
             files,
+            ..Grants::default()
         };
         for grant in self.operator.grants.iter().cloned() {
             match grant {

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use crate::app::{App, Component, Digest, Grants, Reuse};
+use crate::app::{App, Component, Digest, Grants, MessagingGrants, Reuse};
 use crate::grant::FileGrant;
 use crate::limits::Limits;
 use crate::route::Route;
@@ -85,6 +85,11 @@ fn write_grants(out: &mut Canonical, grants: &Grants, folder: &Path) {
         udp,
         listen,
         files,
+        keyvalue,
+        blobstore,
+        sql,
+        messaging,
+        secrets,
     } = grants;
     out.set(http.iter().map(|grant| grant.to_string().into_bytes()));
     for addresses in [tcp, udp, listen] {
@@ -101,6 +106,17 @@ fn write_grants(out: &mut Canonical, grants: &Grants, folder: &Path) {
             out.number(u64::from(*write));
         })
     }));
+    let MessagingGrants {
+        clients,
+        publish,
+        request,
+    } = messaging;
+    for names in [keyvalue, blobstore, sql, secrets, clients] {
+        out.set(names.iter().map(|name| name.clone().into_bytes()));
+    }
+    for patterns in [publish, request] {
+        out.set(patterns.iter().map(|pattern| pattern.clone().into_bytes()));
+    }
 }
 
 fn write_limits(out: &mut Canonical, limits: &Limits) {

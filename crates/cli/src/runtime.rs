@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hostel_host::{
     CompileCaps, Compiler, CompilerProcess, LoadError, LogSink, Runtime, RuntimeOptions,
 };
+
+use hostel_stores::{Stores, StoresOptions};
 
 use crate::args::DataFlags;
 use crate::compile_guest;
@@ -39,6 +42,18 @@ fn with(flags: &DataFlags, data: Option<&Path>, log: &LogSink) -> Result<Runtime
         memory: flags.memory,
         metered: !flags.unmetered,
         compiler: compiler(flags),
+        stores: Some(stores(data)?),
+        config: Arc::default(),
+    })
+}
+
+/// Where guests keep their data; without a folder there are no embedded stores.
+fn stores(data: Option<&Path>) -> Result<Stores, LoadError> {
+    let data = data.map(|data| data.join("state"));
+    Stores::new(StoresOptions { data }).map_err(|cause| LoadError {
+        component: String::new(),
+        what: format!("the thread of the stores cannot be started: {cause}"),
+        help: "raise the limit of processes, or stop others".into(),
     })
 }
 

@@ -16,6 +16,7 @@ pub mod guest;
 pub mod imports;
 #[cfg(debug_assertions)]
 mod inject;
+mod interface;
 mod kept;
 mod lanes;
 mod lock;

@@ -169,7 +169,7 @@ impl Outgoing {
             tcp,
             udp,
             listen,
-            files: _,
+            ..
         } = &*template.grants;
         let any = !(http.is_empty() && tcp.is_empty() && udp.is_empty() && listen.is_empty());
         let (limits, reuse) = (&template.limits, &template.reuse);
@@ -329,6 +329,7 @@ mod tests {
             memory: crate::memory::Budget::new(None).share(),
             stdio: Stdio::Inherit,
             open: Arc::default(),
+            granted: Arc::default(),
         }
     }
 

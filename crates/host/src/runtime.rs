@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use hostel_app::Component;
+use hostel_app::{Component, ServerConfig};
+use hostel_stores::Stores;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime::{Engine, Result};
 use wasmtime_wasi::I32Exit;
@@ -14,10 +15,12 @@ use wasmtime_wasi::p2::bindings::io;
 
 use crate::abi::shared::Crew;
 use crate::cache::{Cache, CacheStats};
+use crate::capability::granted::{Granted, Places};
 use crate::capability::log::{AppLog, LogSink};
 use crate::compile::{self, Compiler, Job, LoadError};
 use crate::engine::{self, Allocation, Flavor};
 use crate::guest::{Guest, Guests, Inner};
+use crate::interface;
 use crate::kept;
 use crate::lanes::{self, Account, Lanes};
 use crate::lookup;
@@ -41,6 +44,10 @@ pub struct RuntimeOptions {
     pub metered: bool,
     /// Where guests are compiled.
     pub compiler: Compiler,
+    /// Where data of guests is kept; `None` has no stores, and grants of them are refused.
+    pub stores: Option<Stores>,
+    /// What the operator's file says.
+    pub config: Arc<ServerConfig>,
 }
 
 impl RuntimeOptions {
@@ -52,6 +59,8 @@ impl RuntimeOptions {
             memory: None,
             metered: true,
             compiler: Compiler::InProcess,
+            stores: None,
+            config: Arc::default(),
         }
     }
 }
@@ -109,6 +118,8 @@ pub(crate) struct Shared {
     pub(crate) compiling: Mutex<()>,
     log: LogSink,
     metered: bool,
+    places: Option<Places>,
+    config: Arc<ServerConfig>,
     sync: OnceLock<Half>,
     asynchronous: OnceLock<Half>,
     guests: Arc<Guests>,
@@ -158,6 +169,11 @@ impl Runtime {
             compiling: Mutex::new(()),
             log: options.log,
             metered: options.metered,
+            places: options.stores.map(|stores| Places {
+                stores,
+                config: options.config.clone(),
+            }),
+            config: options.config,
             sync: OnceLock::new(),
             asynchronous: OnceLock::new(),
             guests,
@@ -239,7 +255,8 @@ impl AppScope {
             progress(Progress::OnDemand);
         }
         let account = Account::new(self.number);
-        let template = Arc::new(self.template(component, role));
+        let granted = self.granted(component)?;
+        let template = Arc::new(self.template(component, role, granted));
         let (owner, metrics) = (account.owner(), template.metrics.clone());
         let permits = self.shared.pool.permits(owner, &component.limits, metrics);
         let guest = Arc::new(Inner {
@@ -261,7 +278,22 @@ impl AppScope {
         Ok(Guest(guest))
     }
 
-    fn template(&self, component: &Component, role: Role) -> Template {
+    /// The stores that the component was granted.
+    fn granted(&self, component: &Component) -> std::result::Result<Granted, LoadError> {
+        let refused = |what, help| LoadError {
+            component: component.name.clone(),
+            what,
+            help,
+        };
+        match &self.shared.places {
+            Some(places) => places
+                .granted(&self.name, &component.grants)
+                .map_err(|error| refused(error.what, error.help)),
+            None => Ok(Granted::default()),
+        }
+    }
+
+    fn template(&self, component: &Component, role: Role, granted: Granted) -> Template {
         let file = format!("{}.wasm", component.name);
         let name: Arc<str> = component.name.as_str().into();
         Template {
@@ -281,6 +313,7 @@ impl AppScope {
                 Role::Run => Stdio::Inherit,
             },
             open: self.open.clone(),
+            granted: Arc::new(granted),
         }
     }
 }
@@ -361,6 +394,7 @@ impl Half {
         }
         lookup::add_to_linker(&mut components, flavor)?;
         kept::add_to_linker(&mut components, flavor)?;
+        interface::add_to_linker(&mut components)?;
         let mut modules = wasmtime::Linker::new(&engine);
         if flavor == Flavor::Sync {
             wasmtime_wasi::p1::add_to_linker_async(&mut modules, Host::p1)?;
@@ -451,6 +485,7 @@ mod tests {
             reuse: hostel_app::Reuse::default(),
             stdio: Stdio::Log(LogSink::null().app(&"test".into())),
             open: Arc::default(),
+            granted: Arc::default(),
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();
         for function in PREVIEW1_FUNCTIONS {

@@ -13,6 +13,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::capability::granted::Granted;
 use crate::capability::log::{AppLog, Channel};
 use crate::capability::stdio::{LineStream, Origin};
 use crate::guest::{CurrentRequest, RequestId};
@@ -46,6 +47,8 @@ pub(crate) struct Template {
     pub(crate) stdio: Stdio,
     /// Shared with the other components of the app.
     pub(crate) open: Arc<net::Open>,
+    /// The stores that its grants name.
+    pub(crate) granted: Arc<Granted>,
 }
 
 /// What one store holds.

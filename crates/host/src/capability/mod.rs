@@ -1,7 +1,13 @@
 //! What the host can do for a guest behind a grant: each file is one capability (grant, then budget, then driver).
 
+pub(crate) mod blob;
+pub(crate) mod config;
 mod fault_log;
+pub(crate) mod granted;
+pub(crate) mod kv;
 pub(crate) mod log;
 mod log_share;
 mod log_writer;
+pub(crate) mod messaging;
+pub(crate) mod sql;
 pub(crate) mod stdio;

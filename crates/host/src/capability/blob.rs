@@ -1,0 +1,1 @@
+//! Blobs of guests: grant, budget, driver.

@@ -1,0 +1,1 @@
+//! Configuration values and secrets of guests: grant, budget, driver.

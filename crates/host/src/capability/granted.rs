@@ -1,0 +1,96 @@
+//! [`Granted`]: the stores of one component, by the labels that its grants name.
+//!
+//! It is made once, when the component is loaded: a label that is not in it was not granted, and there is no other way from
+//! a guest to a store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hostel_app::{Grants, MessagingGrants, ServerConfig, StorePlace};
+use hostel_stores::blob::Blob;
+use hostel_stores::kv::Kv;
+use hostel_stores::messaging::Messaging;
+use hostel_stores::place::{Kind, Place, PlaceError};
+use hostel_stores::sql::Sql;
+use hostel_stores::{Scope, Stores};
+
+/// The stores of one component.
+#[derive(Debug, Default)]
+pub(crate) struct Granted {
+    pub(crate) kv: BTreeMap<String, Arc<dyn Kv>>,
+    pub(crate) blob: BTreeMap<String, Arc<dyn Blob>>,
+    pub(crate) sql: BTreeMap<String, Arc<dyn Sql>>,
+    pub(crate) messaging: BTreeMap<String, Arc<dyn Messaging>>,
+    /// What may be said there.
+    pub(crate) topics: MessagingGrants,
+}
+
+/// Where the stores of this process are.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    pub(crate) stores: Stores,
+    pub(crate) config: Arc<ServerConfig>,
+}
+
+impl Places {
+    /// The stores that these grants of this app name. Nothing is reached yet.
+    pub(crate) fn granted(&self, app: &str, grants: &Grants) -> Result<Granted, PlaceError> {
+        let stores = &self.stores;
+        Ok(Granted {
+            kv: self.all(Kind::KeyValue, app, grants, |place, scope| {
+                stores.kv(place, scope)
+            })?,
+            blob: self.all(Kind::Blob, app, grants, |place, scope| {
+                stores.blob(place, scope)
+            })?,
+            sql: self.all(Kind::Sql, app, grants, |place, scope| {
+                stores.sql(place, scope)
+            })?,
+            messaging: self.all(Kind::Messaging, app, grants, |place, scope| {
+                stores.messaging(place, scope)
+            })?,
+            topics: grants.messaging.clone(),
+        })
+    }
+
+    fn all<T>(
+        &self,
+        kind: Kind,
+        app: &str,
+        grants: &Grants,
+        open: impl Fn(&Place, &Scope) -> Result<T, PlaceError>,
+    ) -> Result<BTreeMap<String, T>, PlaceError> {
+        let (labels, places) = match kind {
+            Kind::KeyValue => (&grants.keyvalue, &self.config.keyvalue),
+            Kind::Blob => (&grants.blobstore, &self.config.blobstore),
+            Kind::Sql => (&grants.sql, &self.config.sql),
+            Kind::Messaging => (&grants.messaging.clients, &self.config.messaging),
+        };
+        let opened = labels.iter().map(|label| {
+            let scope = Scope::new(app, label).ok_or_else(|| bad_name(app, label))?;
+            let store = open(&place(kind, places.get(label))?, &scope)?;
+            Ok((label.clone(), store))
+        });
+        opened.collect()
+    }
+}
+
+/// Where the operator put it; embedded where nothing was said.
+fn place(kind: Kind, written: Option<&StorePlace>) -> Result<Place, PlaceError> {
+    let Some(StorePlace { url, timeout }) = written else {
+        return Ok(Place::embedded(kind));
+    };
+    let mut place = Place::parse(kind, url)?;
+    place.timeout = timeout
+        .unwrap_or(place.timeout)
+        .max(Duration::from_millis(1));
+    Ok(place)
+}
+
+fn bad_name(app: &str, label: &str) -> PlaceError {
+    PlaceError {
+        what: format!("`{app}` or `{label}` is no plain name"),
+        help: "use up to 64 letters, digits, `-` and `_`".to_owned(),
+    }
+}

@@ -1,0 +1,1 @@
+//! Messages of guests: grant, budget, driver.

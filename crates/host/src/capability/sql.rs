@@ -1,0 +1,1 @@
+//! Databases of guests: grant, budget, driver.

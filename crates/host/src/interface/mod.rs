@@ -1,0 +1,27 @@
+//! What a guest imports: each file is one WIT package, translated to a capability and back. No file here decides what is
+//! allowed or where data is.
+
+mod hostel_keyvalue;
+mod hostel_sql;
+mod wasi_blobstore;
+mod wasi_config;
+mod wasi_keyvalue;
+mod wasi_logging;
+mod wasi_messaging;
+
+use wasmtime::Result;
+use wasmtime::component::Linker;
+
+use crate::state::Host;
+
+/// Puts every interface beyond WASI's own releases into the linker.
+pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> Result<()> {
+    hostel_keyvalue::add_to_linker(linker)?;
+    hostel_sql::add_to_linker(linker)?;
+    wasi_blobstore::add_to_linker(linker)?;
+    wasi_config::add_to_linker(linker)?;
+    wasi_keyvalue::add_to_linker(linker)?;
+    wasi_logging::add_to_linker(linker)?;
+    wasi_messaging::add_to_linker(linker)?;
+    Ok(())
+}

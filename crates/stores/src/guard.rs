@@ -1,0 +1,1 @@
+//! The circuit breaker and the time-outs around every driver that needs a server.

@@ -1,0 +1,208 @@
+//! Messaging: the contract.
+//!
+//! Delivery is **at least once** to each group: a message that [`Messaging::publish`] took is handed to one subscriber of each
+//! group whose pattern matches its topic, and again until somebody acknowledges it or it has been tried as often as the group
+//! allows; then it goes to the group's dead-letter topic, if it has one. A duplicate is possible after a crash, a
+//! disconnection and a negative acknowledgement, and never otherwise. Groups are remembered by name: messages wait for a
+//! group while none of its subscribers is there, but not from before its first subscription.
+//!
+//! What a message survives depends on the driver: `memory` and NATS core nothing; the embedded driver, JetStream and Redis
+//! streams keep a published message and each group's place in it on disk before `publish` returns. NATS core is **at most
+//! once**, has no redelivery, and says so with [`Messaging::is_durable`].
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use crate::Failure;
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Message {
+    /// Where it is published: words of letters, digits, `-` and `_`, separated by dots. See [`is_topic`].
+    pub topic: String,
+    /// What it says.
+    pub body: Bytes,
+    /// Names and values, in order; a name may be there twice.
+    pub headers: Vec<(String, String)>,
+    /// Where an answer is expected; made by the driver of the requester, opaque to everybody else.
+    pub reply_to: Option<String>,
+}
+
+/// Which messages, for whom, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// A topic, or a pattern: `*` stands for one word, `>` at the end for one or more. See [`is_pattern`].
+    pub pattern: String,
+    /// Subscribers of one group share the messages.
+    pub group: String,
+    /// Messages that may be unsettled at once, over this subscription.
+    pub in_flight: usize,
+    /// How long a delivery may stay unsettled before it counts as failed.
+    pub ack_wait: Duration,
+    /// How often a message is delivered at the most.
+    pub deliveries: u32,
+    /// Pause before the second delivery; doubled for each further one, up to `back_off_max`.
+    pub back_off: Duration,
+    /// The longest pause.
+    pub back_off_max: Duration,
+    /// Where messages go that were delivered in vain, with the headers `hostel-topic`, `hostel-group` and
+    /// `hostel-deliveries` added.
+    pub dead_letter: Option<String>,
+}
+
+/// A message for one subscriber. Dropping it unsettled is a negative acknowledgement without a hurry.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
+    /// 1 for the first time, as far as the driver knows.
+    pub attempt: u32,
+    /// How the subscriber says what became of it.
+    pub settle: Box<dyn Settle>,
+}
+
+/// The other half of a delivery.
+#[async_trait]
+pub trait Settle: fmt::Debug + Send {
+    /// It is done. `Ok` means that it is not delivered again.
+    async fn ack(self: Box<Self>) -> Result<()>;
+
+    /// It failed: deliver it again after the group's pause, or give it up where it was tried often enough.
+    async fn nack(self: Box<Self>) -> Result<()>;
+}
+
+/// Why an operation failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not a topic, or not a pattern.
+    #[error("{0}")]
+    BadTopic(String),
+    /// Nobody answered in time, or nobody listens.
+    #[error("nobody answered within {} ms", .0.as_millis())]
+    NoReply(Duration),
+    /// The answer's address is not one of this driver's.
+    #[error("nobody waits for this answer")]
+    NoRequester,
+    /// The backend cannot hold a message of this size.
+    #[error("a message of {bytes} bytes is larger than the {most} that the backend takes")]
+    TooLarge {
+        /// Its size, headers included.
+        bytes: usize,
+        /// The largest.
+        most: usize,
+    },
+    /// The backend is in trouble.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+/// What operations return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// One scope of a message broker. Methods may be awaited on any thread and runtime.
+#[async_trait]
+pub trait Messaging: fmt::Debug + Send + Sync {
+    /// Reaches the backend as the operator told, and changes nothing: for `hostel check --config` and readiness.
+    async fn check(&self) -> Result<()>;
+
+    /// Hands a message over. `Ok` means that it is as safe as this driver makes it.
+    async fn publish(&self, message: Message) -> Result<()>;
+
+    /// Publishes a message and waits for up to `replies` answers. Fewer than that in time are returned if there is one at
+    /// least. Requests are never stored: a group that has no subscriber at this moment does not get them later.
+    async fn request(
+        &self,
+        message: Message,
+        replies: usize,
+        timeout: Duration,
+    ) -> Result<Vec<Message>>;
+
+    /// Answers: `to` is the [`Message::reply_to`] of a message that was received.
+    async fn reply(&self, to: &str, message: Message) -> Result<()>;
+
+    /// Messages from now on, or from where the group was. The stream reconnects by itself and ends when it is dropped; what
+    /// it had not settled then is delivered again.
+    async fn subscribe(&self, subscription: Subscription) -> Result<BoxStream<'static, Delivery>>;
+
+    /// Whether messages and groups survive a restart of everything.
+    fn is_durable(&self) -> bool;
+}
+
+/// The longest topic.
+pub const TOPIC_BYTES_MAX: usize = 256;
+
+/// Whether `text` is a topic: up to [`TOPIC_BYTES_MAX`] bytes, words separated by dots. No wildcards, no white space, nothing
+/// that means something to any broker.
+pub fn is_topic(text: &str) -> bool {
+    !text.is_empty() && text.len() <= TOPIC_BYTES_MAX && text.split('.').all(is_word)
+}
+
+/// Whether `text` is a pattern: as a topic, but a word may be `*`, and the last one `>`.
+pub fn is_pattern(text: &str) -> bool {
+    let words = text.strip_suffix(".>").unwrap_or(text);
+    let all = text == ">" || words.split('.').all(|word| word == "*" || is_word(word));
+    all && text.len() <= TOPIC_BYTES_MAX
+}
+
+/// Whether a topic is one of those that the pattern stands for.
+pub fn matches(pattern: &str, topic: &str) -> bool {
+    let mut words = topic.split('.');
+    for part in pattern.split('.') {
+        match (part, words.next()) {
+            (">", word) => return word.is_some(),
+            ("*", Some(_)) => {}
+            (part, word) if Some(part) == word => {}
+            _ => return false,
+        }
+    }
+    words.next().is_none()
+}
+
+fn is_word(word: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    !word.is_empty() && word.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_have_no_wildcards_and_patterns_may() {
+        for topic in ["a", "orders.created", "a-b_c.9"] {
+            assert!(is_topic(topic) && is_pattern(topic), "{topic}");
+        }
+        for pattern in ["*", ">", "orders.*", "orders.>", "*.created", "a.*.b"] {
+            assert!(is_pattern(pattern) && !is_topic(pattern), "{pattern}");
+        }
+        let long = "a".repeat(TOPIC_BYTES_MAX + 1);
+        for neither in [
+            "", ".", "a.", ".a", "a..b", "a b", "a*", ">.a", "a.>.b", "\u{e9}", "a/b", "a\0",
+            "$SYS.a", &long,
+        ] {
+            assert!(!is_topic(neither) && !is_pattern(neither), "{neither}");
+        }
+    }
+
+    #[test]
+    fn patterns_stand_for_words() {
+        for (pattern, topic, matching) in [
+            ("a.b", "a.b", true),
+            ("a.b", "a.b.c", false),
+            ("a.*", "a.b", true),
+            ("a.*", "a", false),
+            ("a.*", "a.b.c", false),
+            ("*.b", "a.b", true),
+            ("a.>", "a.b.c", true),
+            ("a.>", "a", false),
+            (">", "a", true),
+            ("a.b", "a", false),
+        ] {
+            assert_eq!(matches(pattern, topic), matching, "{pattern} {topic}");
+        }
+    }
+}

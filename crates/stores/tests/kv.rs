@@ -1,0 +1,1 @@
+//! The contract of key-value stores.

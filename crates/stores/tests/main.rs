@@ -1,0 +1,6 @@
+//! The contract suites: what every driver of a kind must do, run against each of them with real servers.
+
+mod blob;
+mod kv;
+mod messaging;
+mod sql;
