@@ -5,6 +5,9 @@
 //! returns `Ok`, every later read of any handle sees it, and it survives what the driver promises to survive: the memory
 //! driver nothing, the embedded one a crash and a power failure, a server what its own configuration says.
 
+pub(crate) mod nats;
+pub(crate) mod redis;
+
 use std::fmt;
 use std::time::Duration;
 

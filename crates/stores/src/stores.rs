@@ -11,8 +11,13 @@ use tokio::sync::oneshot;
 use crate::blob::Blob;
 use crate::embedded::Engine;
 use crate::kv::Kv;
+use crate::kv::nats::NatsKv;
+use crate::kv::redis::RedisKv;
 use crate::messaging::Messaging;
+use crate::messaging::nats::NatsMessaging;
 use crate::place::{Backend, Place, PlaceError};
+use crate::server::Servers;
+use crate::server::nats::Settings;
 use crate::sql::Sql;
 use crate::{Failure, Scope};
 
@@ -34,6 +39,7 @@ struct Shared {
     /// Ends the thread when the last clone is gone.
     _end: oneshot::Sender<()>,
     engines: Mutex<HashMap<String, Arc<Engine>>>,
+    servers: Servers,
 }
 
 impl Stores {
@@ -55,6 +61,7 @@ impl Stores {
             handle,
             _end: end,
             engines: Mutex::default(),
+            servers: Servers::default(),
         })))
     }
 
@@ -68,7 +75,20 @@ impl Stores {
     /// # Errors
     /// The place is none for this kind, or its settings make no sense.
     pub fn kv(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Kv>, PlaceError> {
-        Err(self.unknown(place, scope))
+        let (servers, handle) = (&self.0.servers, &self.0.handle);
+        match &place.backend {
+            Backend::Server(url) if url.scheme() == "nats" => {
+                let settings = Settings::of(url)?;
+                let nats = servers.nats(url, place.timeout, handle)?;
+                let kv = NatsKv::new(nats, settings, scope);
+                Ok(Arc::new(kv.ok_or_else(|| bad_bucket(place))?))
+            }
+            Backend::Server(url) if matches!(url.scheme(), "redis" | "rediss") => {
+                let redis = servers.redis(url, place.timeout, handle)?;
+                Ok(Arc::new(RedisKv::new(redis, scope)))
+            }
+            _ => Err(self.unknown(place, scope)),
+        }
     }
 
     /// The container of a scope.
@@ -96,7 +116,16 @@ impl Stores {
         place: &Place,
         scope: &Scope,
     ) -> Result<Arc<dyn Messaging>, PlaceError> {
-        Err(self.unknown(place, scope))
+        let (servers, handle) = (&self.0.servers, &self.0.handle);
+        match &place.backend {
+            Backend::Server(url) if matches!(url.scheme(), "nats" | "nats+core") => {
+                let settings = Settings::of(url)?;
+                let nats = servers.nats(url, place.timeout, handle)?;
+                let durable = url.scheme() == "nats";
+                Ok(Arc::new(NatsMessaging::new(nats, durable, &settings, scope)))
+            }
+            _ => Err(self.unknown(place, scope)),
+        }
     }
 
     /// The embedded engine of an app, opened on first use.
@@ -141,5 +170,12 @@ impl Stores {
             ),
             help: "use another url".to_owned(),
         }
+    }
+}
+
+fn bad_bucket(place: &Place) -> PlaceError {
+    PlaceError {
+        what: format!("the path of `{place}` is no name of a bucket"),
+        help: "write nats://HOST:4222/BUCKET, with letters, digits, `-` and `_` only".to_owned(),
     }
 }

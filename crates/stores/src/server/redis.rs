@@ -83,7 +83,7 @@ impl Redis {
         self: &Arc<Self>,
         command: &Cmd,
     ) -> Result<T, Failure> {
-        self.run(async |mut connection| command.query_async(&mut connection).await)
+        self.run(|mut connection| async move { command.query_async(&mut connection).await })
             .await
     }
 
@@ -92,13 +92,16 @@ impl Redis {
         self: &Arc<Self>,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, Failure> {
-        self.run(async |mut connection| script.invoke_async(&mut connection).await)
+        self.run(|mut connection| async move { script.invoke_async(&mut connection).await })
             .await
     }
 
-    async fn run<T, F>(self: &Arc<Self>, work: F) -> Result<T, Failure>
+    async fn run<T, W>(
+        self: &Arc<Self>,
+        work: impl FnOnce(MultiplexedConnection) -> W,
+    ) -> Result<T, Failure>
     where
-        F: AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
+        W: Future<Output = RedisResult<T>>,
     {
         let mut owed = Owed {
             redis: self,
