@@ -122,7 +122,9 @@ impl Stores {
                 let settings = Settings::of(url)?;
                 let nats = servers.nats(url, place.timeout, handle)?;
                 let durable = url.scheme() == "nats";
-                Ok(Arc::new(NatsMessaging::new(nats, durable, &settings, scope)))
+                Ok(Arc::new(NatsMessaging::new(
+                    nats, durable, &settings, scope,
+                )))
             }
             _ => Err(self.unknown(place, scope)),
         }
