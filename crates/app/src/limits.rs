@@ -269,6 +269,16 @@ table! {
 
     // What is read from disk.
 
+    /// How long one operation of a store may take; `timeout` in `server.toml` says otherwise.
+    STORE_TIMEOUT_MS = "store_timeout", Milliseconds, 2 * SECOND, [10, 10 * MINUTE], "tests/limits::store_timeout";
+    /// How long an outgoing connection may take; `connect_timeout` in `server.toml` says otherwise.
+    CONNECT_TIMEOUT_MS = "connect_timeout", Milliseconds, 5 * SECOND, [10, 10 * MINUTE], "tests/limits::connect_timeout";
+    /// How long an outgoing request may take, its answer's body included; `total_timeout` in `server.toml` says otherwise.
+    TOTAL_TIMEOUT_MS = "total_timeout", Milliseconds, 30 * SECOND, [10, HOUR], "tests/limits::total_timeout";
+    /// Size of one variable's value in a file.
+    VARIABLE_BYTES_MAX = "variable", Bytes, 64 * KIB, [KIB, MIB], "tests/limits::variable";
+    /// Providers of variables in one `server.toml`.
+    PROVIDERS_MAX = "providers", Count, 16, [1, 100], "crates/app/tests/server_config.rs::providers_are_bounded";
     /// Size of one manifest.
     MANIFEST_BYTES_MAX = "manifest", Bytes, MIB, [KIB, MIB], "crates/app/tests/resolve.rs::manifest_size_is_bounded";
     /// Errors that one manifest reports; the rest is counted.
