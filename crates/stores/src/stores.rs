@@ -9,23 +9,40 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 
 use crate::blob::Blob;
-use crate::embedded::Engine;
-use crate::kv::Kv;
-use crate::kv::nats::NatsKv;
-use crate::kv::redis::RedisKv;
+use crate::clock::Clock;
+use crate::embedded::{Durability, Engine, EngineOptions};
+use crate::kv::{self, Kv};
 use crate::messaging::Messaging;
-use crate::messaging::nats::NatsMessaging;
 use crate::place::{Backend, Place, PlaceError};
 use crate::server::Servers;
-use crate::server::nats::Settings;
 use crate::sql::Sql;
 use crate::{Failure, Scope};
 
 /// What the process decides about its stores.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct StoresOptions {
     /// Where the embedded drivers keep their files, a folder for each app; `None` has no embedded stores.
     pub data: Option<PathBuf>,
+    /// Each app's embedded engine.
+    pub engine: EngineOptions,
+    /// How much of an app's embedded key-value data is kept in memory, in bytes.
+    pub kv_cache_bytes: usize,
+    /// How much a label has at most whose key-value data is in memory only, in bytes.
+    pub kv_memory_bytes: usize,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+impl Default for StoresOptions {
+    fn default() -> Self {
+        Self {
+            data: None,
+            engine: EngineOptions::default(),
+            kv_cache_bytes: kv::embedded::CACHE_BYTES,
+            kv_memory_bytes: kv::memory::LABEL_BYTES_MAX,
+            clock: Clock::default(),
+        }
+    }
 }
 
 /// All stores of this process. Clones are the same stores.
@@ -39,7 +56,16 @@ struct Shared {
     /// Ends the thread when the last clone is gone.
     _end: oneshot::Sender<()>,
     engines: Mutex<HashMap<String, Arc<Engine>>>,
+    kv: Mutex<KvStores>,
     servers: Servers,
+}
+
+/// The key-value data that handles share.
+#[derive(Debug, Default)]
+struct KvStores {
+    /// By app.
+    embedded: HashMap<String, Arc<kv::embedded::Table>>,
+    memory: HashMap<Scope, kv::memory::MemoryKv>,
 }
 
 impl Stores {
@@ -61,6 +87,7 @@ impl Stores {
             handle,
             _end: end,
             engines: Mutex::default(),
+            kv: Mutex::default(),
             servers: Servers::default(),
         })))
     }
@@ -75,20 +102,40 @@ impl Stores {
     /// # Errors
     /// The place is none for this kind, or its settings make no sense.
     pub fn kv(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Kv>, PlaceError> {
-        let (servers, handle) = (&self.0.servers, &self.0.handle);
         match &place.backend {
-            Backend::Server(url) if url.scheme() == "nats" => {
-                let settings = Settings::of(url)?;
-                let nats = servers.nats(url, place.timeout, handle)?;
-                let kv = NatsKv::new(nats, settings, scope);
-                Ok(Arc::new(kv.ok_or_else(|| bad_bucket(place))?))
+            Backend::Embedded { durable } => {
+                let table = self.kv_table(scope.app()).map_err(no_data)?;
+                Ok(Arc::new(
+                    table.label(scope.label(), Durability::of(*durable)),
+                ))
             }
-            Backend::Server(url) if matches!(url.scheme(), "redis" | "rediss") => {
-                let redis = servers.redis(url, place.timeout, handle)?;
-                Ok(Arc::new(RedisKv::new(redis, scope)))
+            Backend::Memory => Ok(Arc::new(self.kv_memory(scope))),
+            Backend::Server(url) => {
+                let (servers, handle) = (&self.0.servers, &self.0.handle);
+                let made = servers.kv(url, place.timeout, handle, scope)?;
+                made.ok_or_else(|| self.unknown(place, scope))
             }
-            _ => Err(self.unknown(place, scope)),
         }
+    }
+
+    fn kv_table(&self, app: &str) -> Result<Arc<kv::embedded::Table>, Failure> {
+        let engine = self.engine(app)?;
+        let options = &self.0.options;
+        let table = || {
+            let (clock, handle) = (options.clock.clone(), self.0.handle.clone());
+            kv::embedded::Table::new(engine, options.kv_cache_bytes, clock, handle)
+        };
+        let mut stores = self.0.kv.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = stores.embedded.entry(app.to_owned());
+        Ok(tables.or_insert_with(|| Arc::new(table())).clone())
+    }
+
+    fn kv_memory(&self, scope: &Scope) -> kv::memory::MemoryKv {
+        let options = &self.0.options;
+        let mut stores = self.0.kv.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = stores.memory.entry(scope.clone());
+        let new = || kv::memory::MemoryKv::new(options.kv_memory_bytes, options.clock.clone());
+        memory.or_insert_with(new).clone()
     }
 
     /// The container of a scope.
@@ -116,24 +163,20 @@ impl Stores {
         place: &Place,
         scope: &Scope,
     ) -> Result<Arc<dyn Messaging>, PlaceError> {
-        let (servers, handle) = (&self.0.servers, &self.0.handle);
-        match &place.backend {
-            Backend::Server(url) if matches!(url.scheme(), "nats" | "nats+core") => {
-                let settings = Settings::of(url)?;
-                let nats = servers.nats(url, place.timeout, handle)?;
-                let durable = url.scheme() == "nats";
-                Ok(Arc::new(NatsMessaging::new(
-                    nats, durable, &settings, scope,
-                )))
+        let made = match &place.backend {
+            Backend::Server(url) => {
+                let (servers, handle) = (&self.0.servers, &self.0.handle);
+                servers.messaging(url, place.timeout, handle, scope)?
             }
-            _ => Err(self.unknown(place, scope)),
-        }
+            _ => None,
+        };
+        made.ok_or_else(|| self.unknown(place, scope))
     }
 
-    /// The embedded engine of an app, opened on first use.
+    /// The embedded engine of an app. Its file is opened with the first call.
     ///
     /// # Errors
-    /// There is no data directory, or it cannot be used; another process may have it.
+    /// There is no data directory.
     pub fn engine(&self, app: &str) -> Result<Arc<Engine>, Failure> {
         let mut engines = self
             .0
@@ -143,7 +186,7 @@ impl Stores {
         if let Some(engine) = engines.get(app) {
             return Ok(engine.clone());
         }
-        let engine = Arc::new(Engine::open(&self.folder(app)?)?);
+        let engine = Arc::new(Engine::new(&self.folder(app)?, self.0.options.engine));
         engines.insert(app.to_owned(), engine.clone());
         Ok(engine)
     }
@@ -175,9 +218,9 @@ impl Stores {
     }
 }
 
-fn bad_bucket(place: &Place) -> PlaceError {
+fn no_data(failure: Failure) -> PlaceError {
     PlaceError {
-        what: format!("the path of `{place}` is no name of a bucket"),
-        help: "write nats://HOST:4222/BUCKET, with letters, digits, `-` and `_` only".to_owned(),
+        what: failure.to_string(),
+        help: "name a data directory, or another url".to_owned(),
     }
 }
