@@ -11,6 +11,8 @@
 //! once**, has no redelivery, and says so with [`Messaging::is_durable`].
 
 pub(crate) mod nats;
+pub(crate) mod redis;
+mod redis_scripts;
 mod remote;
 
 use std::fmt;

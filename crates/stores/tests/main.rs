@@ -3,4 +3,5 @@
 mod blob;
 mod kv;
 mod messaging;
+mod servers;
 mod sql;
