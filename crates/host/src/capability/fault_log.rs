@@ -57,6 +57,14 @@ impl AppLog {
             ),
         );
     }
+
+    /// Something that a component needs of the operator is not as it should be; the component goes on.
+    pub(crate) fn trouble(&self, component: &str, what: impl Display) {
+        self.sink.limited(
+            &self.share,
+            format_args!("level=warn component={component} {what}"),
+        );
+    }
 }
 
 impl LogSink {
