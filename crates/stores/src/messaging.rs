@@ -10,6 +10,9 @@
 //! streams keep a published message and each group's place in it on disk before `publish` returns. NATS core is **at most
 //! once**, has no redelivery, and says so with [`Messaging::is_durable`].
 
+pub(crate) mod nats;
+mod remote;
+
 use std::fmt;
 use std::time::Duration;
 
