@@ -11,7 +11,9 @@ use tokio::sync::oneshot;
 use crate::blob::Blob;
 use crate::embedded::Engine;
 use crate::kv::Kv;
-use crate::messaging::Messaging;
+use crate::messaging::embedded::{EmbeddedMessaging, Opened};
+use crate::messaging::memory::MemoryMessaging;
+use crate::messaging::{Bounds, Messaging};
 use crate::place::{Backend, Place, PlaceError};
 use crate::sql::Sql;
 use crate::{Failure, Scope};
@@ -21,6 +23,8 @@ use crate::{Failure, Scope};
 pub struct StoresOptions {
     /// Where the embedded drivers keep their files, a folder for each app; `None` has no embedded stores.
     pub data: Option<PathBuf>,
+    /// What the brokers without a server may hold.
+    pub messaging: Bounds,
 }
 
 /// All stores of this process. Clones are the same stores.
@@ -34,6 +38,10 @@ struct Shared {
     /// Ends the thread when the last clone is gone.
     _end: oneshot::Sender<()>,
     engines: Mutex<HashMap<String, Arc<Engine>>>,
+    /// Embedded brokers of each scope.
+    brokers: Mutex<HashMap<Scope, Opened>>,
+    /// The same in memory.
+    memory_brokers: Mutex<HashMap<Scope, Arc<MemoryMessaging>>>,
 }
 
 impl Stores {
@@ -55,6 +63,8 @@ impl Stores {
             handle,
             _end: end,
             engines: Mutex::default(),
+            brokers: Mutex::default(),
+            memory_brokers: Mutex::default(),
         })))
     }
 
@@ -96,7 +106,29 @@ impl Stores {
         place: &Place,
         scope: &Scope,
     ) -> Result<Arc<dyn Messaging>, PlaceError> {
-        Err(self.unknown(place, scope))
+        let bounds = self.0.options.messaging;
+        match place.backend {
+            Backend::Memory => {
+                let brokers = self.0.memory_brokers.lock();
+                let mut brokers = brokers.unwrap_or_else(PoisonError::into_inner);
+                let broker = brokers.entry(scope.clone());
+                let broker = broker.or_insert_with(|| Arc::new(MemoryMessaging::new(bounds)));
+                Ok(broker.clone())
+            }
+            Backend::Embedded { durable } => {
+                let brokers = self.0.brokers.lock();
+                let mut brokers = brokers.unwrap_or_else(PoisonError::into_inner);
+                let opened = brokers.entry(scope.clone()).or_default().clone();
+                Ok(Arc::new(EmbeddedMessaging {
+                    stores: self.clone(),
+                    scope: scope.clone(),
+                    durable,
+                    bounds,
+                    opened,
+                }))
+            }
+            Backend::Server(_) => Err(self.unknown(place, scope)),
+        }
     }
 
     /// The embedded engine of an app, opened on first use.
