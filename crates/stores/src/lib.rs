@@ -9,6 +9,7 @@
 //! `embedded` is the one engine below everything that must survive without a server.
 
 pub mod blob;
+pub mod clock;
 pub mod embedded;
 pub mod failure;
 pub mod faulty;

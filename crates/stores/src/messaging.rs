@@ -11,11 +11,14 @@
 //! streams keep a published message and each group's place in it on disk before `publish` returns. NATS core is **at most
 //! once**, has no redelivery, and says so with [`Messaging::is_durable`].
 
-pub(crate) mod broker;
-pub(crate) mod embedded;
+mod broker;
+pub(crate) mod brokers;
+mod embedded;
 mod group;
 mod journal;
-pub(crate) mod memory;
+mod memory;
+
+pub(crate) use journal::TABLES;
 
 use std::fmt;
 use std::time::Duration;

@@ -9,22 +9,43 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 
 use crate::blob::Blob;
-use crate::embedded::Engine;
-use crate::kv::Kv;
-use crate::messaging::embedded::{EmbeddedMessaging, Opened};
-use crate::messaging::memory::MemoryMessaging;
+use crate::clock::Clock;
+use crate::embedded::{Durability, Engine, EngineOptions};
+use crate::kv::{self, Kv};
+use crate::messaging::brokers::Brokers;
 use crate::messaging::{Bounds, Messaging};
 use crate::place::{Backend, Place, PlaceError};
 use crate::sql::Sql;
 use crate::{Failure, Scope};
 
 /// What the process decides about its stores.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct StoresOptions {
     /// Where the embedded drivers keep their files, a folder for each app; `None` has no embedded stores.
     pub data: Option<PathBuf>,
+    /// Each app's embedded engine.
+    pub engine: EngineOptions,
+    /// How much of an app's embedded key-value data is kept in memory, in bytes.
+    pub kv_cache_bytes: usize,
+    /// How much a label has at most whose key-value data is in memory only, in bytes.
+    pub kv_memory_bytes: usize,
     /// What the brokers without a server may hold.
     pub messaging: Bounds,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+impl Default for StoresOptions {
+    fn default() -> Self {
+        Self {
+            data: None,
+            engine: EngineOptions::default(),
+            kv_cache_bytes: kv::embedded::CACHE_BYTES,
+            kv_memory_bytes: kv::memory::LABEL_BYTES_MAX,
+            messaging: Bounds::default(),
+            clock: Clock::default(),
+        }
+    }
 }
 
 /// All stores of this process. Clones are the same stores.
@@ -38,10 +59,16 @@ struct Shared {
     /// Ends the thread when the last clone is gone.
     _end: oneshot::Sender<()>,
     engines: Mutex<HashMap<String, Arc<Engine>>>,
-    /// Embedded brokers of each scope.
-    brokers: Mutex<HashMap<Scope, Opened>>,
-    /// The same in memory.
-    memory_brokers: Mutex<HashMap<Scope, Arc<MemoryMessaging>>>,
+    kv: Mutex<KvStores>,
+    brokers: Brokers,
+}
+
+/// The key-value data that handles share.
+#[derive(Debug, Default)]
+struct KvStores {
+    /// By app.
+    embedded: HashMap<String, Arc<kv::embedded::Table>>,
+    memory: HashMap<Scope, kv::memory::MemoryKv>,
 }
 
 impl Stores {
@@ -63,8 +90,8 @@ impl Stores {
             handle,
             _end: end,
             engines: Mutex::default(),
-            brokers: Mutex::default(),
-            memory_brokers: Mutex::default(),
+            kv: Mutex::default(),
+            brokers: Brokers::default(),
         })))
     }
 
@@ -78,7 +105,36 @@ impl Stores {
     /// # Errors
     /// The place is none for this kind, or its settings make no sense.
     pub fn kv(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Kv>, PlaceError> {
-        Err(self.unknown(place, scope))
+        match &place.backend {
+            Backend::Embedded { durable } => {
+                let table = self.kv_table(scope.app()).map_err(no_data)?;
+                Ok(Arc::new(
+                    table.label(scope.label(), Durability::of(*durable)),
+                ))
+            }
+            Backend::Memory => Ok(Arc::new(self.kv_memory(scope))),
+            Backend::Server(_) => Err(self.unknown(place, scope)),
+        }
+    }
+
+    fn kv_table(&self, app: &str) -> Result<Arc<kv::embedded::Table>, Failure> {
+        let engine = self.engine(app)?;
+        let options = &self.0.options;
+        let table = || {
+            let (clock, handle) = (options.clock.clone(), self.0.handle.clone());
+            kv::embedded::Table::new(engine, options.kv_cache_bytes, clock, handle)
+        };
+        let mut stores = self.0.kv.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = stores.embedded.entry(app.to_owned());
+        Ok(tables.or_insert_with(|| Arc::new(table())).clone())
+    }
+
+    fn kv_memory(&self, scope: &Scope) -> kv::memory::MemoryKv {
+        let options = &self.0.options;
+        let mut stores = self.0.kv.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = stores.memory.entry(scope.clone());
+        let new = || kv::memory::MemoryKv::new(options.kv_memory_bytes, options.clock.clone());
+        memory.or_insert_with(new).clone()
     }
 
     /// The container of a scope.
@@ -106,35 +162,22 @@ impl Stores {
         place: &Place,
         scope: &Scope,
     ) -> Result<Arc<dyn Messaging>, PlaceError> {
-        let bounds = self.0.options.messaging;
-        match place.backend {
-            Backend::Memory => {
-                let brokers = self.0.memory_brokers.lock();
-                let mut brokers = brokers.unwrap_or_else(PoisonError::into_inner);
-                let broker = brokers.entry(scope.clone());
-                let broker = broker.or_insert_with(|| Arc::new(MemoryMessaging::new(bounds)));
-                Ok(broker.clone())
-            }
-            Backend::Embedded { durable } => {
-                let brokers = self.0.brokers.lock();
-                let mut brokers = brokers.unwrap_or_else(PoisonError::into_inner);
-                let opened = brokers.entry(scope.clone()).or_default().clone();
-                Ok(Arc::new(EmbeddedMessaging {
-                    stores: self.clone(),
-                    scope: scope.clone(),
-                    durable,
-                    bounds,
-                    opened,
-                }))
-            }
+        let brokers = &self.0.brokers;
+        match &place.backend {
+            Backend::Embedded { durable } => Ok(brokers.embedded(self, scope, *durable)),
+            Backend::Memory => Ok(brokers.memory(self, scope)),
             Backend::Server(_) => Err(self.unknown(place, scope)),
         }
     }
 
-    /// The embedded engine of an app, opened on first use.
+    pub(crate) fn options(&self) -> &StoresOptions {
+        &self.0.options
+    }
+
+    /// The embedded engine of an app. Its file is opened with the first call.
     ///
     /// # Errors
-    /// There is no data directory, or it cannot be used; another process may have it.
+    /// There is no data directory.
     pub fn engine(&self, app: &str) -> Result<Arc<Engine>, Failure> {
         let mut engines = self
             .0
@@ -144,7 +187,7 @@ impl Stores {
         if let Some(engine) = engines.get(app) {
             return Ok(engine.clone());
         }
-        let engine = Arc::new(Engine::open(&self.folder(app)?)?);
+        let engine = Arc::new(Engine::new(&self.folder(app)?, self.0.options.engine));
         engines.insert(app.to_owned(), engine.clone());
         Ok(engine)
     }
@@ -173,5 +216,12 @@ impl Stores {
             ),
             help: "use another url".to_owned(),
         }
+    }
+}
+
+fn no_data(failure: Failure) -> PlaceError {
+    PlaceError {
+        what: failure.to_string(),
+        help: "name a data directory, or another url".to_owned(),
     }
 }

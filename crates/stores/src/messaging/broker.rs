@@ -121,8 +121,7 @@ impl Broker {
         }
     }
 
-    /// Gives a message to its groups: at once, or when the journal has it on disk. The future is to be awaited by who
-    /// publishes.
+    /// Gives a message to its groups: at once, or when the journal has it on disk. Whoever publishes waits for the journal.
     fn store(
         &self,
         state: &mut State,
@@ -136,12 +135,10 @@ impl Broker {
             state.deliver(&held, &keys);
             return None;
         };
-        let waits = journal.makes_wait();
-        if !journal.is_durable() {
+        if !journal.comes_first() {
             state.deliver(&held, &keys);
         }
-        let written = journal.push(Op::Insert(held, keys));
-        waits.then_some(written)
+        Some(journal.push(Op::Insert(held, keys)))
     }
 
     /// The journal has this message on disk.
@@ -263,9 +260,7 @@ impl Broker {
             return None;
         }
         let journal = self.journal.as_ref()?;
-        let waits = journal.makes_wait();
-        let written = journal.push(Op::Done(key.clone(), id));
-        waits.then_some(written)
+        Some(journal.push(Op::Done(key.clone(), id)))
     }
 
     fn nack(&self, key: &Key, id: u64, attempt: u32) {

@@ -1,7 +1,7 @@
 //! The embedded driver: a broker whose journal is in the app's durable file.
 //!
-//! `embedded:` has a message on disk before `publish` returns and before anybody sees it. `embedded:?durable=false` hands
-//! it over at once and writes it a moment later.
+//! `embedded:` has a message on disk before anybody sees it. `embedded:?durable=false` hands it over at once, while
+//! `publish` waits until it is in the file: it survives the end of the process, but a power failure may take the last second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use futures::stream::BoxStream;
 use tokio::sync::OnceCell;
 
 use super::broker::Broker;
-use super::{Bounds, Delivery, Message, Messaging, Result, Subscription, journal};
-use crate::{Failure, Scope, Stores};
+use super::{Delivery, Message, Messaging, Result, Subscription, journal};
+use crate::embedded::Durability;
+use crate::{Scope, Stores};
 
 /// The broker of a scope, once it was opened. All handles of the scope share it.
-pub(crate) type Opened = Arc<OnceCell<Arc<Broker>>>;
+pub(super) type Opened = Arc<OnceCell<Arc<Broker>>>;
 
 /// One scope in the app's durable file.
 #[derive(Debug)]
 pub(crate) struct EmbeddedMessaging {
-    pub(crate) stores: Stores,
-    pub(crate) scope: Scope,
-    pub(crate) durable: bool,
-    pub(crate) bounds: Bounds,
-    pub(crate) opened: Opened,
+    pub(super) stores: Stores,
+    pub(super) scope: Scope,
+    pub(super) durability: Durability,
+    pub(super) opened: Opened,
 }
 
 impl EmbeddedMessaging {
@@ -33,21 +33,13 @@ impl EmbeddedMessaging {
     }
 
     async fn open(&self) -> Result<Arc<Broker>> {
-        let (stores, app) = (self.stores.clone(), self.scope.app().to_owned());
-        let handle = self.stores.handle();
-        // Opening a file takes the time that the disk takes.
-        let engine = handle
-            .spawn_blocking(move || stores.engine(&app))
-            .await
-            .map_err(|_| Failure::Unavailable("the stores of this process ended".to_owned()))??;
-        journal::open(
-            engine,
-            self.scope.label(),
-            self.durable,
-            self.bounds,
-            handle,
-        )
-        .await
+        let engine = self.stores.engine(self.scope.app())?;
+        let terms = journal::Terms {
+            label: self.scope.label().into(),
+            durability: self.durability,
+            bounds: self.stores.options().messaging,
+        };
+        journal::open(engine, terms, self.stores.handle()).await
     }
 }
 
@@ -81,6 +73,6 @@ impl Messaging for EmbeddedMessaging {
     }
 
     fn is_durable(&self) -> bool {
-        self.durable
+        self.durability == Durability::Synced
     }
 }

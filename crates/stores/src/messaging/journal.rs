@@ -16,7 +16,7 @@ use super::broker::{Broker, Held};
 use super::group::Key;
 use super::{Bounds, Message, Result};
 use crate::Failure;
-use crate::embedded::Engine;
+use crate::embedded::{Durability, Engine};
 
 /// One step.
 #[derive(Debug, Clone)]
@@ -49,24 +49,24 @@ struct Queue {
 #[derive(Debug)]
 pub(super) struct Journal {
     queue: Arc<Queue>,
-    durable: bool,
+    durability: Durability,
 }
 
-/// Steps that may wait for the disk while nobody waits for them; beyond it publishers wait.
-const BEHIND: usize = 4096;
+/// Whose journal it is, and what it promises.
+#[derive(Debug, Clone)]
+pub(super) struct Terms {
+    pub(super) label: Arc<str>,
+    pub(super) durability: Durability,
+    pub(super) bounds: Bounds,
+}
 
 /// Opens the tables of a label, makes a broker of what they hold and starts the task that writes.
-pub(super) async fn open(
-    engine: Arc<Engine>,
-    label: &str,
-    durable: bool,
-    bounds: Bounds,
-    handle: &Handle,
-) -> Result<Arc<Broker>> {
-    let label: Arc<str> = label.into();
-    engine
-        .write(|connection| connection.execute_batch(TABLES))
-        .await?;
+pub(super) async fn open(engine: Arc<Engine>, terms: Terms, tasks: &Handle) -> Result<Arc<Broker>> {
+    let Terms {
+        label,
+        durability,
+        bounds,
+    } = terms;
     let of = label.clone();
     let saved = engine
         .read(move |connection| Saved::read(connection, &of))
@@ -74,7 +74,7 @@ pub(super) async fn open(
     let queue = Arc::<Queue>::default();
     let journal = Journal {
         queue: queue.clone(),
-        durable,
+        durability,
     };
     let broker = Arc::new(Broker::new(bounds, Some(journal)));
     for (key, seen_ms) in saved.groups {
@@ -87,21 +87,17 @@ pub(super) async fn open(
         queue,
         engine,
         label,
-        durable,
+        durability,
         broker: Arc::downgrade(&broker),
     };
-    handle.spawn(writer.run());
+    tasks.spawn(writer.run());
     Ok(broker)
 }
 
 impl Journal {
-    pub(super) fn is_durable(&self) -> bool {
-        self.durable
-    }
-
-    /// Whether who causes the next step is to wait for it.
-    pub(super) fn makes_wait(&self) -> bool {
-        self.durable || self.queue.lock().len() >= BEHIND
+    /// Whether a message is on disk before anybody sees it.
+    pub(super) fn comes_first(&self) -> bool {
+        self.durability == Durability::Synced
     }
 
     /// Appends a step; the future is ready when it is on disk. Steps are written in this order.
@@ -127,7 +123,7 @@ struct Writer {
     queue: Arc<Queue>,
     engine: Arc<Engine>,
     label: Arc<str>,
-    durable: bool,
+    durability: Durability,
     broker: Weak<Broker>,
 }
 
@@ -147,9 +143,13 @@ impl Writer {
             let batch = ops.clone();
             let outcome = self
                 .engine
-                .write(move |connection| Batch::new(&batch).apply(connection, &label))
+                .write_as(
+                    self.durability,
+                    move |connection| Batch::new(&batch).apply(connection, &label),
+                    |_| (),
+                )
                 .await;
-            if outcome.is_ok() && self.durable {
+            if outcome.is_ok() && self.durability == Durability::Synced {
                 self.deliver(&ops);
             }
             for written in waiting {
@@ -172,16 +172,17 @@ impl Writer {
     }
 }
 
-const TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS message_group (
+/// The tables that the steps are written to.
+pub(crate) const TABLES: &str = "
+    CREATE TABLE message_group (
         label TEXT NOT NULL, name TEXT NOT NULL, pattern TEXT NOT NULL, seen_ms INTEGER NOT NULL,
         PRIMARY KEY (label, name, pattern)
     ) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS message (
+    CREATE TABLE message (
         label TEXT NOT NULL, id INTEGER NOT NULL, topic TEXT NOT NULL, body BLOB NOT NULL, headers BLOB NOT NULL,
         reply_to TEXT, PRIMARY KEY (label, id)
     );
-    CREATE TABLE IF NOT EXISTS message_waits (
+    CREATE TABLE message_waits (
         label TEXT NOT NULL, id INTEGER NOT NULL, name TEXT NOT NULL, pattern TEXT NOT NULL, attempts INTEGER NOT NULL,
         PRIMARY KEY (label, id, name, pattern)
     ) WITHOUT ROWID;";

@@ -14,7 +14,7 @@ use super::{Bounds, Delivery, Message, Messaging, Result, Subscription};
 pub(crate) struct MemoryMessaging(Arc<Broker>);
 
 impl MemoryMessaging {
-    pub(crate) fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: Bounds) -> Self {
         Self(Arc::new(Broker::new(bounds, None)))
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::future::select_all;
+use futures::StreamExt;
+use futures::stream::select;
 use hostel_stores::messaging::{Error, Message};
 
 use super::driver::{Driver, LONG, message, next, take, terms, text};
@@ -14,17 +15,17 @@ pub async fn a_broker_can_be_reached(driver: &Driver) {
 
 pub async fn every_group_gets_each_message_and_its_subscribers_share_them(driver: &Driver) {
     let broker = driver.fresh();
-    let mut one = broker.subscribe(terms("a", "shared")).await.unwrap();
-    let mut two = broker.subscribe(terms("a", "shared")).await.unwrap();
+    let one = broker.subscribe(terms("a", "shared")).await.unwrap();
+    let two = broker.subscribe(terms("a", "shared")).await.unwrap();
     let mut alone = broker.subscribe(terms("a", "alone")).await.unwrap();
     let bodies: BTreeSet<String> = (0..40).map(|number| number.to_string()).collect();
     for body in &bodies {
         broker.publish(message("a", body)).await.unwrap();
     }
+    let mut both = select(one, two).boxed();
     let mut shared = Vec::new();
     while shared.len() < bodies.len() {
-        let (taken, _, _) = select_all([Box::pin(take(&mut one)), Box::pin(take(&mut two))]).await;
-        shared.push(taken);
+        shared.push(take(&mut both).await);
     }
     assert_eq!(shared.into_iter().collect::<BTreeSet<_>>(), bodies);
     let mut of_alone = BTreeSet::new();
@@ -193,13 +194,16 @@ pub async fn a_request_takes_as_many_answers_as_it_wants(driver: &Driver) {
 pub async fn a_request_that_nobody_answers_ends_in_time(driver: &Driver) {
     let broker = driver.fresh();
     let mut heard = broker.subscribe(terms("a", "silent")).await.unwrap();
-    let wait = Duration::from_millis(300);
-    let asked = broker.request(message("a", "asked"), 1, wait).await;
+    let asked = message("a", "asked");
+    let asking = broker.request(asked, 1, Duration::from_secs(1));
+    let hearing = async {
+        let delivery = next(&mut heard).await;
+        assert_eq!(text(&delivery.message), "asked");
+        delivery.settle.nack().await.unwrap();
+    };
+    let (asked, ()) = tokio::join!(asking, hearing);
     assert!(matches!(asked, Err(Error::NoReply(_))), "{asked:?}");
-    // It was heard, and is not heard again.
-    let delivery = next(&mut heard).await;
-    assert_eq!(text(&delivery.message), "asked");
-    delivery.settle.nack().await.unwrap();
+    // It is not heard again.
     broker.publish(message("a", "after")).await.unwrap();
     assert_eq!(take(&mut heard).await, "after");
 }

@@ -15,6 +15,7 @@ fn small(url: &str, bounds: Bounds) -> Driver {
     let options = StoresOptions {
         data: Some(data.path().to_owned()),
         messaging: bounds,
+        ..StoresOptions::default()
     };
     Driver::new(url, options, data)
 }
