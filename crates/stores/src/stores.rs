@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 
-use crate::blob::Blob;
+use crate::blob::{self, Blob};
 use crate::embedded::Engine;
 use crate::kv::Kv;
 use crate::messaging::Messaging;
@@ -34,6 +34,8 @@ struct Shared {
     /// Ends the thread when the last clone is gone.
     _end: oneshot::Sender<()>,
     engines: Mutex<HashMap<String, Arc<Engine>>>,
+    /// Containers in memory: every component that is granted one gets the same.
+    memory_blobs: Mutex<HashMap<Scope, Arc<blob::Memory>>>,
 }
 
 impl Stores {
@@ -55,6 +57,7 @@ impl Stores {
             handle,
             _end: end,
             engines: Mutex::default(),
+            memory_blobs: Mutex::default(),
         })))
     }
 
@@ -76,7 +79,23 @@ impl Stores {
     /// # Errors
     /// As [`Self::kv`].
     pub fn blob(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Blob>, PlaceError> {
-        Err(self.unknown(place, scope))
+        let handle = self.handle().clone();
+        match &place.backend {
+            Backend::Memory => {
+                let memory = self.0.memory_blobs.lock();
+                let mut memory = memory.unwrap_or_else(PoisonError::into_inner);
+                Ok(memory.entry(scope.clone()).or_default().clone())
+            }
+            Backend::Embedded { durable } => {
+                let folder = self.folder(scope.app()).map_err(no_data)?;
+                let label = scope.label();
+                Ok(Arc::new(blob::Directory::new(&folder, label, *durable, handle)))
+            }
+            Backend::Server(url) if url.scheme() == "s3" => {
+                Ok(Arc::new(blob::S3::new(url, scope, place.timeout, handle)?))
+            }
+            Backend::Server(_) => Err(self.unknown(place, scope)),
+        }
     }
 
     /// The database of a scope.
@@ -141,5 +160,12 @@ impl Stores {
             ),
             help: "use another url".to_owned(),
         }
+    }
+}
+
+fn no_data(failure: Failure) -> PlaceError {
+    PlaceError {
+        what: failure.to_string(),
+        help: "start with a data directory, or write memory: or the url of a server".to_owned(),
     }
 }
