@@ -3,19 +3,18 @@
 //! The result depends on nothing else: no clock, no environment, no network. Whether the components are any good is
 //! for the host to find out; their bytes are read here and not looked at.
 
+mod grants;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Component as Step, Path};
+use std::path::Path;
 
-use crate::app::{App, Component, Digest, Grants, Resolved, Source};
+use crate::app::{App, Component, Digest, Resolved, Source};
 use crate::digest;
 use crate::error::{Kind, Report, shown};
 use crate::fields::At;
-use crate::grant::{FileGrant, GrantArg};
 use crate::limits::{self, Limit, Limits};
-use crate::manifest::{
-    ComponentText, FilesText, GrantsText, HttpText, Manifest, SourceText, Variable,
-};
+use crate::manifest::{ComponentText, HttpText, Manifest, SourceText, Variable};
 use crate::nearest::nearest;
 use crate::read::{self, BadFile};
 use crate::resolve::Operator;
@@ -315,91 +314,6 @@ impl Assembly<'_, '_> {
             env.push((name.clone(), value.clone()));
         }
         env
-    }
-
-    fn grants(&mut self, text: GrantsText) -> Grants {
-        let GrantsText {
-            http,
-            tcp,
-            udp,
-            listen,
-            files,
-        } = text;
-        let files = files
-            .iter()
-            .filter_map(|files| self.directory(files))
-            .collect();
-        let mut grants = Grants {
-            http,
-            tcp,
-            udp,
-            listen,
-            files,
-            ..Grants::default()
-        };
-        for grant in self.operator.grants.iter().cloned() {
-            match grant {
-                GrantArg::Http(grant) => grants.http.push(grant),
-                GrantArg::Tcp(grant) => grants.tcp.push(grant),
-                GrantArg::Udp(grant) => grants.udp.push(grant),
-                GrantArg::Listen(grant) => grants.listen.push(grant),
-            }
-        }
-        for dir in &self.operator.dirs {
-            grants.files.retain(|other| other.guest != dir.guest);
-            grants.files.push(dir.clone());
-        }
-        grants
-    }
-
-    /// A directory of the manifest. Its author may share what came with the app, not what else is on the machine.
-    fn directory(&mut self, files: &FilesText) -> Option<FileGrant> {
-        let FilesText { guest, host, write } = files;
-        let written = Path::new(&host.value);
-        let inside = written
-            .components()
-            .all(|step| matches!(step, Step::Normal(_) | Step::CurDir));
-        let full = self.folder.join(written);
-        if inside {
-            match FileGrant::new(&guest.value, &full, *write) {
-                Ok(grant) if self.leads_inside(&full) => return Some(grant),
-                Ok(_) => {}
-                Err(error) => {
-                    let span = if guest.value.is_empty() {
-                        &guest.span
-                    } else {
-                        &host.span
-                    };
-                    self.report
-                        .at(Kind::BadDirectory, span.clone(), error.what, error.help);
-                    return None;
-                }
-            }
-        }
-        let what = format!(
-            "the directory \"{}\" is outside the manifest's folder",
-            host.value
-        );
-        let help = format!(
-            "move it inside, or grant it on the command line: --dir {}::{}",
-            host.value, guest.value
-        );
-        self.report
-            .at(Kind::BadDirectory, host.span.clone(), what, help);
-        None
-    }
-
-    /// Whether a directory is still inside the manifest's folder when every link is followed.
-    fn leads_inside(&self, directory: &Path) -> bool {
-        let folder = if self.folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            self.folder
-        };
-        match (directory.canonicalize(), folder.canonicalize()) {
-            (Ok(directory), Ok(folder)) => directory.starts_with(folder),
-            _ => false,
-        }
     }
 
     /// A value with its variables filled in.

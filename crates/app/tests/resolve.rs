@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // the lints' exception for tests misses helpers
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -78,6 +79,12 @@ route = "/api/:id"
 host = "Shop.Example.com"
 methods = ["GET", "PUT"]
 component = "api"
+
+[component.api.grants]
+keyvalue = ["default", "sessions"]
+blobstore = ["uploads"]
+sql = ["main"]
+messaging = { publish = ["orders.*"], request = ["stock.>"] }
 "#;
 
 fn full() -> TempDir {
@@ -146,6 +153,7 @@ fn every_key_of_a_component_arrives() {
         (Reuse::default(), &Limits::default())
     );
     assert!(api.grants.http.is_empty() && api.grants.files.is_empty() && api.env.is_empty());
+    assert!(web.grants.keyvalue.is_empty() && web.grants.messaging.clients.is_empty());
 
     assert_eq!(
         (web.source.clone(), web.digest),
@@ -201,6 +209,33 @@ fn every_grant_arrives() {
         web.grants.files,
         [grant("site", false), grant("data", true)]
     );
+    let api = &app.components[0].grants;
+    let labels = |labels: &BTreeSet<String>| labels.iter().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!(labels(&api.keyvalue), "default sessions");
+    assert_eq!(labels(&api.blobstore), "uploads");
+    assert_eq!(labels(&api.sql), "main");
+    assert_eq!(labels(&api.messaging.clients), "default");
+    assert_eq!(api.messaging.publish, ["orders.*"]);
+    assert_eq!(api.messaging.request, ["stock.>"]);
+}
+
+#[test]
+fn a_broker_is_the_default_one_unless_it_is_named() {
+    let dir = folder(&[]);
+    for (grants, clients) in [
+        ("{}", ""),
+        ("{ publish = [], request = [] }", ""),
+        ("{ request = [\"a\"] }", "default"),
+        ("{ publish = [\"a\"], clients = [] }", "default"),
+        ("{ publish = [\"a\"], clients = [\"bus\"] }", "bus"),
+        ("{ clients = [\"bus\", \"audit\"] }", "audit bus"),
+    ] {
+        let text = format!("{SMALL}\"(module)\"\n[component.a.grants]\nmessaging = {grants}\n");
+        let app = manifest(&dir, &text).expect(grants).app;
+        let found = &app.components[0].grants.messaging.clients;
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
+        assert_eq!(found.join(" "), clients, "{grants}");
+    }
 }
 
 #[test]
@@ -262,9 +297,18 @@ fn the_operator_grants_to_every_component() {
                 write: false,
             },
         ],
-        grants: ["http=*://*:*", "tcp=*:*", "udp=*:1", "listen=*:2"]
-            .map(|text| text.parse().expect(text))
-            .into(),
+        grants: [
+            "http=*://*:*",
+            "tcp=*:*",
+            "udp=*:1",
+            "listen=*:2",
+            "keyvalue=default",
+            "keyvalue=more",
+            "publish=a.*",
+            "messaging=bus",
+        ]
+        .map(|text| text.parse().expect(text))
+        .into(),
         ..token()
     };
     let app = resolve(dir.path(), &operator).expect("a good manifest").app;
@@ -292,6 +336,16 @@ fn the_operator_grants_to_every_component() {
         (3, 2, 1)
     );
     assert_eq!((api.grants.udp.len(), api.grants.listen.len()), (1, 1));
+    assert_eq!(
+        (web.grants.keyvalue.len(), api.grants.keyvalue.len()),
+        (2, 3)
+    );
+    assert_eq!(web.grants.messaging.publish, ["a.*"]);
+    let named = BTreeSet::from(["bus".to_owned()]);
+    assert_eq!(
+        web.grants.messaging.clients, named,
+        "the operator named one"
+    );
 }
 
 #[test]
@@ -518,6 +572,21 @@ const CHANGES: &[(&str, &str)] = &[
         "tcp = [\"10.0.0.0/8:53\"]\nudp = [\"10.0.0.5:5432\"]",
     ),
     ("10.0.0.0/8:53", "10.0.0.0/9:53"),
+    ("[\"default\", \"sessions\"]", "[\"default\"]"),
+    ("blobstore = [\"uploads\"]", "blobstore = [\"main\"]"),
+    (
+        "blobstore = [\"uploads\"]\nsql = [\"main\"]",
+        "blobstore = [\"main\"]\nsql = [\"uploads\"]",
+    ),
+    ("publish = [\"orders.*\"]", "publish = [\"orders.>\"]"),
+    (
+        "publish = [\"orders.*\"], request = [\"stock.>\"]",
+        "publish = [\"stock.>\"], request = [\"orders.*\"]",
+    ),
+    (
+        "request = [\"stock.>\"]",
+        "request = [\"stock.>\"], clients = [\"bus\"]",
+    ),
     ("127.0.0.1:9000", "127.0.0.1:9001"),
     ("\"/site\"", "\"/sites\""),
     ("host = \"site\"", "host = \"data\""),
