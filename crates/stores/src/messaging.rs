@@ -11,14 +11,14 @@
 //! streams keep a published message and each group's place in it on disk before `publish` returns. NATS core is **at most
 //! once**, has no redelivery, and says so with [`Messaging::is_durable`].
 
-pub(crate) mod nats;
-mod remote;
 mod broker;
 pub(crate) mod brokers;
 mod embedded;
 mod group;
 mod journal;
 mod memory;
+pub(crate) mod nats;
+mod remote;
 
 pub(crate) use journal::TABLES;
 

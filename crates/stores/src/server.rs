@@ -311,7 +311,10 @@ mod tests {
                 asked += 1;
             }
             let attempts = attempts.load(Ordering::SeqCst);
-            assert!((1..=4).contains(&attempts) && asked > 10, "{attempts} {asked}");
+            assert!(
+                (1..=4).contains(&attempts) && asked > 10,
+                "{attempts} {asked}"
+            );
         });
     }
 

@@ -17,6 +17,7 @@ use crate::blob::Blob;
 use crate::clock::Clock;
 use crate::embedded::{Engine, EngineOptions};
 use crate::kv::Kv;
+use crate::messaging::brokers::Brokers;
 use crate::messaging::{Bounds, Messaging};
 use crate::place::{Backend, Place, PlaceError};
 use crate::server::Servers;
@@ -67,7 +68,7 @@ struct Shared {
     servers: Servers,
     kv: Mutex<kv::Opened>,
     blob: Mutex<blob::Opened>,
-    messaging: Mutex<messaging::Opened>,
+    brokers: Brokers,
 }
 
 impl Stores {
@@ -92,13 +93,17 @@ impl Stores {
             servers: Servers::default(),
             kv: Mutex::default(),
             blob: Mutex::default(),
-            messaging: Mutex::default(),
+            brokers: Brokers::default(),
         })))
     }
 
     /// Where tasks of drivers run: connections outlive the call, and the thread, that first needed them.
     pub fn handle(&self) -> &Handle {
         &self.0.handle
+    }
+
+    pub(crate) fn options(&self) -> &StoresOptions {
+        &self.0.options
     }
 
     /// The key-value store of a scope. Nothing is reached before it is used.

@@ -5,7 +5,7 @@
 //! PREFIX/APP/LABEL/o/NAME       the objects; `names` says how names are written
 //! ```
 //!
-//! An object that is larger than a part is sent in parts, one after the other: a part, [`PART_BYTES`], is all that is ever
+//! An object that is larger than a part is sent in parts, one after the other: a part, five MiB, is all that is ever
 //! kept of it. Parts of an upload that is given up are removed. Names are listed in the order of their keys. A bucket has no
 //! transactions over two keys: an object that is written while its container is being removed may be left over.
 //!
@@ -28,8 +28,8 @@ use object_store::aws::AmazonS3;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutPayload, RetryConfig,
+    BackoffConfig, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload,
+    RetryConfig,
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -47,7 +47,7 @@ use crate::place::PlaceError;
 use crate::{Failure, Scope};
 
 /// What is kept of an object on its way to the server: one part of an upload. The smallest that S3 takes.
-pub const PART_BYTES: usize = 5 << 20;
+const PART_BYTES: usize = 5 << 20;
 /// Bytes of a key; S3 takes no more.
 const KEY_BYTES_MAX: usize = 1024;
 /// Pieces of an object on their way from the server.
@@ -78,13 +78,19 @@ impl S3 {
     ///
     /// # Errors
     /// The URL makes no sense, or there are no credentials.
-    pub fn new(url: &Url, scope: &Scope, timeout: Duration, handle: Handle) -> std::result::Result<Self, PlaceError> {
+    pub fn new(
+        url: &Url,
+        scope: &Scope,
+        timeout: Duration,
+        handle: Handle,
+    ) -> std::result::Result<Self, PlaceError> {
         let settings = place::read(url, |name| std::env::var(name).ok())?;
         let unusable = |cause: String| PlaceError {
             what: format!("the s3 url cannot be used: {cause}"),
             help: "look at its bucket, endpoint and region".to_owned(),
         };
-        let client = client::Client::new(settings.tls, timeout).map_err(|error| unusable(error.to_string()))?;
+        let client = client::Client::new(settings.tls, timeout)
+            .map_err(|error| unusable(error.to_string()))?;
         let retry = RetryConfig {
             backoff: BackoffConfig {
                 init_backoff: Duration::from_millis(20),
@@ -94,7 +100,11 @@ impl S3 {
             max_retries: RETRIES,
             retry_timeout: timeout / 2,
         };
-        let store = settings.builder.with_http_connector(client).with_retry(retry).build();
+        let store = settings
+            .builder
+            .with_http_connector(client)
+            .with_retry(retry)
+            .build();
         let store = store.map_err(|error| unusable(error.to_string()))?;
         let root = format!("{}{}/{}/", settings.prefix, scope.app(), scope.label());
         let bucket = Arc::new(Bucket {
@@ -124,7 +134,9 @@ impl<T> Future for Task<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let ended = |_| Err(Failure::Broken("a request ended early".to_owned()).into());
-        Pin::new(&mut self.0).poll(cx).map(|done| done.unwrap_or_else(ended))
+        Pin::new(&mut self.0)
+            .poll(cx)
+            .map(|done| done.unwrap_or_else(ended))
     }
 }
 
@@ -137,7 +149,8 @@ impl<T> Drop for Task<T> {
 #[async_trait]
 impl Blob for S3 {
     async fn check(&self) -> Result<()> {
-        self.run(|bucket| async move { bucket.page(None, 1).await.map(|_| ()) }).await
+        self.run(|bucket| async move { bucket.page(None, 1).await.map(|_| ()) })
+            .await
     }
 
     async fn create(&self) -> Result<bool> {
@@ -145,7 +158,8 @@ impl Blob for S3 {
             if bucket.marker().await?.is_some() {
                 return Ok(false);
             }
-            let empty = bucket.store.put(&bucket.path("container")?, PutPayload::new());
+            let marker = bucket.path("container")?;
+            let empty = bucket.store.put(&marker, PutPayload::new());
             bucket.in_time(empty).await?;
             Ok(true)
         })
@@ -167,7 +181,8 @@ impl Blob for S3 {
     }
 
     async fn created_ms(&self) -> Result<Option<u64>> {
-        self.run(|bucket| async move { bucket.marker().await }).await
+        self.run(|bucket| async move { bucket.marker().await })
+            .await
     }
 
     async fn put(&self, name: &str, body: Incoming) -> Result<ObjectInfo> {
@@ -183,7 +198,8 @@ impl Blob for S3 {
     async fn get(&self, name: &str, span: Span) -> Result<Object> {
         let path = self.bucket.object(name)?;
         let handle = self.handle.clone();
-        self.run(|bucket| async move { bucket.get(path, span, handle).await }).await
+        self.run(|bucket| async move { bucket.get(path, span, handle).await })
+            .await
     }
 
     async fn info(&self, name: &str) -> Result<Option<ObjectInfo>> {
@@ -217,7 +233,10 @@ impl Blob for S3 {
     }
 
     async fn delete(&self, names: &[String]) -> Result<()> {
-        let paths: Vec<_> = names.iter().filter_map(|name| self.bucket.object(name).ok()).collect();
+        let paths: Vec<_> = names
+            .iter()
+            .filter_map(|name| self.bucket.object(name).ok())
+            .collect();
         self.run(|bucket| async move {
             bucket.require().await?;
             bucket.delete(paths).await
@@ -338,7 +357,10 @@ impl Bucket {
             let length = span.length_in(meta.size);
             if length == 0 {
                 let body = stream::empty().boxed();
-                return Ok(Object { info: info(&meta), body });
+                return Ok(Object {
+                    info: info(&meta),
+                    body,
+                });
             }
             options.range = Some(GetRange::Bounded(span.start..span.start + length));
         }
@@ -348,7 +370,9 @@ impl Bucket {
         };
         let info = info(&got.meta);
         let silence = self.timeout;
-        let pieces = got.into_stream().map_err(move |error| classify(error, silence));
+        let pieces = got
+            .into_stream()
+            .map_err(move |error| classify(error, silence));
         Ok(Object {
             info,
             body: elsewhere(pieces.boxed(), &handle),
@@ -368,17 +392,26 @@ impl Bucket {
             max_keys: Some(limit),
             ..PaginatedListOptions::default()
         };
-        let listed = self.in_time(self.store.list_paginated(Some(&prefix), options)).await;
+        let listed = self
+            .in_time(self.store.list_paginated(Some(&prefix), options))
+            .await;
         let listed = listed.map_err(|error| match error {
             Error::NoObject => self.no_bucket(),
             error => error,
         })?;
-        let keys = listed.result.objects.iter().map(|meta| meta.location.as_ref());
+        let keys = listed
+            .result
+            .objects
+            .iter()
+            .map(|meta| meta.location.as_ref());
         let ends: Vec<_> = keys.filter_map(|key| key.strip_prefix(&prefix)).collect();
         let more = listed.page_token.is_some();
         Ok(Page {
             names: ends.iter().filter_map(|end| from_key(end)).collect(),
-            next: ends.last().filter(|_| more).map(|end| Cursor((*end).to_owned())),
+            next: ends
+                .last()
+                .filter(|_| more)
+                .map(|end| Cursor((*end).to_owned())),
         })
     }
 

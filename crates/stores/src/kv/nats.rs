@@ -250,8 +250,10 @@ impl Kv for NatsKv {
                     .await;
             }
             When::Absent => {
-                self.change(key, |found| Ok((found.is_none().then(|| write.clone()), ())))
-                    .await?
+                self.change(key, |found| {
+                    Ok((found.is_none().then(|| write.clone()), ()))
+                })
+                .await?
             }
             When::Unchanged(before) => {
                 self.change(key, |found| {
@@ -318,9 +320,9 @@ impl Kv for NatsKv {
     async fn set_many(&self, entries: Vec<(String, Bytes)>) -> Result<()> {
         // The last one of a key is meant.
         let entries: std::collections::HashMap<_, _> = entries.into_iter().collect();
-        let writes = entries.iter().map(|(key, value)| {
-            self.set(key, value.clone(), SetOptions::default())
-        });
+        let writes = entries
+            .iter()
+            .map(|(key, value)| self.set(key, value.clone(), SetOptions::default()));
         let writes: Vec<_> = writes.collect();
         let mut writes = stream::iter(writes).buffer_unordered(AT_ONCE);
         while writes.try_next().await?.is_some() {}
@@ -412,9 +414,7 @@ impl Bucket {
             let read = self.stream.direct_get_last_for_subject(subject).await;
             read.map_err(|error| match error.kind() {
                 DirectGetErrorKind::NotFound => None,
-                DirectGetErrorKind::TimedOut => {
-                    Some(Failure::TimedOut(self.nats.timeout()).into())
-                }
+                DirectGetErrorKind::TimedOut => Some(Failure::TimedOut(self.nats.timeout()).into()),
                 // Nobody answers for a stream that is not there.
                 _ => Some(Trouble::Gone),
             })
@@ -453,7 +453,10 @@ impl Bucket {
         if !headers.is_empty() {
             message = message.headers(headers);
         }
-        let sent = self.connected.jetstream.send_publish(subject.to_owned(), message);
+        let sent = self
+            .connected
+            .jetstream
+            .send_publish(subject.to_owned(), message);
         let acknowledged = match sent.await {
             Ok(sent) => sent.await,
             Err(error) => Err(error),
@@ -548,7 +551,9 @@ impl Bucket {
             {
                 Trouble::Gone
             }
-            ConsumerErrorKind::JetStream(error) => self.nats.jetstream(error.error_code(), error).into(),
+            ConsumerErrorKind::JetStream(error) => {
+                self.nats.jetstream(error.error_code(), error).into()
+            }
             _ => self.nats.unavailable(error).into(),
         })
     }
@@ -575,7 +580,9 @@ fn ends(headers: &HeaderMap) -> Option<u64> {
 
 /// Whether a message is a value, and not over.
 fn is_there(headers: &HeaderMap, ends: Option<u64>) -> bool {
-    let removed = headers.get(OPERATION).is_some_and(|said| said.as_str() != "PUT")
+    let removed = headers
+        .get(OPERATION)
+        .is_some_and(|said| said.as_str() != "PUT")
         || headers.get("Nats-Marker-Reason").is_some();
     !removed && ends.is_none_or(|ends| now() < ends)
 }
@@ -684,7 +691,9 @@ mod tests {
             assert_eq!(encoded(key), written);
             assert_eq!(decoded(written).as_deref(), Some(key));
         }
-        for other in ["=2", "=2e", "=41", "a..b", ".a", "a.", "=FF", "a b", "=+1", "a="] {
+        for other in [
+            "=2", "=2e", "=41", "a..b", ".a", "a.", "=FF", "a b", "=+1", "a=",
+        ] {
             assert_eq!(decoded(other), None, "{other}");
         }
     }

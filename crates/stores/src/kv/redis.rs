@@ -132,7 +132,9 @@ impl Kv for RedisKv {
             scan.arg("COUNT").arg(limit);
             let (next, found): (u64, Vec<Vec<u8>>) = self.redis.query(&scan).await?;
             // A key that is no text is another client's.
-            let found = found.into_iter().filter_map(|key| String::from_utf8(key).ok());
+            let found = found
+                .into_iter()
+                .filter_map(|key| String::from_utf8(key).ok());
             keys.extend(found.filter_map(|key| key.strip_prefix(&self.prefix).map(str::to_owned)));
             (at, over) = (Some(next), next == 0);
             rounds += 1;
@@ -245,7 +247,8 @@ impl Place {
         let mut text = self.at.map_or_else(|| "-".to_owned(), |at| at.to_string());
         for key in &self.kept {
             text.push('.');
-            key.bytes().for_each(|byte| text.push_str(&format!("{byte:02x}")));
+            key.bytes()
+                .for_each(|byte| text.push_str(&format!("{byte:02x}")));
         }
         Cursor(text)
     }
@@ -291,7 +294,16 @@ mod tests {
         ] {
             assert_eq!(Place::read(&place.write()), Ok(place));
         }
-        for text in ["", "x", "-1", "1.x", "1.abc", "1.ff", "1.+f", "18446744073709551616"] {
+        for text in [
+            "",
+            "x",
+            "-1",
+            "1.x",
+            "1.abc",
+            "1.ff",
+            "1.+f",
+            "18446744073709551616",
+        ] {
             let cursor = Cursor(text.to_owned());
             assert_eq!(Place::read(&cursor), Err(Error::BadCursor), "{text}");
         }

@@ -30,7 +30,9 @@ use super::remote::{
     line, nonce, pause, plain,
 };
 use super::{Delivery, Error, Message, Messaging, Result, Settle, Subscription};
-use crate::server::nats::{Connected, Nats, Settings, lost_connection, message_bytes_max, round_trip};
+use crate::server::nats::{
+    Connected, Nats, Settings, lost_connection, message_bytes_max, round_trip,
+};
 use crate::{Failure, Scope};
 
 /// All headers of a message in one, in their order.
@@ -79,15 +81,15 @@ impl Messaging for NatsMessaging {
         let nats = &self.shared.nats;
         nats.run(|connected| async move {
             match self.shared.durable {
-            true => {
-                let known = nats.known_stream(&connected, &self.shared.stream).await?;
-                if known.is_none() {
-                    let account = connected.jetstream.query_account().await;
-                    let _account = account.map_err(|error| nats.unavailable(error))?;
+                true => {
+                    let known = nats.known_stream(&connected, &self.shared.stream).await?;
+                    if known.is_none() {
+                        let account = connected.jetstream.query_account().await;
+                        let _account = account.map_err(|error| nats.unavailable(error))?;
+                    }
+                    Ok(())
                 }
-                Ok(())
-            }
-            false => Ok(round_trip(&connected.client).await?),
+                false => Ok(round_trip(&connected.client).await?),
             }
         })
         .await
@@ -143,7 +145,11 @@ impl Messaging for NatsMessaging {
 impl Shared {
     /// Where published messages go.
     fn published(&self) -> String {
-        let root = if self.durable { "hostel" } else { "hostel-core" };
+        let root = if self.durable {
+            "hostel"
+        } else {
+            "hostel-core"
+        };
         format!("{root}.{}", self.scope)
     }
 
@@ -174,7 +180,9 @@ impl Shared {
     async fn store(&self, message: &Message, id: &str) -> Result<()> {
         let until = Instant::now() + self.nats.timeout();
         loop {
-            let tried = self.nats.run(|connected| async move { self.put(&connected, message, id).await });
+            let tried = self
+                .nats
+                .run(|connected| async move { self.put(&connected, message, id).await });
             match timeout_at(until, tried).await {
                 Err(_) => return Err(Failure::TimedOut(self.nats.timeout()).into()),
                 Ok(Err(Error::Failed(Failure::Unavailable(_)))) if Instant::now() < until => {
@@ -334,7 +342,11 @@ impl Subscriber {
             .nats
             .run(|connected| async move {
                 let subject = format!("{}{}", shared.requested(), self.terms.pattern);
-                let group = format!("{}+{}", plain(&self.terms.group), plain(&self.terms.pattern));
+                let group = format!(
+                    "{}+{}",
+                    plain(&self.terms.group),
+                    plain(&self.terms.pattern)
+                );
                 let client = &connected.client;
                 let heard = client.queue_subscribe(subject, group).await;
                 let heard = heard.map_err(|error| shared.nats.unavailable(error))?;
@@ -380,7 +392,11 @@ impl Subscriber {
     /// The group's durable consumer, and the stream below it, made or changed as the subscription says.
     async fn consumer(&self) -> Result<PullConsumer> {
         let shared = &self.shared;
-        let name = &format!("{}+{}", plain(&self.terms.group), plain(&self.terms.pattern));
+        let name = &format!(
+            "{}+{}",
+            plain(&self.terms.group),
+            plain(&self.terms.pattern)
+        );
         shared
             .nats
             .run(|connected| async move {
@@ -534,7 +550,11 @@ struct Stored {
 
 impl fmt::Debug for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Stored({}, attempt {})", self.message.topic, self.attempt)
+        write!(
+            f,
+            "Stored({}, attempt {})",
+            self.message.topic, self.attempt
+        )
     }
 }
 
@@ -597,7 +617,11 @@ impl Drop for Stored {
         let Some(permit) = self.permit.take() else {
             return;
         };
-        let (nats, to, later) = (self.shared.nats.clone(), self.acknowledge.clone(), self.later());
+        let (nats, to, later) = (
+            self.shared.nats.clone(),
+            self.acknowledge.clone(),
+            self.later(),
+        );
         self.shared.nats.handle().spawn(async move {
             if let Ok(connected) = nats.connected().await {
                 let _unsure = connected.client.publish(to, later).await;
@@ -613,7 +637,10 @@ fn headers(message: &Message) -> HeaderMap {
     let mut map = HeaderMap::new();
     let mut whole = message.headers.len() <= 1;
     for (name, value) in &message.headers {
-        match (is_plain(name) && !value.contains(['\r', '\n']), name.parse()) {
+        match (
+            is_plain(name) && !value.contains(['\r', '\n']),
+            name.parse(),
+        ) {
             (true, Ok(name)) => {
                 let name: async_nats::HeaderName = name;
                 map.append(name, value.as_str());
@@ -631,7 +658,8 @@ fn headers(message: &Message) -> HeaderMap {
 fn is_plain(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let lower = name.to_ascii_lowercase();
-    let reserved = lower.starts_with("nats-") || lower == "hostel-headers" || lower == "hostel-topic";
+    let reserved =
+        lower.starts_with("nats-") || lower == "hostel-headers" || lower == "hostel-topic";
     !name.is_empty() && name.bytes().all(plain) && !reserved
 }
 
@@ -655,7 +683,10 @@ fn heard(message: &async_nats::Message, topic: String) -> Message {
     Message {
         topic,
         body: message.payload.clone(),
-        headers: message.headers.as_ref().map_or_else(Vec::new, heard_headers),
+        headers: message
+            .headers
+            .as_ref()
+            .map_or_else(Vec::new, heard_headers),
         reply_to: None,
     }
 }
@@ -688,7 +719,10 @@ fn heard_request(shared: &Shared, message: &async_nats::Message, topic: String) 
 }
 
 fn topic_of(answer: &async_nats::Message) -> String {
-    let topic = answer.headers.as_ref().and_then(|headers| headers.get(TOPIC));
+    let topic = answer
+        .headers
+        .as_ref()
+        .and_then(|headers| headers.get(TOPIC));
     let topic = topic.map(|topic| from_line(topic.as_str()));
     let topic = topic.and_then(|pairs| pairs.into_iter().next());
     topic.map_or_else(String::new, |(_, topic)| topic)

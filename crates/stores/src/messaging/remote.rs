@@ -119,7 +119,10 @@ pub(super) fn plain(text: &str) -> String {
 
 /// Twenty letters that nobody guesses.
 pub(super) fn nonce() -> String {
-    let random = (getrandom::u64().unwrap_or_default(), getrandom::u64().unwrap_or_default());
+    let random = (
+        getrandom::u64().unwrap_or_default(),
+        getrandom::u64().unwrap_or_default(),
+    );
     format!("{:016x}{:016x}", random.0, random.1)
 }
 

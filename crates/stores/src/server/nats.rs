@@ -111,7 +111,9 @@ pub(super) fn identity(url: &Url) -> String {
     let mut url = url.clone();
     url.set_path("");
     let rest = url.as_str();
-    rest.split_once(':').map_or(rest, |(_, rest)| rest).to_owned()
+    rest.split_once(':')
+        .map_or(rest, |(_, rest)| rest)
+        .to_owned()
 }
 
 impl Nats {
@@ -131,12 +133,7 @@ impl Nats {
             let (address, secrets) = (address.clone(), secrets.clone());
             Link::new(handle, attempt(timeout), move || {
                 let options = options(&user, password.as_deref(), timeout);
-                connect(
-                    address.clone(),
-                    options,
-                    settings.clone(),
-                    secrets.clone(),
-                )
+                connect(address.clone(), options, settings.clone(), secrets.clone())
             })
         };
         Ok(Arc::new(Self {
@@ -414,10 +411,12 @@ async fn connect(
     });
     let told = signal.clone();
     let hidden = secrets.clone();
-    let options = options.require_tls(settings.tls).event_callback(move |event| {
-        told.note(&event, &hidden);
-        std::future::ready(())
-    });
+    let options = options
+        .require_tls(settings.tls)
+        .event_callback(move |event| {
+            told.note(&event, &hidden);
+            std::future::ready(())
+        });
     let client = options.connect(address).await.map_err(|error| {
         let text = said(&error.to_string(), &secrets);
         match error.kind() {
@@ -489,7 +488,11 @@ mod tests {
         let settings = read("nats://host/shop?replicas=3&tls=true&credentials=user.creds").unwrap();
         assert_eq!((settings.path.as_str(), settings.replicas), ("shop", 3));
         assert!(settings.tls && settings.credentials.as_deref() == Some("user.creds"));
-        for bad in ["nats://host?replicas=0", "nats://host?tls=1", "nats://host?fast=1"] {
+        for bad in [
+            "nats://host?replicas=0",
+            "nats://host?tls=1",
+            "nats://host?fast=1",
+        ] {
             assert!(read(bad).unwrap_err().help.contains("replicas"), "{bad}");
         }
     }

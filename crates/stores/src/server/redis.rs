@@ -51,7 +51,10 @@ impl Redis {
         let secrets: Arc<[String]> = secrets(url).into();
         let client = Client::open(url.clone()).map_err(|cause| {
             let cause = said(&cause.to_string(), &secrets);
-            bad_option(format!("this URL of a Redis is not understood: {cause}"), HELP)
+            bad_option(
+                format!("this URL of a Redis is not understood: {cause}"),
+                HELP,
+            )
         })?;
         let link = {
             let (client, secrets) = (client.clone(), secrets.clone());
@@ -172,7 +175,8 @@ impl Redis {
             let ping = async {
                 let linked = redis.link.get().await?;
                 let mut connection = linked.connection;
-                let pong: RedisResult<String> = redis::cmd("PING").query_async(&mut connection).await;
+                let pong: RedisResult<String> =
+                    redis::cmd("PING").query_async(&mut connection).await;
                 pong.map_err(|error| failure(&error, &redis.secrets))
             };
             if !matches!(timeout(attempt(redis.timeout), ping).await, Ok(Ok(_))) {

@@ -8,7 +8,11 @@ use crate::place::{Place, PlaceError};
 use crate::sql::Sql;
 
 impl Stores {
-    pub(super) fn open_sql(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Sql>, PlaceError> {
+    pub(super) fn open_sql(
+        &self,
+        place: &Place,
+        scope: &Scope,
+    ) -> Result<Arc<dyn Sql>, PlaceError> {
         Err(self.unknown(place, scope))
     }
 }

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
@@ -97,7 +96,10 @@ impl HttpService for Client {
             silence: self.silence,
             alarm: None,
         };
-        Ok(http::Response::from_parts(head, HttpResponseBody::new(body)))
+        Ok(http::Response::from_parts(
+            head,
+            HttpResponseBody::new(body),
+        ))
     }
 }
 
@@ -174,7 +176,9 @@ impl Body for Answer {
         let silence = self.silence;
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.alarm = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(|error| failed(kind(&error), error))));
+            return Poll::Ready(
+                frame.map(|frame| frame.map_err(|error| failed(kind(&error), error))),
+            );
         }
         let alarm = self
             .alarm
