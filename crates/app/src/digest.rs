@@ -172,12 +172,16 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         response_body_bytes,
         outbound,
         outbound_open,
+        store_calls,
+        store_bytes,
+        store_key_bytes,
+        store_value_bytes,
     } = limits;
-    for time in [deadline_ms, cpu_ms] {
-        out.number(u64::from(time.is_some()));
-        out.number(time.unwrap_or(0));
+    for bound in [deadline_ms, cpu_ms, store_bytes] {
+        out.number(u64::from(bound.is_some()));
+        out.number(bound.unwrap_or(0));
     }
-    for count in [outbound, outbound_open] {
+    for count in [outbound, outbound_open, store_calls] {
         out.number(u64::from(count.is_some()));
         out.number(count.map_or(0, u64::from));
     }
@@ -199,6 +203,8 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         resources,
         header_bytes,
         host_bytes,
+        store_key_bytes,
+        store_value_bytes,
     ] {
         out.number(*number as u64);
     }

@@ -57,13 +57,12 @@ impl AppLog {
             ),
         );
     }
+}
 
-    /// Something that a component needs of the operator is not as it should be; the component goes on.
-    pub(crate) fn trouble(&self, component: &str, what: impl Display) {
-        self.sink.limited(
-            &self.share,
-            format_args!("level=warn component={component} {what}"),
-        );
+impl AppLog {
+    /// Something of this app that the operator should know, other than a fault; counted with the faults.
+    pub(crate) fn notice(&self, what: &str) {
+        self.sink.limited(&self.share, what);
     }
 }
 
