@@ -133,6 +133,7 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         resources,
         header_bytes,
         host_bytes,
+        blob_bytes,
         random_bytes,
         request_body_bytes,
         response_body_bytes,
@@ -165,6 +166,7 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         resources,
         header_bytes,
         host_bytes,
+        blob_bytes,
     ] {
         out.number(*number as u64);
     }

@@ -13,6 +13,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::capability::blob;
 use crate::capability::granted::Granted;
 use crate::capability::log::{AppLog, Channel};
 use crate::capability::stdio::{LineStream, Origin};
@@ -60,6 +61,7 @@ pub(crate) struct Host {
     table: ResourceTable,
     http: WasiHttpCtx,
     outgoing: net::Outgoing,
+    blobs_held: blob::Held,
     pub(crate) meter: Meter,
 }
 
@@ -90,6 +92,7 @@ impl Host {
             table,
             http,
             outgoing,
+            blobs_held: blob::Held::new(limits.blob_bytes),
             meter: Meter::new(limits, template.memory.open()),
         };
         let mut store = Store::new(engine, host);
@@ -127,6 +130,16 @@ impl Host {
     /// The way out to the network.
     pub(crate) fn outgoing(&self) -> &net::Outgoing {
         &self.outgoing
+    }
+
+    /// The stores that its component was granted.
+    pub(crate) fn granted(&self) -> &Granted {
+        &self.template.granted
+    }
+
+    /// Blobs that the host holds for this instance.
+    pub(crate) fn blobs_held(&self) -> &blob::Held {
+        &self.blobs_held
     }
 
     /// The table of host objects that the guest holds.

@@ -89,7 +89,9 @@ impl Stores {
             Backend::Embedded { durable } => {
                 let folder = self.folder(scope.app()).map_err(no_data)?;
                 let label = scope.label();
-                Ok(Arc::new(blob::Directory::new(&folder, label, *durable, handle)))
+                Ok(Arc::new(blob::Directory::new(
+                    &folder, label, *durable, handle,
+                )))
             }
             Backend::Server(url) if url.scheme() == "s3" => {
                 Ok(Arc::new(blob::S3::new(url, scope, place.timeout, handle)?))

@@ -255,7 +255,9 @@ mod tests {
             (io::ErrorKind::QuotaExceeded, true),
             (io::ErrorKind::ReadOnlyFilesystem, false),
         ] {
-            let Error::Failed(failure) = failed(kind.into()) else { panic!("a failure") };
+            let Error::Failed(failure) = failed(kind.into()) else {
+                panic!("a failure")
+            };
             assert_eq!(matches!(failure, Failure::Full(_)), full);
             assert_eq!(matches!(failure, Failure::Refused(_)), !full);
         }

@@ -98,9 +98,10 @@ fn escape(name: &str, mark: char, keep: impl Fn(u8, usize) -> bool) -> String {
             text.push(char::from(byte));
         } else {
             text.push(mark);
-            text.extend([byte >> 4, byte & 15].map(|digit| {
-                char::from_digit(u32::from(digit), 16).unwrap_or_default()
-            }));
+            text.extend(
+                [byte >> 4, byte & 15]
+                    .map(|digit| char::from_digit(u32::from(digit), 16).unwrap_or_default()),
+            );
         }
     }
     text

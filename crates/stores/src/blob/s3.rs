@@ -5,11 +5,12 @@
 //! PREFIX/APP/LABEL/o/NAME       the objects; `names` says how names are written
 //! ```
 //!
-//! An object that is larger than a part is sent in parts, one after the other: a part, [`PART_BYTES`], is all that is ever
+//! An object that is larger than a part is sent in parts, one after the other: a part, five MiB, is all that is ever
 //! kept of it. Parts of an upload that is given up are removed. Names are listed in the order of their keys. A bucket has no
 //! transactions over two keys: an object that is written while its container is being removed may be left over.
 //!
-//! All requests are made on the stores' event loop, whoever waits for them.
+//! All requests are made on the stores' event loop, whoever waits for them. One that nothing moves for ends with the place's
+//! timeout; a server that puts parts together or copies an object has fifteen times as long.
 
 mod client;
 mod place;
@@ -28,11 +29,11 @@ use object_store::aws::AmazonS3;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutPayload, RetryConfig,
+    BackoffConfig, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload,
+    RetryConfig,
 };
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use url::Url;
@@ -47,13 +48,15 @@ use crate::place::PlaceError;
 use crate::{Failure, Scope};
 
 /// What is kept of an object on its way to the server: one part of an upload. The smallest that S3 takes.
-pub const PART_BYTES: usize = 5 << 20;
+const PART_BYTES: usize = 5 << 20;
 /// Bytes of a key; S3 takes no more.
 const KEY_BYTES_MAX: usize = 1024;
 /// Pieces of an object on their way from the server.
 const PIECES: usize = 4;
 /// Names on one page, and in one request to delete them; S3 takes no more.
 const NAMES: usize = 1000;
+/// Objects that are written to one container at once; more of them wait. Each holds a part.
+const WRITERS: usize = 32;
 /// Attempts at a request beyond the first, as long as there is time.
 const RETRIES: usize = 3;
 
@@ -71,6 +74,7 @@ struct Bucket {
     /// What the keys of this container begin with.
     root: String,
     timeout: Duration,
+    writers: Semaphore,
 }
 
 impl S3 {
@@ -78,13 +82,19 @@ impl S3 {
     ///
     /// # Errors
     /// The URL makes no sense, or there are no credentials.
-    pub fn new(url: &Url, scope: &Scope, timeout: Duration, handle: Handle) -> std::result::Result<Self, PlaceError> {
+    pub fn new(
+        url: &Url,
+        scope: &Scope,
+        timeout: Duration,
+        handle: Handle,
+    ) -> std::result::Result<Self, PlaceError> {
         let settings = place::read(url, |name| std::env::var(name).ok())?;
         let unusable = |cause: String| PlaceError {
             what: format!("the s3 url cannot be used: {cause}"),
             help: "look at its bucket, endpoint and region".to_owned(),
         };
-        let client = client::Client::new(settings.tls, timeout).map_err(|error| unusable(error.to_string()))?;
+        let client = client::Client::new(settings.tls, timeout)
+            .map_err(|error| unusable(error.to_string()))?;
         let retry = RetryConfig {
             backoff: BackoffConfig {
                 init_backoff: Duration::from_millis(20),
@@ -94,7 +104,11 @@ impl S3 {
             max_retries: RETRIES,
             retry_timeout: timeout / 2,
         };
-        let store = settings.builder.with_http_connector(client).with_retry(retry).build();
+        let store = settings
+            .builder
+            .with_http_connector(client)
+            .with_retry(retry)
+            .build();
         let store = store.map_err(|error| unusable(error.to_string()))?;
         let root = format!("{}{}/{}/", settings.prefix, scope.app(), scope.label());
         let bucket = Arc::new(Bucket {
@@ -102,6 +116,7 @@ impl S3 {
             name: settings.bucket,
             root,
             timeout,
+            writers: Semaphore::new(WRITERS),
         });
         Ok(Self { bucket, handle })
     }
@@ -124,7 +139,9 @@ impl<T> Future for Task<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let ended = |_| Err(Failure::Broken("a request ended early".to_owned()).into());
-        Pin::new(&mut self.0).poll(cx).map(|done| done.unwrap_or_else(ended))
+        Pin::new(&mut self.0)
+            .poll(cx)
+            .map(|done| done.unwrap_or_else(ended))
     }
 }
 
@@ -137,7 +154,8 @@ impl<T> Drop for Task<T> {
 #[async_trait]
 impl Blob for S3 {
     async fn check(&self) -> Result<()> {
-        self.run(|bucket| async move { bucket.page(None, 1).await.map(|_| ()) }).await
+        self.run(|bucket| async move { bucket.page(None, 1).await.map(|_| ()) })
+            .await
     }
 
     async fn create(&self) -> Result<bool> {
@@ -145,7 +163,8 @@ impl Blob for S3 {
             if bucket.marker().await?.is_some() {
                 return Ok(false);
             }
-            let empty = bucket.store.put(&bucket.path("container")?, PutPayload::new());
+            let marker = bucket.path("container")?;
+            let empty = bucket.store.put(&marker, PutPayload::new());
             bucket.in_time(empty).await?;
             Ok(true)
         })
@@ -167,7 +186,8 @@ impl Blob for S3 {
     }
 
     async fn created_ms(&self) -> Result<Option<u64>> {
-        self.run(|bucket| async move { bucket.marker().await }).await
+        self.run(|bucket| async move { bucket.marker().await })
+            .await
     }
 
     async fn put(&self, name: &str, body: Incoming) -> Result<ObjectInfo> {
@@ -175,6 +195,8 @@ impl Blob for S3 {
         let handle = self.handle.clone();
         self.run(|bucket| async move {
             bucket.require().await?;
+            // An error would mean that it was closed, which nobody does.
+            let _turn = bucket.writers.acquire().await;
             bucket.put(path, body, handle).await
         })
         .await
@@ -183,7 +205,8 @@ impl Blob for S3 {
     async fn get(&self, name: &str, span: Span) -> Result<Object> {
         let path = self.bucket.object(name)?;
         let handle = self.handle.clone();
-        self.run(|bucket| async move { bucket.get(path, span, handle).await }).await
+        self.run(|bucket| async move { bucket.get(path, span, handle).await })
+            .await
     }
 
     async fn info(&self, name: &str) -> Result<Option<ObjectInfo>> {
@@ -217,7 +240,10 @@ impl Blob for S3 {
     }
 
     async fn delete(&self, names: &[String]) -> Result<()> {
-        let paths: Vec<_> = names.iter().filter_map(|name| self.bucket.object(name).ok()).collect();
+        let paths: Vec<_> = names
+            .iter()
+            .filter_map(|name| self.bucket.object(name).ok())
+            .collect();
         self.run(|bucket| async move {
             bucket.require().await?;
             bucket.delete(paths).await
@@ -228,7 +254,8 @@ impl Blob for S3 {
     async fn copy(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (self.bucket.object(from)?, self.bucket.object(to)?);
         self.run(|bucket| async move {
-            match bucket.in_time(bucket.store.copy(&from, &to)).await {
+            let patience = bucket.timeout * client::PATIENCE;
+            match within(patience, bucket.store.copy(&from, &to)).await {
                 Err(Error::NoObject) => {
                     bucket.require().await?;
                     Err(Error::NoObject)
@@ -271,10 +298,7 @@ impl Bucket {
 
     /// One exchange with the server, retries included.
     async fn in_time<T>(&self, work: impl Future<Output = object_store::Result<T>>) -> Result<T> {
-        match timeout(self.timeout, work).await {
-            Ok(done) => done.map_err(|error| self.failed(error)),
-            Err(_) => Err(Failure::TimedOut(self.timeout).into()),
-        }
+        within(self.timeout, work).await
     }
 
     async fn head(&self, path: &Path) -> Result<Option<ObjectMeta>> {
@@ -338,7 +362,10 @@ impl Bucket {
             let length = span.length_in(meta.size);
             if length == 0 {
                 let body = stream::empty().boxed();
-                return Ok(Object { info: info(&meta), body });
+                return Ok(Object {
+                    info: info(&meta),
+                    body,
+                });
             }
             options.range = Some(GetRange::Bounded(span.start..span.start + length));
         }
@@ -348,7 +375,9 @@ impl Bucket {
         };
         let info = info(&got.meta);
         let silence = self.timeout;
-        let pieces = got.into_stream().map_err(move |error| classify(error, silence));
+        let pieces = got
+            .into_stream()
+            .map_err(move |error| classify(error, silence));
         Ok(Object {
             info,
             body: elsewhere(pieces.boxed(), &handle),
@@ -368,17 +397,26 @@ impl Bucket {
             max_keys: Some(limit),
             ..PaginatedListOptions::default()
         };
-        let listed = self.in_time(self.store.list_paginated(Some(&prefix), options)).await;
+        let listed = self
+            .in_time(self.store.list_paginated(Some(&prefix), options))
+            .await;
         let listed = listed.map_err(|error| match error {
             Error::NoObject => self.no_bucket(),
             error => error,
         })?;
-        let keys = listed.result.objects.iter().map(|meta| meta.location.as_ref());
+        let keys = listed
+            .result
+            .objects
+            .iter()
+            .map(|meta| meta.location.as_ref());
         let ends: Vec<_> = keys.filter_map(|key| key.strip_prefix(&prefix)).collect();
         let more = listed.page_token.is_some();
         Ok(Page {
             names: ends.iter().filter_map(|end| from_key(end)).collect(),
-            next: ends.last().filter(|_| more).map(|end| Cursor((*end).to_owned())),
+            next: ends
+                .last()
+                .filter(|_| more)
+                .map(|end| Cursor((*end).to_owned())),
         })
     }
 
@@ -406,13 +444,9 @@ impl Bucket {
         Ok(())
     }
 
-    fn failed(&self, error: object_store::Error) -> Error {
-        classify(error, self.timeout)
-    }
-
     /// Nothing is looked for where something is written, except the bucket.
     fn written(&self, done: object_store::Result<()>) -> Result<()> {
-        done.map_err(|error| match self.failed(error) {
+        done.map_err(|error| match classify(error, self.timeout) {
             Error::NoObject => self.no_bucket(),
             error => error,
         })
@@ -420,6 +454,16 @@ impl Bucket {
 
     fn no_bucket(&self) -> Error {
         Failure::Broken(format!("there is no bucket `{}`", self.name)).into()
+    }
+}
+
+async fn within<T>(
+    time: Duration,
+    work: impl Future<Output = object_store::Result<T>>,
+) -> Result<T> {
+    match timeout(time, work).await {
+        Ok(done) => done.map_err(|error| classify(error, time)),
+        Err(_) => Err(Failure::TimedOut(time).into()),
     }
 }
 

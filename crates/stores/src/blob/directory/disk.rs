@@ -49,7 +49,9 @@ pub(super) struct Temporary {
 
 impl Temporary {
     pub(super) fn write(&mut self, pieces: &[Bytes]) -> Result<()> {
-        let written = pieces.iter().try_for_each(|piece| self.file.write_all(piece));
+        let written = pieces
+            .iter()
+            .try_for_each(|piece| self.file.write_all(piece));
         written.map_err(failed)
     }
 
@@ -104,7 +106,9 @@ impl Disk {
         }
         // The folder, what it is in, and what that is in may all be new.
         let above = self.root.ancestors().take(4);
-        above.map(Path::to_owned).try_for_each(|folder| self.sync_folder(&folder))?;
+        above
+            .map(Path::to_owned)
+            .try_for_each(|folder| self.sync_folder(&folder))?;
         Ok(true)
     }
 
@@ -137,9 +141,15 @@ impl Disk {
         self.require()?;
         for _ in 0..ATTEMPTS {
             let path = self.temporary().join(unique()?);
-            let opened = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+            let opened = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&path);
             let file = match opened {
-                Err(error) if error.kind() == ErrorKind::NotFound => return Err(Error::NoContainer),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return Err(Error::NoContainer);
+                }
                 other => other.map_err(failed)?,
             };
             let temporary = Temporary {
@@ -184,11 +194,16 @@ impl Disk {
     /// The folders on the way to an object; those of long names, and the outermost after a clear.
     fn make_folders(&self, target: &Path) -> Result<()> {
         let folders: Vec<_> = target.ancestors().skip(1).collect();
-        let below = folders.iter().rev().filter(|folder| folder.starts_with(self.objects()));
+        let below = folders
+            .iter()
+            .rev()
+            .filter(|folder| folder.starts_with(self.objects()));
         for folder in below {
             match make(folder) {
                 Ok(()) => self.sync_folder_of(folder)?,
-                Err(error) if error.kind() == ErrorKind::NotFound => return Err(Error::NoContainer),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return Err(Error::NoContainer);
+                }
                 Err(error) => return Err(failed(error)),
             }
         }
@@ -255,12 +270,19 @@ impl Disk {
                 Err(error) if is_absent(&error) => continue,
                 Err(error) => return Err(failed(error)),
             }
-            let folders = path.ancestors().skip(1).take_while(|folder| *folder != objects);
+            let folders = path
+                .ancestors()
+                .skip(1)
+                .take_while(|folder| *folder != objects);
             // A folder that still holds something, or that a writer has just filled, stays.
-            let left = folders.take_while(|folder| fs::remove_dir(folder).is_ok()).count();
+            let left = folders
+                .take_while(|folder| fs::remove_dir(folder).is_ok())
+                .count();
             changed.extend(path.ancestors().nth(1 + left).map(Path::to_owned));
         }
-        changed.iter().try_for_each(|folder| self.sync_folder(folder))
+        changed
+            .iter()
+            .try_for_each(|folder| self.sync_folder(folder))
     }
 
     pub(super) fn clear(&self) -> Result<()> {
@@ -290,11 +312,17 @@ impl Disk {
             }
         }
         let named = |entry: &fs::DirEntry, start: &str| {
-            entry.file_name().to_str().is_some_and(|name| name.starts_with(start))
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| name.starts_with(start))
         };
         let cleared = entries(&self.root).filter(|entry| named(entry, "cleared-"));
         let own = self.beside("+");
-        let start = own.file_name().and_then(|name| name.to_str()).unwrap_or("+");
+        let start = own
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or("+");
         let above = self.root.parent().unwrap_or(&self.root);
         let removed = entries(above).filter(|entry| named(entry, start));
         for entry in cleared.chain(removed) {
@@ -319,7 +347,8 @@ impl Disk {
     }
 
     fn sync_folder_of(&self, path: &Path) -> Result<()> {
-        path.parent().map_or(Ok(()), |folder| self.sync_folder(folder))
+        path.parent()
+            .map_or(Ok(()), |folder| self.sync_folder(folder))
     }
 
     fn beside(&self, ending: &str) -> PathBuf {

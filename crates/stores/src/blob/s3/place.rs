@@ -30,7 +30,10 @@ impl fmt::Debug for Settings {
 }
 
 /// Reads the URL. `env` looks up what it leaves to the environment.
-pub(super) fn read(url: &Url, env: impl Fn(&str) -> Option<String>) -> Result<Settings, PlaceError> {
+pub(super) fn read(
+    url: &Url,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Settings, PlaceError> {
     let bucket = url.host_str().filter(|bucket| !bucket.is_empty());
     let bucket = bucket.ok_or_else(|| error("the s3 url names no bucket".to_owned()))?;
     let mut builder = AmazonS3Builder::new()
@@ -42,12 +45,18 @@ pub(super) fn read(url: &Url, env: impl Fn(&str) -> Option<String>) -> Result<Se
             ("endpoint", value) => {
                 tls = is_tls(value)?;
                 endpoint = true;
-                builder = builder.with_endpoint(value.trim_end_matches('/')).with_allow_http(!tls);
+                builder = builder
+                    .with_endpoint(value.trim_end_matches('/'))
+                    .with_allow_http(!tls);
             }
             ("region", value) if !value.is_empty() => builder = builder.with_region(value),
             ("path-style", "true") => path_style = Some(true),
             ("path-style", "false") => path_style = Some(false),
-            (option, _) => return Err(error(format!("`{option}` is no option of an s3 url, or has no such value"))),
+            (option, _) => {
+                return Err(error(format!(
+                    "`{option}` is no option of an s3 url, or has no such value"
+                )));
+            }
         }
     }
     // A server of one's own rarely has a name for each bucket.
@@ -74,7 +83,9 @@ fn is_tls(endpoint: &str) -> Result<bool, PlaceError> {
     match parsed.as_ref().map(Url::scheme) {
         Some("https") => Ok(true),
         Some("http") => Ok(false),
-        _ => Err(error("the endpoint of the s3 url is no http:// or https:// URL".to_owned())),
+        _ => Err(error(
+            "the endpoint of the s3 url is no http:// or https:// URL".to_owned(),
+        )),
     }
 }
 
@@ -103,15 +114,24 @@ fn prefix(url: &Url) -> Result<String, PlaceError> {
     match path.as_str() {
         "" => Ok(String::new()),
         path if path.len() <= 256 && path.split('/').all(plain) => Ok(format!("{path}/")),
-        _ => Err(error("the prefix in the s3 url has other characters than letters, digits and -_.!=".to_owned())),
+        _ => Err(error(
+            "the prefix in the s3 url has other characters than letters, digits and -_.!="
+                .to_owned(),
+        )),
     }
 }
 
 /// Percent-encoded text of a URL; its `+`, `&` and `=` mean themselves.
 fn decoded(text: &str) -> String {
-    let text = text.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
+    let text = text
+        .replace('+', "%2B")
+        .replace('&', "%26")
+        .replace('=', "%3D");
     let mut pairs = form_urlencoded::parse(text.as_bytes());
-    pairs.next().map(|(text, _)| text.into_owned()).unwrap_or_default()
+    pairs
+        .next()
+        .map(|(text, _)| text.into_owned())
+        .unwrap_or_default()
 }
 
 fn error(what: String) -> PlaceError {
@@ -132,7 +152,10 @@ mod tests {
 
     #[test]
     fn an_s3_url_is_read_and_shows_no_secret() {
-        let settings = read_text("s3://key:se%2Fcret+@bucket/some/where/?endpoint=http://127.0.0.1:9000&region=eu").unwrap();
+        let settings = read_text(
+            "s3://key:se%2Fcret+@bucket/some/where/?endpoint=http://127.0.0.1:9000&region=eu",
+        )
+        .unwrap();
         assert_eq!(format!("{settings:?}"), "s3://bucket/some/where/");
         assert!(!settings.tls);
         assert_eq!(decoded("se%2Fcret+"), "se/cret+");
@@ -148,7 +171,10 @@ mod tests {
             ("s3://key@bucket", "no access key"),
             ("s3://k:s@bucket?endpoint=ftp://x", "no http:// or https://"),
             ("s3://k:s@bucket?colour=red", "`colour` is no option"),
-            ("s3://k:s@bucket?path-style=maybe", "`path-style` is no option"),
+            (
+                "s3://k:s@bucket?path-style=maybe",
+                "`path-style` is no option",
+            ),
             ("s3://k:s@bucket/a/../b//c", "prefix"),
             ("s3:///prefix", "names no bucket"),
         ] {

@@ -18,18 +18,27 @@ pub(super) fn classify(error: object_store::Error, silence: Duration) -> Error {
     if let Said::NotFound { .. } = error {
         return Error::NoObject;
     }
-    let causes = || successors(Some(&error as &(dyn StdError + 'static)), |error| error.source());
+    let causes = || successors(Some(&error as &dyn StdError), |error| (*error).source());
     // The library's own words name the request and its times; what it is about comes last.
-    let text = causes().last().map(|cause| shortened(&cause.to_string())).unwrap_or_default();
+    let text = causes()
+        .last()
+        .map(|cause| shortened(&cause.to_string()))
+        .unwrap_or_default();
     let http = causes().find_map(|cause| cause.downcast_ref::<HttpError>().map(HttpError::kind));
-    let status = text.split_once("status code: ").and_then(|(_, code)| code.get(..3));
+    let status = text
+        .split_once("status code: ")
+        .and_then(|(_, code)| code.get(..3));
     let says = |word: &str| text.contains(word);
     let failure = match (&error, http, status) {
-        (Said::PermissionDenied { .. } | Said::Unauthenticated { .. }, ..) => Failure::Refused(text),
-        (_, Some(HttpErrorKind::Timeout), _) => Failure::TimedOut(silence),
-        (_, Some(HttpErrorKind::Connect | HttpErrorKind::Request | HttpErrorKind::Interrupted), _) => {
-            Failure::Unavailable(text)
+        (Said::PermissionDenied { .. } | Said::Unauthenticated { .. }, ..) => {
+            Failure::Refused(text)
         }
+        (_, Some(HttpErrorKind::Timeout), _) => Failure::TimedOut(silence),
+        (
+            _,
+            Some(HttpErrorKind::Connect | HttpErrorKind::Request | HttpErrorKind::Interrupted),
+            _,
+        ) => Failure::Unavailable(text),
         (.., Some("507")) => Failure::Full(text),
         _ if says("StorageFull") || says("QuotaExceeded") => Failure::Full(text),
         (.., Some("500" | "502" | "503" | "504")) => Failure::Unavailable(text),
@@ -58,14 +67,35 @@ mod tests {
     #[test]
     fn errors_are_sorted_by_who_must_act() {
         let http = |kind| generic(HttpError::new(kind, std::io::Error::other("cause")));
-        assert_eq!(http(HttpErrorKind::Timeout), Failure::TimedOut(Duration::from_secs(2)).into());
-        assert_eq!(http(HttpErrorKind::Connect), Failure::Unavailable("cause".to_owned()).into());
-        assert_eq!(http(HttpErrorKind::Decode), Failure::Broken("cause".to_owned()).into());
+        assert_eq!(
+            http(HttpErrorKind::Timeout),
+            Failure::TimedOut(Duration::from_secs(2)).into()
+        );
+        assert_eq!(
+            http(HttpErrorKind::Connect),
+            Failure::Unavailable("cause".to_owned()).into()
+        );
+        assert_eq!(
+            http(HttpErrorKind::Decode),
+            Failure::Broken("cause".to_owned()).into()
+        );
         let status = |text: &str| generic(std::io::Error::other(text.to_owned()));
-        assert!(matches!(status("status code: 507 Full"), Error::Failed(Failure::Full(_))));
-        assert!(matches!(status("<Code>XMinioStorageFull</Code>"), Error::Failed(Failure::Full(_))));
-        assert!(matches!(status("status code: 503 Slow\nDown"), Error::Failed(Failure::Unavailable(_))));
-        assert!(matches!(status("status code: 400"), Error::Failed(Failure::Broken(_))));
+        assert!(matches!(
+            status("status code: 507 Full"),
+            Error::Failed(Failure::Full(_))
+        ));
+        assert!(matches!(
+            status("<Code>XMinioStorageFull</Code>"),
+            Error::Failed(Failure::Full(_))
+        ));
+        assert!(matches!(
+            status("status code: 503 Slow\nDown"),
+            Error::Failed(Failure::Unavailable(_))
+        ));
+        assert!(matches!(
+            status("status code: 400"),
+            Error::Failed(Failure::Broken(_))
+        ));
         assert!(status(&"x".repeat(5000)).to_string().len() < 400);
     }
 }

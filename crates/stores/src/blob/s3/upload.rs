@@ -87,6 +87,9 @@ impl Part {
     pub(super) fn take(&mut self) -> PutPayload {
         let mut part = std::mem::take(self);
         part.blocks.push(part.block.freeze());
-        part.blocks.into_iter().filter(|block| !block.is_empty()).collect()
+        part.blocks
+            .into_iter()
+            .filter(|block| !block.is_empty())
+            .collect()
     }
 }
