@@ -14,6 +14,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::capability::blob;
+use crate::capability::charge::Charge;
 use crate::capability::granted::Granted;
 use crate::capability::log::{AppLog, Channel};
 use crate::capability::stdio::{LineStream, Origin};
@@ -62,6 +63,7 @@ pub(crate) struct Host {
     http: WasiHttpCtx,
     outgoing: net::Outgoing,
     blobs_held: blob::Held,
+    charge: Charge,
     pub(crate) meter: Meter,
 }
 
@@ -93,6 +95,7 @@ impl Host {
             http,
             outgoing,
             blobs_held: blob::Held::new(limits.blob_bytes),
+            charge: Charge::new(template),
             meter: Meter::new(limits, template.memory.open()),
         };
         let mut store = Store::new(engine, host);
@@ -125,16 +128,27 @@ impl Host {
     pub(crate) fn begin_call(&mut self) {
         self.meter.begin_call();
         self.outgoing.begin();
+        self.charge.begin();
+    }
+
+    /// What every instance of the component starts from.
+    pub(crate) fn template(&self) -> &Arc<Template> {
+        &self.template
+    }
+
+    /// What the calls of this instance may still do with stores.
+    pub(crate) fn charge(&self) -> &Charge {
+        &self.charge
+    }
+
+    /// The request that the instance works for.
+    pub(crate) fn request(&self) -> &CurrentRequest {
+        &self.request
     }
 
     /// The way out to the network.
     pub(crate) fn outgoing(&self) -> &net::Outgoing {
         &self.outgoing
-    }
-
-    /// The stores that its component was granted.
-    pub(crate) fn granted(&self) -> &Granted {
-        &self.template.granted
     }
 
     /// Blobs that the host holds for this instance.

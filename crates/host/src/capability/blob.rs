@@ -10,12 +10,14 @@ pub(crate) mod outgoing;
 
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use hostel_stores::blob::{Blob, Cursor, Error, GaveUp, ObjectInfo, Page, Span};
 
 pub(crate) use self::held::Held;
 use self::incoming::Incoming;
-use super::granted::Granted;
+use super::charge::Charge;
+use super::denied::{Absent, Wanted};
+use crate::state::Template;
 
 /// What `wasi:blobstore` says when something fails.
 pub(crate) type Result<T> = std::result::Result<T, String>;
@@ -28,20 +30,25 @@ const PAGE: u64 = 1000;
 pub(crate) struct Container {
     name: String,
     driver: Arc<dyn Blob>,
+    charge: Charge,
 }
 
-/// The container of this name, if it was granted.
-pub(crate) fn granted(granted: &Granted, name: &str) -> Result<Container> {
-    match granted.blob.get(name) {
-        Some(driver) => Ok(Container {
+/// The container of this name, if it was granted. `charge` pays for what is done with it.
+pub(crate) fn granted(template: &Template, charge: &Charge, name: &str) -> Result<Container> {
+    if let Some(driver) = template.granted.blob.get(name) {
+        return Ok(Container {
             name: name.to_owned(),
             driver: driver.clone(),
-        }),
-        None => Err(format!(
-            "access denied: no container `{}` is granted to this component",
-            shown(name)
-        )),
+            charge: charge.clone(),
+        });
     }
+    let shown = shown(name);
+    Err(match template.no_store(Wanted::Blob, name) {
+        Absent::Denied => {
+            format!("access denied: the container `{shown}` is not granted to this component")
+        }
+        Absent::Unknown => format!("there is no container `{shown}`, and cannot be"),
+    })
 }
 
 impl Container {
@@ -51,6 +58,7 @@ impl Container {
 
     /// The container, made if it is missing: a grant provides it.
     pub(crate) async fn provided(self) -> Result<Self> {
+        self.operation(0)?;
         match self.driver.create().await {
             Ok(_) => Ok(self),
             Err(error) => Err(self.told(error, "")),
@@ -58,12 +66,14 @@ impl Container {
     }
 
     pub(crate) async fn remove(&self) -> Result<()> {
+        self.operation(0)?;
         let removed = self.driver.remove().await;
         removed.map(|_| ()).map_err(|error| self.told(error, ""))
     }
 
     /// When it was made, in seconds since 1970.
     pub(crate) async fn created(&self) -> Result<Option<u64>> {
+        self.operation(0)?;
         let created = self.driver.created_ms().await;
         let created = created.map_err(|error| self.told(error, ""))?;
         Ok(created.map(|ms| ms / 1000))
@@ -84,6 +94,7 @@ impl Container {
         end: u64,
         held: &Held,
     ) -> Result<Incoming> {
+        self.operation(name.len())?;
         let span = Span { start, last: end };
         let object = self.driver.get(name, span).await;
         let object = object.map_err(|error| self.told(error, name))?;
@@ -110,6 +121,7 @@ impl Container {
     }
 
     pub(crate) async fn delete(&self, names: &[String]) -> Result<()> {
+        self.operation(names.iter().map(String::len).sum())?;
         let name = names.first().map_or("", String::as_str);
         self.driver
             .delete(names)
@@ -135,6 +147,7 @@ impl Container {
 
     /// Copies an object to another, perhaps in another container.
     pub(crate) async fn copy(&self, from: &str, to: &Container, name: &str) -> Result<()> {
+        self.operation(from.len() + name.len())?;
         if self.name == to.name {
             let copied = self.driver.copy(from, name).await;
             return copied.map_err(|error| self.told(error, from));
@@ -145,9 +158,9 @@ impl Container {
             .body
             .map_err(|error| GaveUp(error.to_string()))
             .boxed();
-        let put = to.driver.put(name, body).await;
+        let put = to.driver.put(name, body.boxed()).await;
         put.map(|_| ()).map_err(|error| match error {
-            Error::GaveUp(GaveUp(cause)) => format!("`{}` cannot be read: {cause}", shown(from)),
+            Error::GaveUp(GaveUp(cause)) => format!("`{}` was not copied: {cause}", shown(from)),
             error => to.told(error, name),
         })
     }
@@ -170,8 +183,19 @@ impl Container {
                 shown(object),
                 self.name
             ),
+            Error::Failed(failure) => {
+                self.charge.failed(&failure);
+                failure.to_string()
+            }
             error => error.to_string(),
         }
+    }
+
+    /// One more operation, which takes so many bytes in.
+    fn operation(&self, bytes: usize) -> Result<()> {
+        self.charge
+            .call(bytes)
+            .map_err(|refused| refused.to_string())
     }
 }
 
@@ -190,8 +214,12 @@ impl Names {
             return Ok((Vec::new(), self.next.is_none()));
         };
         let limit = most.min(PAGE) as usize;
+        self.container.operation(0)?;
         let page = self.container.driver.list(from.as_ref(), limit).await;
         let Page { names, next } = page.map_err(|error| self.container.told(error, ""))?;
+        let bytes = names.iter().map(String::len).sum();
+        let paid = self.container.charge.bytes(bytes);
+        paid.map_err(|refused| refused.to_string())?;
         self.next = next.map(Some);
         Ok((names, self.next.is_none()))
     }

@@ -54,7 +54,7 @@ macro_rules! or_tell {
 impl Host {
     /// The container of this name, if it was granted.
     fn granted_container(&self, name: &str) -> blob::Result<Container> {
-        blob::granted(self.granted(), name)
+        blob::granted(self.template(), self.charge(), name)
     }
 
     fn container(&mut self, this: &Resource<Container>) -> Result<Container> {
@@ -215,7 +215,7 @@ impl types::Host for Host {}
 impl types::HostOutgoingValue for Host {
     async fn new_outgoing_value(&mut self) -> Result<Resource<Outgoing>> {
         self.meter.keep(VALUE_BYTES)?;
-        let value = Outgoing::new(self.blobs_held());
+        let value = Outgoing::new(self.blobs_held(), self.charge());
         Ok(self.table().push(value)?)
     }
 

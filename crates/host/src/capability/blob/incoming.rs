@@ -6,21 +6,23 @@ use hostel_stores::blob::{Object, Outgoing};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, Pollable, StreamError, StreamResult};
 
-use super::{Held, Result};
+use super::{Charge, Held, Result};
 
 /// A value that the guest has not begun to read.
 pub(crate) struct Incoming {
     size: u64,
     body: Outgoing,
     held: Held,
+    charge: Charge,
 }
 
 impl Incoming {
-    pub(super) fn new(size: u64, object: Object, held: Held) -> Self {
+    pub(super) fn new(size: u64, object: Object, held: Held, charge: Charge) -> Self {
         Self {
             size,
             body: object.body,
             held,
+            charge,
         }
     }
 
@@ -42,9 +44,10 @@ impl Incoming {
                 self.size
             ));
         };
-        let all = Vec::with_capacity(self.size as usize);
-        let mut body = self.body;
-        let mut all = all;
+        let size = self.size as usize;
+        let paid = self.charge.bytes(size);
+        paid.map_err(|refused| refused.to_string())?;
+        let (mut all, mut body) = (Vec::with_capacity(size), self.body);
         while let Some(piece) = body.try_next().await.map_err(|error| error.to_string())? {
             all.extend_from_slice(&piece);
         }
@@ -55,6 +58,7 @@ impl Incoming {
     pub(crate) fn stream(self) -> BodyReader {
         BodyReader {
             body: self.body,
+            charge: self.charge,
             piece: Bytes::new(),
             end: None,
         }
@@ -64,6 +68,7 @@ impl Incoming {
 /// A body that the guest reads.
 pub(crate) struct BodyReader {
     body: Outgoing,
+    charge: Charge,
     piece: Bytes,
     /// How it ended: well, or with an error that is told once.
     end: Option<Option<String>>,
@@ -74,7 +79,10 @@ impl Pollable for BodyReader {
     async fn ready(&mut self) {
         while self.piece.is_empty() && self.end.is_none() {
             match self.body.next().await {
-                Some(Ok(piece)) => self.piece = piece,
+                Some(Ok(piece)) => match self.charge.bytes(piece.len()) {
+                    Ok(()) => self.piece = piece,
+                    Err(refused) => self.end = Some(Some(refused.to_string())),
+                },
                 Some(Err(error)) => self.end = Some(Some(error.to_string())),
                 None => self.end = Some(None),
             }

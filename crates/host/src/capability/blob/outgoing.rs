@@ -17,7 +17,8 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 
 use super::held::Share;
-use super::{Container, Held, Result};
+use super::{Charge, Container, Held, Result};
+use crate::capability::charge::Refused;
 
 /// One piece.
 const PIECE: usize = limits::STREAM_CHUNK_BYTES.size();
@@ -41,9 +42,10 @@ struct Writing {
 }
 
 impl Outgoing {
-    pub(crate) fn new(held: &Held) -> Self {
+    pub(crate) fn new(held: &Held, charge: &Charge) -> Self {
         Self {
             pipe: Arc::new(Pipe {
+                charge: charge.clone(),
                 state: Mutex::new(State {
                     pieces: VecDeque::new(),
                     last: BytesMut::new(),
@@ -70,6 +72,7 @@ impl Outgoing {
         if self.writing.is_some() {
             return Err("this value is being written already; make another".to_owned());
         }
+        container.operation(name.len())?;
         self.pipe.change(|state| {
             state.taker = Taker::There;
             state.share = None;
@@ -88,7 +91,9 @@ impl Outgoing {
         let Some(writing) = self.writing.take() else {
             return Err("nothing was stored: this value was never given to write-data".to_owned());
         };
-        self.pipe.change(|state| state.end = Some(End::Finished));
+        self.pipe.change(|state| {
+            state.end.get_or_insert(End::Finished);
+        });
         let Writing {
             task,
             container,
@@ -116,6 +121,7 @@ impl Drop for Outgoing {
 /// Between the guest's stream and the driver's body.
 #[derive(Debug)]
 struct Pipe {
+    charge: Charge,
     state: Mutex<State>,
     /// Wakes both sides; there is one of each.
     moved: Notify,
@@ -149,6 +155,8 @@ enum End {
     Finished,
     /// The guest dropped the value.
     LeftAlone,
+    /// It has written more than it may.
+    Refused(Refused),
 }
 
 impl State {
@@ -157,6 +165,7 @@ impl State {
         let failed =
             |text: String| Err(StreamError::LastOperationFailed(wasmtime::Error::msg(text)));
         match (&self.end, &self.taker, &self.share) {
+            (Some(End::Refused(refused)), ..) => failed(refused.to_string()),
             (Some(_), ..) => Err(StreamError::Closed),
             (None, Taker::Gone, _) => {
                 failed("the container takes no more of this value; `finish` says why".to_owned())
@@ -229,6 +238,7 @@ impl State {
         match self.end? {
             End::Finished => Some(None),
             End::LeftAlone => Some(Some(Err(GaveUp("the guest dropped the value".to_owned())))),
+            End::Refused(refused) => Some(Some(Err(GaveUp(refused.to_string())))),
         }
     }
 }
@@ -276,6 +286,10 @@ impl OutputStream for BodyWriter {
                 return Err(StreamError::trap(
                     "more was written than check-write allows",
                 ));
+            }
+            if let Err(refused) = self.0.charge.bytes(bytes.len()) {
+                state.end = Some(End::Refused(refused));
+                return state.room().map(|_| ());
             }
             state.bytes += bytes.len();
             state.last.extend_from_slice(&bytes);
