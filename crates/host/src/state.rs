@@ -13,6 +13,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::capability::blob;
 use crate::capability::charge::Charge;
 use crate::capability::config::{Settings, Start};
 use crate::capability::granted::Granted;
@@ -64,6 +65,7 @@ pub(crate) struct Host {
     table: ResourceTable,
     http: WasiHttpCtx,
     outgoing: net::Outgoing,
+    blobs_held: blob::Held,
     charge: Charge,
     pub(crate) meter: Meter,
 }
@@ -97,6 +99,7 @@ impl Host {
             table,
             http,
             outgoing,
+            blobs_held: blob::Held::new(limits.blob_bytes),
             charge: Charge::new(template),
             meter: Meter::new(limits, template.memory.open()),
         };
@@ -156,6 +159,11 @@ impl Host {
     /// The way out to the network.
     pub(crate) fn outgoing(&self) -> &net::Outgoing {
         &self.outgoing
+    }
+
+    /// Blobs that the host holds for this instance.
+    pub(crate) fn blobs_held(&self) -> &blob::Held {
+        &self.blobs_held
     }
 
     /// The table of host objects that the guest holds.
