@@ -1,0 +1,1 @@
+//! What the embedded driver promises beyond the contract.
