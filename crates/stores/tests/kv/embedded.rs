@@ -144,7 +144,7 @@ fn what_is_over_leaves_the_file_in_the_background() {
 fn memory_in_front_of_the_file_is_never_old() {
     const KEYS: usize = 8;
     let subject = Subject::in_folder("embedded:?durable=false", |options| {
-        options.kv_cache_bytes = 64 << 10;
+        options.kv_cache_bytes = 4 << 10;
     });
     let acknowledged: Arc<[AtomicU64]> = (0..KEYS).map(|_| AtomicU64::new(0)).collect();
     let over = Arc::new(AtomicBool::new(false));
@@ -164,7 +164,7 @@ fn memory_in_front_of_the_file_is_never_old() {
                         assert!(read >= least, "{read} after {least}");
                         seen[key] = read;
                         // Others push the keys out of memory.
-                        let _ = kv.get(&format!("filler-{}", reads % 500)).await;
+                        let _ = kv.get(&format!("filler-{}", reads % 100)).await;
                         reads += 1;
                     }
                     reads
@@ -174,7 +174,7 @@ fn memory_in_front_of_the_file_is_never_old() {
         .collect();
     let kv = subject.kv("default");
     runtime().block_on(async {
-        for round in 1..=1500_u64 {
+        for round in 1..=5000_u64 {
             let key = usize::try_from(round).unwrap() % KEYS;
             match round % 5 {
                 0 => {
