@@ -4,6 +4,7 @@
 //! with a `run(&[String]) -> anyhow::Result<()>` and one row in `CHORES`. Read `shell` first: it is how
 //! every chore starts a program.
 
+mod backends;
 mod bench;
 mod debian;
 mod demo;

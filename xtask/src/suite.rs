@@ -10,7 +10,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{deny, guests, shell, tidy};
+use crate::{backends, deny, guests, shell, tidy};
 
 /// One check. It returns what it had to leave out, and why.
 struct Step {
@@ -38,6 +38,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "guests",
         run: || guests::run(&[]).map(|()| None),
+    },
+    Step {
+        name: "backends",
+        run: || backends::ensure().map(|()| None),
     },
 ];
 /// The step that runs the Rust tests; always the last.
@@ -137,7 +141,7 @@ fn select(arguments: &[String]) -> Result<Selection> {
     }
     if selection.steps.is_empty() {
         let default = match selection.filter {
-            Some(_) => vec!["guests", CARGO],
+            Some(_) => vec!["guests", "backends", CARGO],
             None => known,
         };
         selection.steps = default.into_iter().map(String::from).collect();
@@ -231,7 +235,9 @@ mod tests {
         let all = select(&[]).unwrap();
         assert_eq!(
             all.steps,
-            ["fmt", "tidy", "clippy", "deny", "guests", "cargo"]
+            [
+                "fmt", "tidy", "clippy", "deny", "guests", "backends", "cargo"
+            ]
         );
         assert_eq!(all.filter, None);
     }
@@ -239,7 +245,7 @@ mod tests {
     #[test]
     fn a_name_runs_the_tests_and_what_they_need() {
         let some = select(&arguments(&["routing"])).unwrap();
-        assert_eq!(some.steps, ["guests", "cargo"]);
+        assert_eq!(some.steps, ["guests", "backends", "cargo"]);
         assert_eq!(some.filter.as_deref(), Some("routing"));
     }
 

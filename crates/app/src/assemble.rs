@@ -3,24 +3,25 @@
 //! The result depends on nothing else: no clock, no environment, no network. Whether the components are any good is
 //! for the host to find out; their bytes are read here and not looked at.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-use std::path::{Component as Step, Path};
+mod grants;
+mod values;
 
-use crate::app::{App, Component, Digest, Grants, Resolved, Source};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::Path;
+
+use crate::app::{App, Component, Digest, Resolved, Source};
 use crate::digest;
 use crate::error::{Kind, Report, shown};
 use crate::fields::At;
-use crate::grant::{FileGrant, GrantArg};
 use crate::limits::{self, Limit, Limits};
-use crate::manifest::{
-    ComponentText, FilesText, GrantsText, HttpText, Manifest, SourceText, Variable,
-};
+use crate::manifest::{ComponentText, HttpText, Manifest, SourceText};
 use crate::nearest::nearest;
 use crate::read::{self, BadFile};
 use crate::resolve::Operator;
 use crate::route::{Route, RouteError, RouteFault, Routes};
-use crate::template::{TemplateError, expand};
+use crate::text::Text;
+use values::Value;
 
 /// The app, unless something is wrong with it; then the report says what.
 pub(crate) fn assemble(
@@ -76,8 +77,8 @@ struct Assembly<'a, 't> {
     /// What the manifest's paths are relative to.
     folder: &'a Path,
     operator: &'a Operator,
-    /// The value of each variable.
-    values: BTreeMap<String, String>,
+    /// What is known of each variable.
+    values: BTreeMap<String, Value>,
     /// Bytes that expanded values may still take.
     room: usize,
     /// Whether to read the components' bytes.
@@ -85,38 +86,6 @@ struct Assembly<'a, 't> {
 }
 
 impl Assembly<'_, '_> {
-    /// Fills the variables: the operator's value, else the default. A missing one counts as empty from then on, so
-    /// that it is reported once and not at each of its uses.
-    fn values(&mut self, declared: &BTreeMap<String, Variable>) {
-        for (name, variable) in declared {
-            let value = self.operator.vars.get(name).or(variable.default.as_ref());
-            if value.is_none() && variable.required {
-                let what = format!("the variable \"{name}\" has no value");
-                let help = format!("give it one: --var {name}=...");
-                self.report
-                    .at(Kind::MissingVariable, variable.span.clone(), what, help);
-            }
-            self.values
-                .insert(name.clone(), value.cloned().unwrap_or_default());
-        }
-        for name in self
-            .operator
-            .vars
-            .keys()
-            .filter(|name| !declared.contains_key(*name))
-        {
-            let what = format!("the manifest declares no variable \"{name}\"");
-            let help = variable_help(name, declared.keys());
-            // The value may be a secret, so the option is named without it.
-            self.report.option(
-                Kind::UnknownVariable,
-                format!("--var {name}=..."),
-                &what,
-                &help,
-            );
-        }
-    }
-
     fn check_operator_limits(&mut self) {
         let limits = self.operator.limits.iter().map(|pair| ("--limit", pair));
         let ceilings = self.operator.ceilings.iter();
@@ -228,14 +197,22 @@ impl Assembly<'_, '_> {
 
     /// One component with its bytes.
     fn component(&mut self, text: ComponentText) -> Option<(Component, Vec<u8>)> {
-        let args = text.args.iter().map(|arg| self.expanded(arg)).collect();
-        let env = self.env(&text.env);
-        let config = text
+        let secrets = self.secrets(&text.grants.secrets);
+        let args: Vec<Text> = text
+            .args
+            .iter()
+            .map(|arg| self.expanded(arg, &secrets))
+            .collect();
+        let env = self.env(&text.env, &secrets);
+        let config: BTreeMap<String, Text> = text
             .config
             .iter()
-            .map(|(name, value)| (name.value.clone(), self.expanded(value)))
+            .map(|(name, value)| (name.value.clone(), self.expanded(value, &secrets)))
             .collect();
         let grants = self.grants(text.grants);
+        let texts = args.iter().chain(env.iter().map(|(_, value)| value));
+        let variables = self.variables(texts.chain(config.values()), &secrets);
+        let withheld = self.withheld(&secrets);
         let limits = self.limits(text.limits, &text.limits_written);
         let At {
             value: source,
@@ -266,6 +243,8 @@ impl Assembly<'_, '_> {
                 args,
                 env,
                 config,
+                variables,
+                withheld,
                 grants,
                 limits,
                 reuse: text.reuse,
@@ -305,140 +284,20 @@ impl Assembly<'_, '_> {
     }
 
     /// The manifest's environment, then the operator's, each name once.
-    fn env(&mut self, written: &[(At<String>, At<String>)]) -> Vec<(String, String)> {
+    fn env(
+        &mut self,
+        written: &[(At<String>, At<String>)],
+        secrets: &BTreeSet<String>,
+    ) -> Vec<(String, Text)> {
         let ours = written
             .iter()
-            .map(|(name, value)| (name.value.clone(), self.expanded(value)));
-        let mut env: Vec<(String, String)> = ours.collect();
+            .map(|(name, value)| (name.value.clone(), self.expanded(value, secrets)));
+        let mut env: Vec<(String, Text)> = ours.collect();
         for (name, value) in &self.operator.env {
             env.retain(|(other, _)| other != name);
-            env.push((name.clone(), value.clone()));
+            env.push((name.clone(), Text::literal(value.as_str())));
         }
         env
-    }
-
-    fn grants(&mut self, text: GrantsText) -> Grants {
-        let GrantsText {
-            http,
-            tcp,
-            udp,
-            listen,
-            files,
-        } = text;
-        let files = files
-            .iter()
-            .filter_map(|files| self.directory(files))
-            .collect();
-        let mut grants = Grants {
-            http,
-            tcp,
-            udp,
-            listen,
-            files,
-            ..Grants::default()
-        };
-        for grant in self.operator.grants.iter().cloned() {
-            match grant {
-                GrantArg::Http(grant) => grants.http.push(grant),
-                GrantArg::Tcp(grant) => grants.tcp.push(grant),
-                GrantArg::Udp(grant) => grants.udp.push(grant),
-                GrantArg::Listen(grant) => grants.listen.push(grant),
-            }
-        }
-        for dir in &self.operator.dirs {
-            grants.files.retain(|other| other.guest != dir.guest);
-            grants.files.push(dir.clone());
-        }
-        grants
-    }
-
-    /// A directory of the manifest. Its author may share what came with the app, not what else is on the machine.
-    fn directory(&mut self, files: &FilesText) -> Option<FileGrant> {
-        let FilesText { guest, host, write } = files;
-        let written = Path::new(&host.value);
-        let inside = written
-            .components()
-            .all(|step| matches!(step, Step::Normal(_) | Step::CurDir));
-        let full = self.folder.join(written);
-        if inside {
-            match FileGrant::new(&guest.value, &full, *write) {
-                Ok(grant) if self.leads_inside(&full) => return Some(grant),
-                Ok(_) => {}
-                Err(error) => {
-                    let span = if guest.value.is_empty() {
-                        &guest.span
-                    } else {
-                        &host.span
-                    };
-                    self.report
-                        .at(Kind::BadDirectory, span.clone(), error.what, error.help);
-                    return None;
-                }
-            }
-        }
-        let what = format!(
-            "the directory \"{}\" is outside the manifest's folder",
-            host.value
-        );
-        let help = format!(
-            "move it inside, or grant it on the command line: --dir {}::{}",
-            host.value, guest.value
-        );
-        self.report
-            .at(Kind::BadDirectory, host.span.clone(), what, help);
-        None
-    }
-
-    /// Whether a directory is still inside the manifest's folder when every link is followed.
-    fn leads_inside(&self, directory: &Path) -> bool {
-        let folder = if self.folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            self.folder
-        };
-        match (directory.canonicalize(), folder.canonicalize()) {
-            (Ok(directory), Ok(folder)) => directory.starts_with(folder),
-            _ => false,
-        }
-    }
-
-    /// A value with its variables filled in.
-    fn expanded(&mut self, text: &At<String>) -> String {
-        let values = &self.values;
-        let error = match expand(&text.value, &mut self.room, |name| {
-            values.get(name).map(String::as_str)
-        }) {
-            Ok(expanded) => return expanded,
-            Err(error) => error,
-        };
-        let (kind, what, help) = match error {
-            TemplateError::Open => (
-                Kind::BadTemplate,
-                "\"{{\" without \"}}\"".to_owned(),
-                "write {{ name }}".to_owned(),
-            ),
-            TemplateError::NoName(name) => (
-                Kind::BadTemplate,
-                format!("\"{name}\" is not the name of a variable"),
-                "write {{ name }}; text that has to hold \"{{\" can come from a variable"
-                    .to_owned(),
-            ),
-            TemplateError::Unknown(name) => (
-                Kind::UnknownVariable,
-                format!("there is no variable \"{name}\""),
-                variable_help(&name, values.keys()),
-            ),
-            TemplateError::TooLong => (
-                Kind::TooMany,
-                format!(
-                    "the values of this manifest take more than {}",
-                    limits::EXPANDED_BYTES_MAX.shown()
-                ),
-                "use shorter variables, or a file".to_owned(),
-            ),
-        };
-        self.report.at(kind, text.span.clone(), what, help);
-        String::new()
     }
 }
 
@@ -459,19 +318,6 @@ impl RouteSpans {
             RouteFault::Duplicate => (Kind::DuplicateRoute, self.route.clone()),
             RouteFault::TooMany => (Kind::TooMany, self.entry.clone()),
         }
-    }
-}
-
-fn variable_help<'n>(name: &str, declared: impl Iterator<Item = &'n String> + Clone) -> String {
-    match nearest(name, declared.clone().map(String::as_str)) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None if declared.clone().next().is_none() => {
-            format!("declare it: [variables] with {name} = \"...\"")
-        }
-        None => format!(
-            "the variables are {}",
-            some_of(declared.map(String::as_str))
-        ),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a guest may reach: outgoing HTTP, TCP, UDP and listening addresses, host directories.
+//! What a guest may reach: outgoing HTTP, TCP, UDP and listening addresses, host directories, stores, topics, secrets.
 //!
 //! A grant is written once (manifest or command line), parsed here and asked by the host before anything is dialled,
 //! bound or opened. Nothing here resolves a name or touches the network: a TCP or UDP grant is therefore about
@@ -8,6 +8,7 @@
 mod address;
 mod files;
 mod http;
+mod name;
 
 use std::str::FromStr;
 
@@ -15,14 +16,38 @@ pub use address::AddressGrant;
 pub use files::FileGrant;
 pub(crate) use files::plain;
 pub use http::HttpGrant;
+pub(crate) use name::{label, secret, topics};
 
 use crate::nearest::nearest;
 
-/// The grants that exist today.
-pub(crate) const KINDS: [&str; 5] = ["http", "tcp", "udp", "listen", "files"];
+/// The keys of `[component.NAME.grants]`.
+pub(crate) const KINDS: [&str; 10] = [
+    "http",
+    "tcp",
+    "udp",
+    "listen",
+    "files",
+    "keyvalue",
+    "blobstore",
+    "sql",
+    "messaging",
+    "secrets",
+];
 
-/// The grants that have a name in the manifest but nothing behind it yet.
-pub(crate) const KINDS_LATER: [&str; 5] = ["keyvalue", "blobstore", "sql", "messaging", "secrets"];
+/// What `--grant` takes.
+const ARGS: [&str; 11] = [
+    "http",
+    "tcp",
+    "udp",
+    "listen",
+    "keyvalue",
+    "blobstore",
+    "sql",
+    "messaging",
+    "publish",
+    "request",
+    "secrets",
+];
 
 /// One `--grant KIND=VALUE` of the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +60,20 @@ pub enum GrantArg {
     Udp(AddressGrant),
     /// `listen=127.0.0.1:*`
     Listen(AddressGrant),
+    /// `keyvalue=default`
+    KeyValue(String),
+    /// `blobstore=uploads`
+    Blobstore(String),
+    /// `sql=main`
+    Sql(String),
+    /// `messaging=default`: the label of a broker.
+    Messaging(String),
+    /// `publish=orders.*`
+    Publish(String),
+    /// `request=orders.*`
+    Request(String),
+    /// `secrets=api-key`
+    Secret(String),
 }
 
 impl FromStr for GrantArg {
@@ -59,15 +98,18 @@ impl FromStr for GrantArg {
                     if value.is_empty() { "HOST" } else { value }
                 ),
             )),
-            later if KINDS_LATER.contains(&later) => Err(GrantError::new(
-                format!("the grant \"{later}\" is not supported yet"),
-                "this version grants http, tcp, udp and listen",
-            )),
+            "keyvalue" => label(value).map(Self::KeyValue),
+            "blobstore" => label(value).map(Self::Blobstore),
+            "sql" => label(value).map(Self::Sql),
+            "messaging" => label(value).map(Self::Messaging),
+            "publish" => topics(value).map(Self::Publish),
+            "request" => topics(value).map(Self::Request),
+            "secrets" => secret(value).map(Self::Secret),
             unknown => Err(GrantError::new(
                 format!("unknown grant \"{unknown}\""),
-                match nearest(unknown, KINDS.into_iter().chain(KINDS_LATER)) {
+                match nearest(unknown, ARGS) {
                     Some(near) => format!("did you mean \"{near}\"?"),
-                    None => "the grants are http, tcp, udp and listen".to_owned(),
+                    None => format!("the grants are {}", ARGS.join(", ")),
                 },
             )),
         }
@@ -109,6 +151,20 @@ mod tests {
             "listen=127.0.0.1:*".parse(),
             Ok(GrantArg::Listen(_))
         ));
+        for (text, grant) in [
+            ("keyvalue=default", GrantArg::KeyValue("default".to_owned())),
+            (
+                "blobstore=uploads",
+                GrantArg::Blobstore("uploads".to_owned()),
+            ),
+            ("sql=main", GrantArg::Sql("main".to_owned())),
+            ("messaging=bus", GrantArg::Messaging("bus".to_owned())),
+            ("publish=a.*", GrantArg::Publish("a.*".to_owned())),
+            ("request=>", GrantArg::Request(">".to_owned())),
+            ("secrets=api-key", GrantArg::Secret("api-key".to_owned())),
+        ] {
+            assert_eq!(text.parse(), Ok(grant));
+        }
     }
 
     #[test]
@@ -128,17 +184,22 @@ mod tests {
             (
                 "volcano=1",
                 "unknown grant \"volcano\"",
-                "the grants are http, tcp, udp and listen",
+                "the grants are http, tcp, udp, listen, keyvalue",
             ),
             (
-                "keyvalue=default",
-                "the grant \"keyvalue\" is not supported yet",
-                "this version grants http",
+                "keyvalue=",
+                "\"\" is not the label of a store",
+                "use up to 64 letters",
             ),
             (
-                "secrets=a",
-                "the grant \"secrets\" is not supported yet",
-                "this version grants http",
+                "secret=a",
+                "unknown grant \"secret\"",
+                "did you mean \"secrets\"?",
+            ),
+            (
+                "publish=orders.>.x",
+                "\"orders.>.x\" is not a pattern of topics",
+                "write words of letters",
             ),
             (
                 "files=site",

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // the lints' exception for tests misses helpers
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,8 @@ use hostel_app::grant::FileGrant;
 use hostel_app::limits::{self, Limits};
 use hostel_app::route::Match;
 use hostel_app::{
-    BuildStep, Digest, Operator, Resolved, Reuse, Source, build_steps, resolve, resolve_command,
+    BuildStep, Digest, Operator, Resolved, Reuse, Source, Text, build_steps, resolve,
+    resolve_command,
 };
 use tempfile::TempDir;
 
@@ -78,6 +80,12 @@ route = "/api/:id"
 host = "Shop.Example.com"
 methods = ["GET", "PUT"]
 component = "api"
+
+[component.api.grants]
+keyvalue = ["default", "sessions"]
+blobstore = ["uploads"]
+sql = ["main"]
+messaging = { publish = ["orders.*"], request = ["stock.>"] }
 "#;
 
 fn full() -> TempDir {
@@ -100,6 +108,13 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn texts(pairs: &[(&str, &str)]) -> Vec<(String, Text)> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), Text::literal(*value)))
         .collect()
 }
 
@@ -146,6 +161,7 @@ fn every_key_of_a_component_arrives() {
         (Reuse::default(), &Limits::default())
     );
     assert!(api.grants.http.is_empty() && api.grants.files.is_empty() && api.env.is_empty());
+    assert!(web.grants.keyvalue.is_empty() && web.grants.messaging.clients.is_empty());
 
     assert_eq!(
         (web.source.clone(), web.digest),
@@ -161,13 +177,18 @@ fn every_key_of_a_component_arrives() {
     assert_eq!(web.args, ["--title", "Guests"]);
     assert_eq!(
         web.env,
-        pairs(&[("ZED", "pp"), ("LANG", "en")]),
+        texts(&[("ZED", "pp"), ("LANG", "en")]),
         "in the manifest's order"
     );
     let config: Vec<(&str, &str)> = web
         .config
         .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .map(|(name, value)| {
+            (
+                name.as_str(),
+                value.constant().expect("no variable is left"),
+            )
+        })
         .collect();
     assert_eq!(config, [("title", "Guests"), ("token", "secret")]);
     let expected = Limits {
@@ -201,6 +222,33 @@ fn every_grant_arrives() {
         web.grants.files,
         [grant("site", false), grant("data", true)]
     );
+    let api = &app.components[0].grants;
+    let labels = |labels: &BTreeSet<String>| labels.iter().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!(labels(&api.keyvalue), "default sessions");
+    assert_eq!(labels(&api.blobstore), "uploads");
+    assert_eq!(labels(&api.sql), "main");
+    assert_eq!(labels(&api.messaging.clients), "default");
+    assert_eq!(api.messaging.publish, ["orders.*"]);
+    assert_eq!(api.messaging.request, ["stock.>"]);
+}
+
+#[test]
+fn a_broker_is_the_default_one_unless_it_is_named() {
+    let dir = folder(&[]);
+    for (grants, clients) in [
+        ("{}", ""),
+        ("{ publish = [], request = [] }", ""),
+        ("{ request = [\"a\"] }", "default"),
+        ("{ publish = [\"a\"], clients = [] }", "default"),
+        ("{ publish = [\"a\"], clients = [\"bus\"] }", "bus"),
+        ("{ clients = [\"bus\", \"audit\"] }", "audit bus"),
+    ] {
+        let text = format!("{SMALL}\"(module)\"\n[component.a.grants]\nmessaging = {grants}\n");
+        let app = manifest(&dir, &text).expect(grants).app;
+        let found = &app.components[0].grants.messaging.clients;
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
+        assert_eq!(found.join(" "), clients, "{grants}");
+    }
 }
 
 #[test]
@@ -218,17 +266,17 @@ fn the_operator_adds_to_every_component_and_has_the_last_word() {
     let (api, web) = (&app.components[0], &app.components[1]);
     assert_eq!(
         api.env,
-        pairs(&[("NEW", "2"), ("LANG", "de")])
+        texts(&[("NEW", "2"), ("LANG", "de")])
             .into_iter()
             .rev()
             .collect::<Vec<_>>()
     );
     assert_eq!(
         web.env,
-        pairs(&[("ZED", "pp"), ("LANG", "de"), ("NEW", "2")])
+        texts(&[("ZED", "pp"), ("LANG", "de"), ("NEW", "2")])
     );
     assert_eq!(
-        web.config.get("title").map(String::as_str),
+        web.config.get("title").and_then(Text::constant),
         Some("{{ token }}"),
         "a value is not expanded again"
     );
@@ -262,9 +310,18 @@ fn the_operator_grants_to_every_component() {
                 write: false,
             },
         ],
-        grants: ["http=*://*:*", "tcp=*:*", "udp=*:1", "listen=*:2"]
-            .map(|text| text.parse().expect(text))
-            .into(),
+        grants: [
+            "http=*://*:*",
+            "tcp=*:*",
+            "udp=*:1",
+            "listen=*:2",
+            "keyvalue=default",
+            "keyvalue=more",
+            "publish=a.*",
+            "messaging=bus",
+        ]
+        .map(|text| text.parse().expect(text))
+        .into(),
         ..token()
     };
     let app = resolve(dir.path(), &operator).expect("a good manifest").app;
@@ -292,6 +349,16 @@ fn the_operator_grants_to_every_component() {
         (3, 2, 1)
     );
     assert_eq!((api.grants.udp.len(), api.grants.listen.len()), (1, 1));
+    assert_eq!(
+        (web.grants.keyvalue.len(), api.grants.keyvalue.len()),
+        (2, 3)
+    );
+    assert_eq!(web.grants.messaging.publish, ["a.*"]);
+    let named = BTreeSet::from(["bus".to_owned()]);
+    assert_eq!(
+        web.grants.messaging.clients, named,
+        "the operator named one"
+    );
 }
 
 #[test]
@@ -350,7 +417,7 @@ fn a_bare_component_takes_what_the_operator_adds_but_no_variables() {
         .app
         .components
         .remove(0);
-    assert_eq!(component.env, operator.env);
+    assert_eq!(component.env, texts(&[("A", "{{ not expanded }}")]));
     assert_eq!(component.limits.deadline_ms, Some(1_000));
     let (kind, what) = first_error(resolve(&path, &token()));
     assert_eq!(
@@ -518,6 +585,21 @@ const CHANGES: &[(&str, &str)] = &[
         "tcp = [\"10.0.0.0/8:53\"]\nudp = [\"10.0.0.5:5432\"]",
     ),
     ("10.0.0.0/8:53", "10.0.0.0/9:53"),
+    ("[\"default\", \"sessions\"]", "[\"default\"]"),
+    ("blobstore = [\"uploads\"]", "blobstore = [\"main\"]"),
+    (
+        "blobstore = [\"uploads\"]\nsql = [\"main\"]",
+        "blobstore = [\"main\"]\nsql = [\"uploads\"]",
+    ),
+    ("publish = [\"orders.*\"]", "publish = [\"orders.>\"]"),
+    (
+        "publish = [\"orders.*\"], request = [\"stock.>\"]",
+        "publish = [\"stock.>\"], request = [\"orders.*\"]",
+    ),
+    (
+        "request = [\"stock.>\"]",
+        "request = [\"stock.>\"], clients = [\"bus\"]",
+    ),
     ("127.0.0.1:9000", "127.0.0.1:9001"),
     ("\"/site\"", "\"/sites\""),
     ("host = \"site\"", "host = \"data\""),
@@ -830,6 +912,10 @@ fn a_megabyte_of_anything_is_judged() {
     }
 }
 
+fn length(text: &Text) -> usize {
+    text.constant().expect("no variable is left").len()
+}
+
 #[test]
 fn expansion_is_bounded() {
     let dir = folder(&[]);
@@ -846,7 +932,7 @@ fn expansion_is_bounded() {
         .expect("exactly as much as may be")
         .app;
     assert_eq!(
-        app.components[0].args[0].len() + app.components[0].env[0].1.len(),
+        length(&app.components[0].args[0]) + length(&app.components[0].env[0].1),
         most
     );
     assert_eq!(

@@ -88,7 +88,8 @@ pub(crate) struct GuestFlags {
     /// Let the guest use a host directory under a name of its own; `:ro` at the end makes it read-only; repeatable.
     #[arg(long = "dir", value_name = "HOST::GUEST", value_parser = directory)]
     dirs: Vec<FileGrant>,
-    /// Grant something to the guest: http=URL, tcp=ADDRESS:PORT, udp=…, listen=…; `*` matches anything; repeatable.
+    /// Grant something to the guest: http=URL, tcp=ADDRESS:PORT, udp=…, listen=… (`*` matches anything), keyvalue=LABEL,
+    /// blobstore=…, sql=…, messaging=…, publish=TOPICS, request=TOPICS, secrets=NAME; repeatable.
     #[arg(long = "grant", value_name = "KIND=VALUE", value_parser = grant)]
     grants: Vec<GrantArg>,
     /// Set a limit of the guest, such as memory=64MiB or deadline=5s; repeatable.

@@ -8,6 +8,8 @@
 mod cache;
 pub(crate) mod embedded;
 pub(crate) mod memory;
+pub(crate) mod nats;
+pub(crate) mod redis;
 
 use std::fmt;
 use std::time::Duration;

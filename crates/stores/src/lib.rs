@@ -18,6 +18,7 @@ pub mod kv;
 pub mod messaging;
 pub mod place;
 pub mod scope;
+mod server;
 pub mod sql;
 pub mod stores;
 

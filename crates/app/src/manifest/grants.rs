@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 
 use toml::de::DeValue;
 
+use crate::app::MessagingGrants;
 use crate::error::{Kind, Report};
 use crate::fields::{At, Fields, Value, wrong_type};
-use crate::grant::{AddressGrant, GrantError, HttpGrant, KINDS, KINDS_LATER};
+use crate::grant::{self, AddressGrant, GrantError, HttpGrant, KINDS};
 use crate::limits;
 
 const FILES_EXAMPLE: &str = "a table: { \"/site\" = { host = \"site\", write = false } }";
+const MESSAGING_EXAMPLE: &str = "a table: { publish = [\"orders.*\"], request = [] }";
 
 /// `[component.NAME.grants]`.
 #[derive(Debug, Default)]
@@ -19,6 +21,11 @@ pub(crate) struct GrantsText {
     pub(crate) udp: Vec<AddressGrant>,
     pub(crate) listen: Vec<AddressGrant>,
     pub(crate) files: Vec<FilesText>,
+    pub(crate) keyvalue: BTreeSet<String>,
+    pub(crate) blobstore: BTreeSet<String>,
+    pub(crate) sql: BTreeSet<String>,
+    pub(crate) messaging: MessagingGrants,
+    pub(crate) secrets: Vec<At<String>>,
 }
 
 /// One entry of `files`.
@@ -37,36 +44,92 @@ pub(super) fn read(report: &mut Report<'_>, component: &Fields<'_, '_>, name: &s
     else {
         return GrantsText::default();
     };
-    fields.only(report, &KINDS, &KINDS_LATER);
+    fields.only(report, &KINDS, &[]);
+    let label = grant::label;
     GrantsText {
-        http: parsed(report, &fields, "http"),
-        tcp: parsed(report, &fields, "tcp"),
-        udp: parsed(report, &fields, "udp"),
-        listen: parsed(report, &fields, "listen"),
+        http: parsed(report, &fields, "http", str::parse),
+        tcp: parsed(report, &fields, "tcp", str::parse),
+        udp: parsed(report, &fields, "udp", str::parse),
+        listen: parsed(report, &fields, "listen", str::parse),
         files: files(report, &fields),
+        keyvalue: parsed(report, &fields, "keyvalue", label),
+        blobstore: parsed(report, &fields, "blobstore", label),
+        sql: parsed(report, &fields, "sql", label),
+        messaging: messaging(report, &fields),
+        secrets: secrets(report, &fields),
     }
 }
 
 /// A list of grants of one kind.
-fn parsed<T>(report: &mut Report<'_>, fields: &Fields<'_, '_>, key: &str) -> Vec<T>
+fn parsed<T, L>(
+    report: &mut Report<'_>,
+    fields: &Fields<'_, '_>,
+    key: &str,
+    parse: impl Fn(&str) -> Result<T, GrantError>,
+) -> L
 where
-    T: std::str::FromStr<Err = GrantError>,
+    L: FromIterator<T>,
 {
-    let texts = fields.strings(report, key);
-    if fields
-        .get(key)
-        .is_some_and(|value| too_many(report, key, texts.len(), value))
-    {
-        return Vec::new();
-    }
-    let mut all = Vec::new();
-    for text in texts {
-        match text.value.parse::<T>() {
-            Ok(grant) => all.push(grant),
-            Err(error) => report.at(Kind::BadGrant, text.span, error.what, error.help),
+    let texts = bounded(report, fields, key).into_iter();
+    let grants = texts.filter_map(|text| match parse(&text.value) {
+        Ok(grant) => Some(grant),
+        Err(error) => {
+            report.at(Kind::BadGrant, text.span, error.what, error.help);
+            None
         }
+    });
+    grants.collect()
+}
+
+/// The names of secrets, with their places: whether there are such variables is seen later.
+fn secrets(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Vec<At<String>> {
+    let mut names = bounded(report, fields, "secrets");
+    names.retain(|name| match grant::secret(&name.value) {
+        Ok(_) => true,
+        Err(error) => {
+            report.at(Kind::BadGrant, name.span.clone(), error.what, error.help);
+            false
+        }
+    });
+    names
+}
+
+/// The strings of a list that has an end; none, and an error, if it goes on.
+fn bounded(report: &mut Report<'_>, fields: &Fields<'_, '_>, key: &str) -> Vec<At<String>> {
+    let texts = fields.strings(report, key);
+    let Some(value) = fields.get(key) else {
+        return texts;
+    };
+    match too_many(report, key, texts.len(), value) {
+        true => Vec::new(),
+        false => texts,
     }
-    all
+}
+
+/// What may be said to whom.
+fn messaging(report: &mut Report<'_>, grants: &Fields<'_, '_>) -> MessagingGrants {
+    let Some(value) = grants.get("messaging") else {
+        return MessagingGrants::default();
+    };
+    let DeValue::Table(_) = value.get_ref() else {
+        wrong_type(
+            report,
+            "messaging",
+            value,
+            value.get_ref(),
+            MESSAGING_EXAMPLE,
+        );
+        return MessagingGrants::default();
+    };
+    let Some(fields) = Fields::new(report, "messaging".to_owned(), value) else {
+        return MessagingGrants::default();
+    };
+    fields.only(report, &["publish", "request", "clients"], &[]);
+    MessagingGrants {
+        clients: parsed(report, &fields, "clients", grant::label),
+        publish: parsed(report, &fields, "publish", grant::topics),
+        request: parsed(report, &fields, "request", grant::topics),
+    }
 }
 
 /// The directories; each needs a name of its own, and a slash at its end makes no difference.
@@ -126,7 +189,7 @@ fn too_many(report: &mut Report<'_>, key: &str, count: usize, value: &Value<'_>)
             Kind::TooMany,
             value.span(),
             what,
-            "use wildcards, networks or a parent directory",
+            "use wildcards, networks or a parent directory; or fewer, larger stores",
         );
     }
     count > most

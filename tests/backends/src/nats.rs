@@ -1,0 +1,38 @@
+//! NATS with JetStream.
+
+use std::process::Command;
+
+use crate::process::{Folder, Server, command, find, tools};
+
+/// A NATS server with JetStream on disk.
+#[derive(Debug)]
+pub struct Nats(Server);
+
+impl Nats {
+    /// Starts one on a free port.
+    pub fn start() -> Self {
+        Self(Server::start("nats", nats))
+    }
+
+    /// The same server behind another port: a proxy's.
+    pub fn url_at(&self, port: u16) -> String {
+        format!("nats://127.0.0.1:{port}")
+    }
+}
+
+crate::process::controls!(Nats);
+
+fn nats(folder: &Folder, port: u16) -> Command {
+    let mut command = command(find("nats-server", &[tools().join("nats/bin")]), None);
+    command
+        .args([
+            "--addr",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+            "--jetstream",
+            "--store_dir",
+        ])
+        .arg(folder.path().join("jetstream"));
+    command
+}

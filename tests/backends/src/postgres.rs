@@ -1,0 +1,108 @@
+//! PostgreSQL.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::process::{Folder, Server, command, find};
+
+/// The user that the server runs as where the tests are root's, which it refuses to be.
+const USER: &str = "postgres";
+/// The role's password in every database here.
+const PASSWORD: &str = "open-sesame";
+
+/// A PostgreSQL server with an empty database.
+#[derive(Debug)]
+pub struct Postgres(Server);
+
+impl Postgres {
+    /// Makes a cluster and starts it on a free port.
+    pub fn start() -> Self {
+        Self(Server::start("postgres", postgres))
+    }
+
+    /// The same server behind another port: a proxy's.
+    pub fn url_at(&self, port: u16) -> String {
+        format!("postgres://hostel:{PASSWORD}@127.0.0.1:{port}/postgres")
+    }
+
+    /// The role's password, to look for it where it must not be.
+    pub fn password(&self) -> &'static str {
+        PASSWORD
+    }
+}
+
+crate::process::controls!(Postgres);
+
+fn postgres(folder: &Folder, port: u16) -> Command {
+    let data = folder.path().join("data");
+    if !data.exists() {
+        make_cluster(folder, &data);
+    }
+    let mut command = command(program("postgres"), Some(USER));
+    command
+        .arg("-D")
+        .arg(&data)
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port.to_string(),
+            "-k",
+            "",
+            "-c",
+            "max_connections=60",
+        ])
+        // What is acknowledged survives the server's death all the same, only not the machine's.
+        .args(["-c", "fsync=off"]);
+    command
+}
+
+fn make_cluster(folder: &Folder, data: &PathBuf) {
+    let secret = folder.path().join("password");
+    std::fs::write(&secret, PASSWORD).expect("a file with the password");
+    std::fs::create_dir(data).expect("a folder for the cluster");
+    if crate::process::is_root() {
+        let status = Command::new("chown")
+            .args(["-R", USER])
+            .arg(folder.path())
+            .status();
+        assert!(
+            status.expect("chown runs").success(),
+            "there is no user {USER}"
+        );
+    }
+    let made = command(program("initdb"), Some(USER))
+        .arg("-D")
+        .arg(data)
+        .args([
+            "--username",
+            "hostel",
+            "--auth",
+            "scram-sha-256",
+            "--no-sync",
+            "--encoding",
+            "UTF8",
+        ])
+        .args(["--locale", "C", "--pwfile"])
+        .arg(&secret)
+        .stdin(Stdio::null())
+        .output()
+        .expect("initdb runs");
+    assert!(
+        made.status.success(),
+        "initdb: {}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+}
+
+/// Debian keeps each version's programs in a folder of its own; the newest is taken.
+fn program(name: &str) -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
+    folders.sort();
+    folders.reverse();
+    find(name, &folders)
+}
