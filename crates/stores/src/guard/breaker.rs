@@ -124,3 +124,99 @@ impl Pass<'_> {
         self.breaker.settle_at(self.era, outage, Instant::now());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A breaker and a clock of its own.
+    struct Timed {
+        breaker: Breaker,
+        now: Instant,
+    }
+
+    impl Timed {
+        fn new() -> Self {
+            Self {
+                breaker: Breaker::default(),
+                now: Instant::now(),
+            }
+        }
+
+        fn admit(&self) -> Result<u64, Failure> {
+            self.breaker.admit_at(self.now).map(|pass| pass.era)
+        }
+
+        fn settle(&self, era: u64, outage: bool) {
+            self.breaker.settle_at(era, outage, self.now);
+        }
+
+        fn open(&self) {
+            for _ in 0..OUTAGES {
+                let era = self.admit().unwrap();
+                self.settle(era, true);
+            }
+            assert!(self.breaker.is_open());
+        }
+    }
+
+    #[test]
+    fn it_opens_after_outages_in_a_row_only() {
+        let timed = Timed::new();
+        for _ in 0..3 {
+            for outage in [true, true, true, true, false] {
+                let era = timed.admit().unwrap();
+                timed.settle(era, outage);
+                assert!(!timed.breaker.is_open());
+            }
+        }
+        timed.open();
+        assert_eq!(timed.admit(), Err(Failure::Resting(REST)));
+    }
+
+    #[test]
+    fn while_it_is_open_one_call_passes_per_rest_and_the_rests_grow_to_a_second() {
+        let mut timed = Timed::new();
+        timed.open();
+        let mut rests = Vec::new();
+        for _ in 0..8 {
+            let Err(Failure::Resting(rest)) = timed.admit() else {
+                panic!("it is open");
+            };
+            rests.push(rest.as_millis());
+            timed.now += rest;
+            // This one hangs: the next passes all the same, after the next rest.
+            timed.admit().unwrap();
+            assert!(timed.admit().is_err());
+        }
+        assert_eq!(rests, [50, 100, 200, 400, 800, 1000, 1000, 1000]);
+    }
+
+    #[test]
+    fn the_first_answer_closes_it_and_late_victims_do_not_open_it_again() {
+        let mut timed = Timed::new();
+        let early = timed.admit().unwrap();
+        timed.open();
+        timed.now += REST;
+        let (lost, era) = (timed.admit().unwrap(), early);
+        timed.now += 2 * REST;
+        let probe = timed.admit().unwrap();
+        timed.settle(probe, false);
+        assert!(!timed.breaker.is_open());
+        for _ in 0..2 * OUTAGES {
+            timed.settle(lost, true);
+            timed.settle(era, true);
+        }
+        assert!(!timed.breaker.is_open());
+        timed.open();
+    }
+
+    #[test]
+    fn a_call_that_is_dropped_says_nothing() {
+        let breaker = Breaker::default();
+        for _ in 0..2 * OUTAGES {
+            drop(breaker.admit().unwrap());
+        }
+        assert!(!breaker.is_open());
+    }
+}
