@@ -1,5 +1,10 @@
 //! [`Stores`]: from a place to a driver. What drivers share in one process: the data directory, the thread that drives
-//! connections to servers, the embedded engine of each app.
+//! connections to servers, the embedded engine of each app. Which driver a place means is each kind's own file below.
+
+mod blob;
+mod kv;
+mod messaging;
+mod sql;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,9 +15,11 @@ use tokio::sync::oneshot;
 
 use crate::blob::Blob;
 use crate::clock::Clock;
-use crate::embedded::{Durability, Engine, EngineOptions};
-use crate::kv::{self, Kv};
-use crate::messaging::Messaging;
+use crate::embedded::{Engine, EngineOptions};
+use crate::guard::{Breaker, Guard, Guarded};
+use crate::kv::Kv;
+use crate::messaging::brokers::Brokers;
+use crate::messaging::{Bounds, Messaging};
 use crate::place::{Backend, Place, PlaceError};
 use crate::server::Servers;
 use crate::sql::Sql;
@@ -29,6 +36,8 @@ pub struct StoresOptions {
     pub kv_cache_bytes: usize,
     /// How much a label has at most whose key-value data is in memory only, in bytes.
     pub kv_memory_bytes: usize,
+    /// What the brokers without a server may hold.
+    pub messaging: Bounds,
     /// The time of day.
     pub clock: Clock,
 }
@@ -38,8 +47,9 @@ impl Default for StoresOptions {
         Self {
             data: None,
             engine: EngineOptions::default(),
-            kv_cache_bytes: kv::embedded::CACHE_BYTES,
-            kv_memory_bytes: kv::memory::LABEL_BYTES_MAX,
+            kv_cache_bytes: crate::kv::embedded::CACHE_BYTES,
+            kv_memory_bytes: crate::kv::memory::LABEL_BYTES_MAX,
+            messaging: Bounds::default(),
             clock: Clock::default(),
         }
     }
@@ -56,16 +66,12 @@ struct Shared {
     /// Ends the thread when the last clone is gone.
     _end: oneshot::Sender<()>,
     engines: Mutex<HashMap<String, Arc<Engine>>>,
-    kv: Mutex<KvStores>,
     servers: Servers,
-}
-
-/// The key-value data that handles share.
-#[derive(Debug, Default)]
-struct KvStores {
-    /// By app.
-    embedded: HashMap<String, Arc<kv::embedded::Table>>,
-    memory: HashMap<Scope, kv::memory::MemoryKv>,
+    kv: Mutex<kv::Opened>,
+    blob: Mutex<blob::Opened>,
+    brokers: Brokers,
+    /// By URL: as many as the operator wrote.
+    breakers: Mutex<HashMap<String, Arc<Breaker>>>,
 }
 
 impl Stores {
@@ -87,8 +93,11 @@ impl Stores {
             handle,
             _end: end,
             engines: Mutex::default(),
-            kv: Mutex::default(),
             servers: Servers::default(),
+            kv: Mutex::default(),
+            blob: Mutex::default(),
+            brokers: Brokers::default(),
+            breakers: Mutex::default(),
         })))
     }
 
@@ -97,45 +106,20 @@ impl Stores {
         &self.0.handle
     }
 
+    pub(crate) fn options(&self) -> &StoresOptions {
+        &self.0.options
+    }
+
     /// The key-value store of a scope. Nothing is reached before it is used.
     ///
     /// # Errors
     /// The place is none for this kind, or its settings make no sense.
     pub fn kv(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Kv>, PlaceError> {
-        match &place.backend {
-            Backend::Embedded { durable } => {
-                let table = self.kv_table(scope.app()).map_err(no_data)?;
-                Ok(Arc::new(
-                    table.label(scope.label(), Durability::of(*durable)),
-                ))
-            }
-            Backend::Memory => Ok(Arc::new(self.kv_memory(scope))),
-            Backend::Server(url) => {
-                let (servers, handle) = (&self.0.servers, &self.0.handle);
-                let made = servers.kv(url, place.timeout, handle, scope)?;
-                made.ok_or_else(|| self.unknown(place, scope))
-            }
-        }
-    }
-
-    fn kv_table(&self, app: &str) -> Result<Arc<kv::embedded::Table>, Failure> {
-        let engine = self.engine(app)?;
-        let options = &self.0.options;
-        let table = || {
-            let (clock, handle) = (options.clock.clone(), self.0.handle.clone());
-            kv::embedded::Table::new(engine, options.kv_cache_bytes, clock, handle)
-        };
-        let mut stores = self.0.kv.lock().unwrap_or_else(PoisonError::into_inner);
-        let tables = stores.embedded.entry(app.to_owned());
-        Ok(tables.or_insert_with(|| Arc::new(table())).clone())
-    }
-
-    fn kv_memory(&self, scope: &Scope) -> kv::memory::MemoryKv {
-        let options = &self.0.options;
-        let mut stores = self.0.kv.lock().unwrap_or_else(PoisonError::into_inner);
-        let memory = stores.memory.entry(scope.clone());
-        let new = || kv::memory::MemoryKv::new(options.kv_memory_bytes, options.clock.clone());
-        memory.or_insert_with(new).clone()
+        let driver = self.open_kv(place, scope)?;
+        Ok(match self.guard(place) {
+            Some(guard) => Arc::new(Guarded::new(driver, guard)),
+            None => driver,
+        })
     }
 
     /// The container of a scope.
@@ -143,7 +127,11 @@ impl Stores {
     /// # Errors
     /// As [`Self::kv`].
     pub fn blob(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Blob>, PlaceError> {
-        Err(self.unknown(place, scope))
+        let driver = self.open_blob(place, scope)?;
+        Ok(match self.guard(place) {
+            Some(guard) => Arc::new(Guarded::new(driver, guard)),
+            None => driver,
+        })
     }
 
     /// The database of a scope.
@@ -151,7 +139,11 @@ impl Stores {
     /// # Errors
     /// As [`Self::kv`].
     pub fn sql(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Sql>, PlaceError> {
-        Err(self.unknown(place, scope))
+        let driver = self.open_sql(place, scope)?;
+        Ok(match self.guard(place) {
+            Some(guard) => Arc::new(Guarded::new(driver, guard)),
+            None => driver,
+        })
     }
 
     /// The broker of a scope.
@@ -163,14 +155,11 @@ impl Stores {
         place: &Place,
         scope: &Scope,
     ) -> Result<Arc<dyn Messaging>, PlaceError> {
-        let made = match &place.backend {
-            Backend::Server(url) => {
-                let (servers, handle) = (&self.0.servers, &self.0.handle);
-                servers.messaging(url, place.timeout, handle, scope)?
-            }
-            _ => None,
-        };
-        made.ok_or_else(|| self.unknown(place, scope))
+        let driver = self.open_messaging(place, scope)?;
+        Ok(match self.guard(place) {
+            Some(guard) => Arc::new(Guarded::new(driver, guard)),
+            None => driver,
+        })
     }
 
     /// The embedded engine of an app. Its file is opened with the first call.
@@ -202,6 +191,21 @@ impl Stores {
         Ok(data.join(app))
     }
 
+    /// What stands before drivers that need a server; all that use the same one share its breaker.
+    fn guard(&self, place: &Place) -> Option<Guard> {
+        let Backend::Server(url) = &place.backend else {
+            return None;
+        };
+        let mut breakers = self
+            .0
+            .breakers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let breaker = breakers.entry(url.as_str().to_owned()).or_default();
+        let handle = self.0.handle.clone();
+        Some(Guard::new(breaker.clone(), place.timeout, handle))
+    }
+
     fn unknown(&self, place: &Place, scope: &Scope) -> PlaceError {
         let scheme = match &place.backend {
             Backend::Embedded { .. } => "embedded",
@@ -221,6 +225,6 @@ impl Stores {
 fn no_data(failure: Failure) -> PlaceError {
     PlaceError {
         what: failure.to_string(),
-        help: "name a data directory, or another url".to_owned(),
+        help: "start with a data directory, or write memory: or the url of a server".to_owned(),
     }
 }

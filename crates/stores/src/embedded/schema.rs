@@ -6,7 +6,7 @@
 use rusqlite::{Connection, Result, TransactionBehavior};
 
 /// Each is run once, in this order.
-pub(super) const STEPS: &[&str] = &[crate::kv::embedded::TABLES];
+pub(super) const STEPS: &[&str] = &[crate::kv::embedded::TABLES, crate::messaging::TABLES];
 
 /// What the file was before.
 pub(super) enum Age {

@@ -1,0 +1,18 @@
+//! Which SQL driver a place means.
+
+use std::sync::Arc;
+
+use super::Stores;
+use crate::Scope;
+use crate::place::{Place, PlaceError};
+use crate::sql::Sql;
+
+impl Stores {
+    pub(super) fn open_sql(
+        &self,
+        place: &Place,
+        scope: &Scope,
+    ) -> Result<Arc<dyn Sql>, PlaceError> {
+        Err(self.unknown(place, scope))
+    }
+}
