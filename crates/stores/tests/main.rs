@@ -5,4 +5,5 @@ mod guard;
 mod kv;
 mod messaging;
 mod servers;
+mod shared;
 mod sql;
