@@ -13,7 +13,7 @@ use crate::embedded::Engine;
 use crate::kv::Kv;
 use crate::messaging::Messaging;
 use crate::place::{Backend, Place, PlaceError};
-use crate::sql::Sql;
+use crate::sql::{Opened, Sql, SqlOptions};
 use crate::{Failure, Scope};
 
 /// What the process decides about its stores.
@@ -21,6 +21,8 @@ use crate::{Failure, Scope};
 pub struct StoresOptions {
     /// Where the embedded drivers keep their files, a folder for each app; `None` has no embedded stores.
     pub data: Option<PathBuf>,
+    /// The bounds of databases.
+    pub sql: SqlOptions,
 }
 
 /// All stores of this process. Clones are the same stores.
@@ -34,6 +36,7 @@ struct Shared {
     /// Ends the thread when the last clone is gone.
     _end: oneshot::Sender<()>,
     engines: Mutex<HashMap<String, Arc<Engine>>>,
+    databases: Opened,
 }
 
 impl Stores {
@@ -55,6 +58,7 @@ impl Stores {
             handle,
             _end: end,
             engines: Mutex::default(),
+            databases: Opened::default(),
         })))
     }
 
@@ -84,7 +88,11 @@ impl Stores {
     /// # Errors
     /// As [`Self::kv`].
     pub fn sql(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Sql>, PlaceError> {
-        Err(self.unknown(place, scope))
+        let Shared {
+            databases, options, ..
+        } = &*self.0;
+        let database = databases.open(self, place, scope, &options.sql)?;
+        database.ok_or_else(|| self.unknown(place, scope))
     }
 
     /// The broker of a scope.
