@@ -73,7 +73,11 @@ impl Driver {
 
 fn stores(data: &Path) -> Stores {
     let data = Some(data.to_owned());
-    Stores::new(StoresOptions { data, ..StoresOptions::default() }).unwrap()
+    Stores::new(StoresOptions {
+        data,
+        ..StoresOptions::default()
+    })
+    .unwrap()
 }
 
 /// A body in pieces.

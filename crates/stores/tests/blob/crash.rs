@@ -37,7 +37,11 @@ async fn what_a_child_does() {
         panic!("{told}")
     };
     let data = Some(folder.into());
-    let stores = Stores::new(StoresOptions { data, ..StoresOptions::default() }).unwrap();
+    let stores = Stores::new(StoresOptions {
+        data,
+        ..StoresOptions::default()
+    })
+    .unwrap();
     let place = Place::parse(Kind::Blob, url).unwrap();
     let blobs = stores.blob(&place, &scope()).unwrap();
     blobs.create().await.unwrap();
