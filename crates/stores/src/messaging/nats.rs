@@ -43,8 +43,6 @@ const HEADERS: &str = "Hostel-Headers";
 const TOPIC: &str = "Hostel-Topic";
 /// How long a request for messages stays with the server.
 const PULL: Duration = Duration::from_secs(5);
-/// The same where requests of guests wait for it.
-const PULL_SHARED: Duration = Duration::from_millis(250);
 /// Requests for messages may be for so many at once.
 const PULL_MAX: usize = 256;
 
@@ -138,10 +136,7 @@ impl Messaging for NatsMessaging {
         let (sender, receiver) = mpsc::channel(in_flight.min(PULL_MAX));
         let subscriber = Arc::new(Subscriber {
             shared: self.shared.clone(),
-            permits: match self.shared.durable {
-                true => Permits::new(in_flight),
-                false => Permits::unstored(in_flight),
-            },
+            permits: Permits::new(in_flight),
             terms: Arc::new(subscription),
             sender,
         });
@@ -408,7 +403,7 @@ impl Subscriber {
             let Some(topic) = message.subject.strip_prefix(&prefix).map(str::to_owned) else {
                 continue;
             };
-            let Some(permit) = self.permits.one().await else {
+            let Some(permit) = self.permits.one(&self.sender).await else {
                 return;
             };
             let delivery = Delivery {
@@ -492,22 +487,17 @@ impl Subscriber {
         let messages = client.subscribe(inbox.clone()).await;
         let mut messages = messages.map_err(|error| nats.unavailable(error))?;
         loop {
-            let mut permits = tokio::select! {
+            let mut left = tokio::select! {
                 biased;
                 () = self.sender.closed() => break,
-                permits = self.permits.some(PULL_MAX) => permits.ok_or_else(stopped)?,
+                free = self.permits.free(PULL_MAX) => free,
                 _ = lost.changed() => return Err(lost_connection().into()),
             };
-            let wait = if self.permits.are_shared() {
-                PULL_SHARED
-            } else {
-                PULL
-            };
-            let (batch, expires) = (permits.num_permits(), wait.as_nanos());
-            let ask = format!("{{\"batch\":{batch},\"expires\":{expires}}}");
+            let expires = PULL.as_nanos();
+            let ask = format!("{{\"batch\":{left},\"expires\":{expires}}}");
             let asked = client.publish_with_reply(source.clone(), inbox.clone(), ask.into());
             asked.await.map_err(|error| nats.unavailable(error))?;
-            while permits.num_permits() > 0 {
+            while left > 0 {
                 let message = tokio::select! {
                     message = timeout(PULL * 2, messages.next()) => message,
                     () = self.sender.closed() => break,
@@ -523,11 +513,9 @@ impl Subscriber {
                     // The consumer is gone, or the server goes down.
                     Some(_) => return Err(lost_connection().into()),
                 }
-                let Some(permit) = permits.split(1) else {
-                    break;
-                };
-                if let Some(delivery) = self.taken(&connected, message, permit).await {
-                    let _nobody = self.sender.send(delivery).await;
+                left -= 1;
+                if let Some(stored) = self.taken(&connected, message).await {
+                    self.hand_over(stored).await;
                 }
             }
         }
@@ -551,40 +539,44 @@ impl Subscriber {
         Ok(round_trip(&connected.client).await?)
     }
 
-    /// A delivery, unless the message was tried often enough: then it is given up.
-    async fn taken(
-        &self,
-        connected: &Connected,
-        message: async_nats::Message,
-        permit: OwnedSemaphorePermit,
-    ) -> Option<Delivery> {
+    /// What is delivered, unless the message was tried often enough: then it is given up.
+    async fn taken(&self, connected: &Connected, message: async_nats::Message) -> Option<Stored> {
         let message = async_nats::jetstream::Message {
             message,
             context: connected.jetstream.clone(),
         };
         let info = message.info().ok()?;
         let topic = message.subject.strip_prefix(&self.shared.published())?;
-        let stored = Stored {
+        let mut stored = Stored {
             shared: self.shared.clone(),
             terms: self.terms.clone(),
             acknowledge: message.reply.clone()?,
             id: format!("{}+{}+dead", info.stream_sequence, info.consumer),
             attempt: u32::try_from(info.delivered).unwrap_or(u32::MAX),
             message: heard(&message, topic.to_owned()),
-            permit: Some(permit),
+            settled: false,
+            permit: None,
         };
         if stored.attempt > self.terms.deliveries.max(1) {
             // If that fails the server brings it again.
-            let attempts = stored.attempt - 1;
-            let _later = stored.give_up(attempts).await;
-            stored.forget();
+            let _later = stored.give_up(stored.attempt - 1).await;
+            stored.settled = true;
             return None;
         }
-        Some(Delivery {
-            message: stored.message.clone(),
-            attempt: stored.attempt,
-            settle: Box::new(stored),
-        })
+        Some(stored)
+    }
+
+    /// What nobody takes any more is refused where it is dropped.
+    async fn hand_over(&self, mut stored: Stored) {
+        stored.permit = self.permits.one(&self.sender).await;
+        if stored.permit.is_some() {
+            let delivery = Delivery {
+                message: stored.message.clone(),
+                attempt: stored.attempt,
+                settle: Box::new(stored),
+            };
+            let _nobody = self.sender.send(delivery).await;
+        }
     }
 }
 
@@ -615,7 +607,7 @@ struct Stored {
     id: String,
     attempt: u32,
     message: Message,
-    /// `None` when it is settled.
+    settled: bool,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -630,10 +622,6 @@ impl fmt::Debug for Stored {
 }
 
 impl Stored {
-    fn forget(mut self) {
-        self.permit = None;
-    }
-
     /// Tells the server, and waits until it knows.
     async fn tell(&self, what: Bytes) -> Result<()> {
         let (nats, what) = (&self.shared.nats, &what);
@@ -667,27 +655,26 @@ impl Stored {
 #[async_trait]
 impl Settle for Stored {
     async fn ack(mut self: Box<Self>) -> Result<()> {
-        let told = self.tell(Bytes::from_static(b"+ACK")).await;
-        self.permit = None;
-        told
+        self.settled = true;
+        self.tell(Bytes::from_static(b"+ACK")).await
     }
 
     async fn nack(mut self: Box<Self>) -> Result<()> {
-        let told = match self.attempt >= self.terms.deliveries.max(1) {
+        self.settled = true;
+        match self.attempt >= self.terms.deliveries.max(1) {
             true => self.give_up(self.attempt).await,
             false => self.tell(self.later()).await,
-        };
-        self.permit = None;
-        told
+        }
     }
 }
 
 impl Drop for Stored {
     fn drop(&mut self) {
         // Nobody settled it: the server is told, if it can be, and else waits for the acknowledgement in vain.
-        let Some(permit) = self.permit.take() else {
+        if self.settled {
             return;
-        };
+        }
+        let permit = self.permit.take();
         let (nats, to, later) = (
             self.shared.nats.clone(),
             self.acknowledge.clone(),

@@ -31,7 +31,6 @@ use super::remote::{
 };
 use super::{Delivery, Error, Message, Messaging, Result, Settle, Subscription, matches};
 use crate::server::redis::{Redis, STRING_BYTES_MAX};
-use crate::server::stopped;
 use crate::{Failure, Scope};
 
 /// Messages that some group has not settled; one more is [`Failure::Full`].
@@ -267,14 +266,14 @@ impl Subscriber {
         let mut connection = self.shared.redis.alone().await?;
         let mut trimmed = Instant::now();
         loop {
-            let mut permits = tokio::select! {
+            let free = tokio::select! {
                 biased;
                 () = self.sender.closed() => return Ok(()),
-                permits = self.permits.some(READ_MAX) => permits.ok_or_else(stopped)?,
+                free = self.permits.free(READ_MAX) => free,
             };
-            let soon = self.claim(&mut permits).await?;
-            if permits.num_permits() > 0 {
-                self.read_new(&mut connection, &mut permits, soon).await?;
+            let (soon, claimed) = self.claim(free).await?;
+            if claimed < free {
+                self.read_new(&mut connection, free - claimed, soon).await?;
             }
             if trimmed.elapsed() > TRIM_EVERY {
                 let _removed: u64 = self.trim().await?;
@@ -288,45 +287,43 @@ impl Subscriber {
         Ok(self.shared.redis.script(&trim).await?)
     }
 
-    /// What was refused and waited long enough, and what was not settled in time; how long until there is more of it.
-    async fn claim(&self, permits: &mut OwnedSemaphorePermit) -> Result<Duration> {
+    /// What was refused and waited long enough, and what was not settled in time, up to `most`: how long until there is more,
+    /// and how many there were.
+    async fn claim(&self, most: usize) -> Result<(Duration, usize)> {
+        let redis = &self.shared.redis;
         let mut call = CLAIM.key(&self.shared.stream);
         call.key(self.later()).arg(&self.group).arg(CONSUMER);
-        call.arg(milliseconds(self.terms.ack_wait))
-            .arg(permits.num_permits());
-        let (soon, due): (u64, Vec<Value>) = self.shared.redis.script(&call).await?;
+        call.arg(milliseconds(self.terms.ack_wait)).arg(most);
+        let (soon, due): (u64, Vec<Value>) = redis.script(&call).await?;
+        let claimed = due.len();
         for due in due {
-            let broken =
-                |error| Error::from(self.shared.redis.failure(&redis::RedisError::from(error)));
+            let broken = |error| redis.failure(&redis::RedisError::from(error));
             let (id, count, fields): (String, u32, HashMap<String, Vec<u8>>) =
                 from_redis_value(due).map_err(broken)?;
-            let Some(permit) = permits.split(1) else {
-                break;
-            };
-            let stored = self.stored(id, count, fields, permit);
+            let mut stored = self.stored(id, count, fields);
             if count > self.terms.deliveries.max(1) {
                 // If that fails it is claimed again.
                 let _later = stored.give_up(count - 1).await;
-                stored.forget();
+                stored.settled = true;
             } else {
                 self.hand_over(stored).await;
             }
         }
-        Ok(Duration::from_millis(soon))
+        Ok((Duration::from_millis(soon), claimed))
     }
 
     /// What nobody in the group has seen, waiting for it for a while.
     async fn read_new(
         &self,
         connection: &mut MultiplexedConnection,
-        permits: &mut OwnedSemaphorePermit,
+        most: usize,
         soon: Duration,
     ) -> Result<()> {
         let shared = &self.shared;
         let block = soon.clamp(Duration::from_millis(1), BLOCK);
         let mut read = cmd("XREADGROUP");
         read.arg("GROUP").arg(&self.group).arg(CONSUMER);
-        read.arg("COUNT").arg(permits.num_permits());
+        read.arg("COUNT").arg(most);
         read.arg("BLOCK").arg(milliseconds(block));
         read.arg("STREAMS").arg(&shared.stream).arg(">");
         let answer = read.query_async::<Option<StreamReadReply>>(connection);
@@ -334,18 +331,17 @@ impl Subscriber {
         let answer = answer.map_err(|_| Failure::TimedOut(shared.redis.timeout()))?;
         let answer = answer.map_err(|error| shared.redis.failure(&error))?;
         let entries = answer.into_iter().flat_map(|answer| answer.keys);
-        let mut passed = Vec::new();
+        let (mut passed, mut wanted) = (Vec::new(), Vec::new());
         for entry in entries.flat_map(|key| key.ids) {
             let fields = entry.map.into_iter();
             let fields = fields.filter_map(|(name, value)| Some((name, bytes(value)?)));
             let fields: HashMap<_, _> = fields.collect();
             let topic = fields.get("topic").map_or(&[][..], Vec::as_slice);
             let topic = std::str::from_utf8(topic).unwrap_or_default();
-            if !matches(&self.terms.pattern, topic) {
+            if matches(&self.terms.pattern, topic) {
+                wanted.push(self.stored(entry.id, 1, fields));
+            } else {
                 passed.push(entry.id);
-            } else if let Some(permit) = permits.split(1) {
-                self.hand_over(self.stored(entry.id, 1, fields, permit))
-                    .await;
             }
         }
         if !passed.is_empty() {
@@ -353,26 +349,26 @@ impl Subscriber {
             call.key(self.later()).arg(&self.group).arg(passed);
             let _passed: u64 = shared.redis.script(&call).await?;
         }
+        for stored in wanted {
+            self.hand_over(stored).await;
+        }
         Ok(())
     }
 
-    async fn hand_over(&self, stored: Stored) {
-        let delivery = Delivery {
-            message: stored.message.clone(),
-            attempt: stored.attempt,
-            settle: Box::new(stored),
-        };
-        // What nobody takes any more is refused where it is dropped.
-        let _nobody = self.sender.send(delivery).await;
+    /// What nobody takes any more is refused where it is dropped.
+    async fn hand_over(&self, mut stored: Stored) {
+        stored.permit = self.permits.one(&self.sender).await;
+        if stored.permit.is_some() {
+            let delivery = Delivery {
+                message: stored.message.clone(),
+                attempt: stored.attempt,
+                settle: Box::new(stored),
+            };
+            let _nobody = self.sender.send(delivery).await;
+        }
     }
 
-    fn stored(
-        &self,
-        id: String,
-        attempt: u32,
-        mut fields: HashMap<String, Vec<u8>>,
-        permit: OwnedSemaphorePermit,
-    ) -> Stored {
+    fn stored(&self, id: String, attempt: u32, mut fields: HashMap<String, Vec<u8>>) -> Stored {
         let text = |bytes: Option<Vec<u8>>| {
             String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
         };
@@ -389,7 +385,8 @@ impl Subscriber {
             later: self.later(),
             id,
             attempt,
-            permit: Some(permit),
+            settled: false,
+            permit: None,
         }
     }
 
@@ -447,7 +444,7 @@ impl Subscriber {
         if !matches(&self.terms.pattern, &request.topic) {
             return;
         }
-        let Some(permit) = self.permits.one().await else {
+        let Some(permit) = self.permits.one(&self.sender).await else {
             return;
         };
         let shared = &self.shared;
@@ -493,7 +490,7 @@ struct Stored {
     id: String,
     attempt: u32,
     message: Message,
-    /// `None` when it is settled.
+    settled: bool,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -508,10 +505,6 @@ impl fmt::Debug for Stored {
 }
 
 impl Stored {
-    fn forget(mut self) {
-        self.permit = None;
-    }
-
     async fn give_up(&self, attempts: u32) -> Result<()> {
         let mut call = GIVE_UP.key(&self.shared.stream);
         call.key(&self.later).arg(&self.group).arg(&self.id);
@@ -538,28 +531,27 @@ impl Settle for Stored {
     async fn ack(mut self: Box<Self>) -> Result<()> {
         let mut call = ACK.key(&self.shared.stream);
         call.key(&self.later).arg(&self.group).arg(&self.id);
-        let settled = self.shared.redis.script::<u64>(&call).await;
-        self.permit = None;
-        settled?;
+        self.settled = true;
+        let _settled: u64 = self.shared.redis.script(&call).await?;
         Ok(())
     }
 
     async fn nack(mut self: Box<Self>) -> Result<()> {
-        let settled = match self.attempt >= self.terms.deliveries.max(1) {
+        self.settled = true;
+        match self.attempt >= self.terms.deliveries.max(1) {
             true => self.give_up(self.attempt).await,
             false => self.refuse().await,
-        };
-        self.permit = None;
-        settled
+        }
     }
 }
 
 impl Drop for Stored {
     fn drop(&mut self) {
         // Nobody settled it: the group is told, if the server is there, and else it is claimed when its time is over.
-        let Some(permit) = self.permit.take() else {
+        if self.settled {
             return;
-        };
+        }
+        let permit = self.permit.take();
         let again = Self {
             shared: self.shared.clone(),
             terms: self.terms.clone(),
@@ -568,6 +560,7 @@ impl Drop for Stored {
             id: std::mem::take(&mut self.id),
             attempt: self.attempt,
             message: Message::default(),
+            settled: true,
             permit: None,
         };
         let handle = self.shared.redis.handle().clone();
