@@ -14,8 +14,9 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::capability::config::{Settings, Start};
+use crate::capability::blob;
 use crate::capability::charge::Charge;
+use crate::capability::config::{Settings, Start};
 use crate::capability::granted::Granted;
 use crate::capability::log::{AppLog, Channel};
 use crate::capability::stdio::{LineStream, Origin};
@@ -65,6 +66,7 @@ pub(crate) struct Host {
     table: ResourceTable,
     http: WasiHttpCtx,
     outgoing: net::Outgoing,
+    blobs_held: blob::Held,
     charge: Charge,
     pub(crate) meter: Meter,
 }
@@ -98,6 +100,7 @@ impl Host {
             table,
             http,
             outgoing,
+            blobs_held: blob::Held::new(limits.blob_bytes),
             charge: Charge::new(template),
             meter: Meter::new(limits, template.memory.open()),
         };
@@ -157,6 +160,11 @@ impl Host {
     /// The way out to the network.
     pub(crate) fn outgoing(&self) -> &net::Outgoing {
         &self.outgoing
+    }
+
+    /// Blobs that the host holds for this instance.
+    pub(crate) fn blobs_held(&self) -> &blob::Held {
+        &self.blobs_held
     }
 
     /// The table of host objects that the guest holds.

@@ -14,8 +14,8 @@ use hostel_stores::place::{Kind, Place, PlaceError};
 use hostel_stores::sql::Sql;
 use hostel_stores::{Scope, Stores};
 
-use crate::capability::places::places;
 use super::denied::Told;
+use crate::capability::places::places;
 
 /// The stores of one component.
 #[derive(Debug, Default)]
