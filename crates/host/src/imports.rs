@@ -167,7 +167,6 @@ const OWNERS: &[(&str, &str)] = &[
     ("fastly:", "Fastly Compute"),
     ("wasi:keyvalue/", "WASI key-value"),
     ("wasi:blobstore/", "WASI blobstore"),
-    ("wasi:config/", "WASI config"),
     ("wasi:messaging/", "WASI messaging"),
     ("wasi:logging/", "WASI logging"),
     ("wasi:sql/", "WASI SQL"),
