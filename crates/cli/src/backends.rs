@@ -29,13 +29,9 @@ pub(crate) struct Checked {
     /// Where it is, without user and password; missing where the URL was not understood.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) backend: Option<String>,
-    pub(crate) ok: bool,
-    /// What is wrong.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) what: Option<String>,
-    /// How to mend it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) help: Option<String>,
+    /// What is wrong, and how to mend it; printed as the command's error.
+    #[serde(skip)]
+    wrong: Option<(String, String)>,
 }
 
 /// Reaches them all, in the order of the file.
@@ -67,26 +63,22 @@ pub(crate) fn check(
 
 /// The labels with which something is wrong, as an error of the command.
 pub(crate) fn failure(file: &str, checked: &[Checked]) -> Option<Failure> {
-    let failed = checked.iter().filter(|checked| !checked.ok);
-    let problems: Vec<Problem> = failed.map(|checked| problem(file, checked)).collect();
+    let problems = checked.iter().filter_map(|checked| problem(file, checked));
+    let problems: Vec<Problem> = problems.collect();
     (!problems.is_empty()).then(|| Failure::of(Who::Backend, problems))
 }
 
-fn problem(file: &str, checked: &Checked) -> Problem {
+fn problem(file: &str, checked: &Checked) -> Option<Problem> {
+    let (what, help) = checked.wrong.as_ref()?;
     let place = checked.backend.as_deref();
     let place = place.map_or(String::new(), |place| format!(" at {place}"));
-    Problem {
+    Some(Problem {
         file: Some(file.to_owned()),
         line: Some(checked.line),
-        what: format!(
-            "[{}.{}]{place}: {}",
-            checked.kind,
-            checked.label,
-            checked.what.as_deref().unwrap_or_default()
-        ),
-        help: checked.help.clone(),
+        what: format!("[{}.{}]{place}: {what}", checked.kind, checked.label),
+        help: Some(help.clone()),
         ..Problem::default()
-    }
+    })
 }
 
 async fn one(labelled: LabelledPlace, scope: Option<Scope>, stores: &Stores) -> Checked {
@@ -105,15 +97,12 @@ async fn one(labelled: LabelledPlace, scope: Option<Scope>, stores: &Stores) -> 
             "use up to 64 letters, digits, `-` and `_`".to_owned(),
         )),
     };
-    let (what, help) = outcome.err().unzip();
     Checked {
         kind: kind.name(),
         label,
         line,
         backend,
-        ok: what.is_none(),
-        what,
-        help,
+        wrong: outcome.err(),
     }
 }
 

@@ -83,13 +83,13 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
         Some(_) => Some(backends::check(&config, name, &runtime::stores(None)?)?),
         None => None,
     };
+    if let Some(failure) = backends::failure(&config.file, backends.as_deref().unwrap_or_default())
+    {
+        return Err(failure);
+    }
     let report = Report { app, backends };
     output::data(args.format.format, &report, || in_words(&report))?;
-    let checked = report.backends.as_deref().unwrap_or_default();
-    match backends::failure(&config.file, checked) {
-        Some(failure) => Err(failure),
-        None => Ok(ExitCode::SUCCESS),
-    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What there is of an app to check: whoever names only the operator's file need not be in an app's folder.
@@ -192,13 +192,9 @@ fn routes(app: &App) -> Vec<Route> {
 fn in_words(report: &Report) -> String {
     let mut text = report.app.as_ref().map_or(String::new(), app_in_words);
     for checked in report.backends.iter().flatten() {
-        let Checked {
-            kind, label, ok, ..
-        } = checked;
-        let state = if *ok { "ok" } else { "failed" };
-        let place = checked.backend.as_deref();
-        let place = place.map_or(String::new(), |place| format!(", {place}"));
-        text.push_str(&format!("{kind}.{label}: {state}{place}\n"));
+        let Checked { kind, label, .. } = checked;
+        let place = checked.backend.as_deref().unwrap_or_default();
+        text.push_str(&format!("{kind}.{label}: ok, {place}\n"));
     }
     text
 }

@@ -22,7 +22,7 @@ use crate::messaging::brokers::Brokers;
 use crate::messaging::{Bounds, Messaging};
 use crate::place::{Backend, Place, PlaceError};
 use crate::server::Servers;
-use crate::sql::Sql;
+use crate::sql::{Opened, Sql, SqlOptions};
 use crate::{Failure, Scope};
 
 /// What the process decides about its stores.
@@ -38,6 +38,8 @@ pub struct StoresOptions {
     pub kv_memory_bytes: usize,
     /// What the brokers without a server may hold.
     pub messaging: Bounds,
+    /// The bounds of databases.
+    pub sql: SqlOptions,
     /// The time of day.
     pub clock: Clock,
 }
@@ -50,6 +52,7 @@ impl Default for StoresOptions {
             kv_cache_bytes: crate::kv::embedded::CACHE_BYTES,
             kv_memory_bytes: crate::kv::memory::LABEL_BYTES_MAX,
             messaging: Bounds::default(),
+            sql: SqlOptions::default(),
             clock: Clock::default(),
         }
     }
@@ -70,6 +73,7 @@ struct Shared {
     kv: Mutex<kv::Opened>,
     blob: Mutex<blob::Opened>,
     brokers: Brokers,
+    databases: Opened,
     /// By URL: as many as the operator wrote.
     breakers: Mutex<HashMap<String, Arc<Breaker>>>,
 }
@@ -97,6 +101,7 @@ impl Stores {
             kv: Mutex::default(),
             blob: Mutex::default(),
             brokers: Brokers::default(),
+            databases: Opened::default(),
             breakers: Mutex::default(),
         })))
     }
@@ -128,7 +133,13 @@ impl Stores {
     /// As [`Self::kv`].
     pub fn blob(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Blob>, PlaceError> {
         let driver = self.open_blob(place, scope)?;
-        Ok(match self.guard(place) {
+        // The driver keeps the place's time for each of its requests; clearing a container, or putting the parts of an
+        // object together, takes many or a long one.
+        let whole = Place {
+            timeout: place.timeout * crate::blob::PATIENCE,
+            ..place.clone()
+        };
+        Ok(match self.guard(&whole) {
             Some(guard) => Arc::new(Guarded::new(driver, guard)),
             None => driver,
         })
