@@ -317,7 +317,7 @@ table! {
     /// How long an outgoing connection may take; `connect_timeout` in `server.toml` says otherwise.
     CONNECT_TIMEOUT_MS = "connect_timeout", Milliseconds, 5 * SECOND, [10, 10 * MINUTE], "tests/limits::connect_timeout";
     /// How long an outgoing request may take, its answer's body included; `total_timeout` in `server.toml` says otherwise.
-    TOTAL_TIMEOUT_MS = "total_timeout", Milliseconds, 30 * SECOND, [10, HOUR], "tests/limits::total_timeout";
+    OUTBOUND_TIMEOUT_MS = "outbound_timeout", Milliseconds, 30 * SECOND, [10, HOUR], "tests/limits::outbound_timeout";
     /// Size of one variable's value in a file.
     VARIABLE_BYTES_MAX = "variable", Bytes, 64 * KIB, [KIB, MIB], "tests/limits::variable";
     /// Providers of variables in one `server.toml`.
