@@ -41,8 +41,12 @@ pub struct Limits {
     pub response_body_bytes: u64,
     /// What one call may start on the network ([`limits::OUTBOUND`]); `None` only for a command in the foreground.
     pub outbound: Option<u32>,
-    /// Outgoing HTTP connections of the app ([`limits::OUTBOUND_OPEN`]); `None` only for a command in the foreground.
+    /// Outgoing HTTP requests and sockets of the app ([`limits::OUTBOUND_OPEN`]); `None` only for a command in the
+    /// foreground.
     pub outbound_open: Option<u32>,
+    /// Outgoing connections of the app in one second ([`limits::OUTBOUND_RATE`]); `None` only for a command in the
+    /// foreground.
+    pub outbound_rate: Option<u32>,
 }
 
 impl Default for Limits {
@@ -65,12 +69,13 @@ impl Default for Limits {
             response_body_bytes: limits::RESPONSE_BODY.default,
             outbound: Some(limits::OUTBOUND.count()),
             outbound_open: Some(limits::OUTBOUND_OPEN.count()),
+            outbound_rate: Some(limits::OUTBOUND_RATE.count()),
         }
     }
 }
 
 /// The entries that a manifest or the command line can set.
-const BUDGET: [&Limit; 17] = [
+const BUDGET: [&Limit; 18] = [
     &limits::MEMORY,
     &limits::TABLE_ELEMENTS,
     &limits::DEADLINE,
@@ -88,6 +93,7 @@ const BUDGET: [&Limit; 17] = [
     &limits::RESPONSE_BODY,
     &limits::OUTBOUND,
     &limits::OUTBOUND_OPEN,
+    &limits::OUTBOUND_RATE,
 ];
 
 impl Limits {
@@ -100,6 +106,7 @@ impl Limits {
             cpu_ms: None,
             outbound: None,
             outbound_open: None,
+            outbound_rate: None,
             ..Self::default()
         }
     }
@@ -141,6 +148,7 @@ impl Limits {
             "response_body" => self.response_body_bytes,
             "outbound" => self.outbound?.into(),
             "outbound_open" => self.outbound_open?.into(),
+            "outbound_rate" => self.outbound_rate?.into(),
             _ => return None,
         })
     }
@@ -179,6 +187,7 @@ impl Limits {
             "response_body" => self.response_body_bytes = value,
             "outbound" => self.outbound = Some(count),
             "outbound_open" => self.outbound_open = Some(count),
+            "outbound_rate" => self.outbound_rate = Some(count),
             _ => {}
         }
     }

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use crate::app::{App, Component, Digest, Grants, MessagingGrants, Reuse};
+use crate::app::{App, Component, Digest, Grants, MessagingGrants, OperatorGrants, Reuse};
 use crate::grant::FileGrant;
 use crate::limits::Limits;
 use crate::route::Route;
@@ -90,6 +90,7 @@ fn write_grants(out: &mut Canonical, grants: &Grants, folder: &Path) {
         sql,
         messaging,
         secrets,
+        operator,
     } = grants;
     out.set(http.iter().map(|grant| grant.to_string().into_bytes()));
     for addresses in [tcp, udp, listen] {
@@ -117,6 +118,11 @@ fn write_grants(out: &mut Canonical, grants: &Grants, folder: &Path) {
     for patterns in [publish, request] {
         out.set(patterns.iter().map(|pattern| pattern.clone().into_bytes()));
     }
+    let OperatorGrants { http, tcp, udp } = operator;
+    out.set(http.iter().map(|grant| grant.to_string().into_bytes()));
+    for addresses in [tcp, udp] {
+        out.set(addresses.iter().map(|grant| grant.to_string().into_bytes()));
+    }
 }
 
 fn write_limits(out: &mut Canonical, limits: &Limits) {
@@ -138,12 +144,13 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         response_body_bytes,
         outbound,
         outbound_open,
+        outbound_rate,
     } = limits;
     for time in [deadline_ms, cpu_ms] {
         out.number(u64::from(time.is_some()));
         out.number(time.unwrap_or(0));
     }
-    for count in [outbound, outbound_open] {
+    for count in [outbound, outbound_open, outbound_rate] {
         out.number(u64::from(count.is_some()));
         out.number(count.map_or(0, u64::from));
     }

@@ -24,6 +24,8 @@ pub mod server_config;
 mod template;
 mod unit;
 
-pub use app::{App, Component, Digest, Grants, MessagingGrants, Resolved, Reuse, Source};
+pub use app::{
+    App, Component, Digest, Grants, MessagingGrants, OperatorGrants, Resolved, Reuse, Source,
+};
 pub use resolve::{BuildStep, Operator, build_steps, resolve, resolve_command};
 pub use server_config::{NetworkPolicy, ServerConfig, StorePlace};

@@ -46,7 +46,7 @@ pub(crate) struct Template {
     pub(crate) reuse: Reuse,
     pub(crate) stdio: Stdio,
     /// Shared with the other components of the app.
-    pub(crate) open: Arc<net::Open>,
+    pub(crate) network: Arc<net::AppNetwork>,
     /// The stores that its grants name.
     pub(crate) granted: Arc<Granted>,
 }
@@ -60,6 +60,8 @@ pub(crate) struct Host {
     table: ResourceTable,
     http: WasiHttpCtx,
     outgoing: net::Outgoing,
+    /// Those that are open; named by `net`.
+    pub(crate) sockets: net::Sockets,
     pub(crate) meter: Meter,
 }
 
@@ -90,6 +92,7 @@ impl Host {
             table,
             http,
             outgoing,
+            sockets: net::Sockets::default(),
             meter: Meter::new(limits, template.memory.open()),
         };
         let mut store = Store::new(engine, host);
