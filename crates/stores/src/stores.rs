@@ -21,7 +21,7 @@ use crate::kv::Kv;
 use crate::messaging::brokers::Brokers;
 use crate::messaging::{Bounds, Messaging};
 use crate::place::{Backend, Place, PlaceError};
-use crate::server::Servers;
+use crate::server::{Secret, Servers};
 use crate::sql::{Opened, Sql, SqlOptions};
 use crate::{Failure, Scope};
 
@@ -72,7 +72,7 @@ struct Shared {
     brokers: Brokers,
     databases: Opened,
     /// By URL: as many as the operator wrote.
-    breakers: Mutex<HashMap<String, Arc<Breaker>>>,
+    breakers: Mutex<HashMap<Secret, Arc<Breaker>>>,
 }
 
 impl Stores {
@@ -209,7 +209,7 @@ impl Stores {
             .breakers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let breaker = breakers.entry(url.as_str().to_owned()).or_default();
+        let breaker = breakers.entry(Secret(url.to_string())).or_default();
         let handle = self.0.handle.clone();
         Some(Guard::new(breaker.clone(), place.timeout, handle))
     }
