@@ -221,6 +221,13 @@ table! {
     /// Size of one guest's machine code; a guest with more is refused.
     ARTIFACT_BYTES_MAX = "artifact", Bytes, 512 * MIB, [MIB, 4 * GIB], "tests/limits::artifact";
 
+    // What guests dial.
+
+    /// How long it may take until an outgoing connection is ready: name, dial, TLS. A guest may ask for less.
+    CONNECT_TIMEOUT_MS = "connect_timeout", Milliseconds, 5 * SECOND, [10, MINUTE], "crates/host/src/net/tests/times.rs::a_server_that_does_not_answer_the_handshake";
+    /// How long an outgoing HTTP request may take, its answer's body included. A guest may ask for less.
+    OUTBOUND_TIMEOUT_MS = "outbound_timeout", Milliseconds, 30 * SECOND, [10, HOUR], "crates/host/src/net/tests/times.rs::an_answer_that_does_not_end";
+
     // Connections.
 
     /// Open connections over all listeners; one more is answered 503 and closed.
@@ -293,10 +300,6 @@ table! {
 
     /// How long one operation of a store may take; `timeout` in `server.toml` says otherwise.
     STORE_TIMEOUT_MS = "store_timeout", Milliseconds, 2 * SECOND, [10, 10 * MINUTE], "tests/limits::store_timeout";
-    /// How long an outgoing connection may take; `connect_timeout` in `server.toml` says otherwise.
-    CONNECT_TIMEOUT_MS = "connect_timeout", Milliseconds, 5 * SECOND, [10, 10 * MINUTE], "tests/limits::connect_timeout";
-    /// How long an outgoing request may take, its answer's body included; `total_timeout` in `server.toml` says otherwise.
-    OUTBOUND_TIMEOUT_MS = "outbound_timeout", Milliseconds, 30 * SECOND, [10, HOUR], "tests/limits::outbound_timeout";
     /// Size of one variable's value in a file.
     VARIABLE_BYTES_MAX = "variable", Bytes, 64 * KIB, [KIB, MIB], "tests/limits::variable";
     /// Providers of variables in one `server.toml`.
