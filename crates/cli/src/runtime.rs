@@ -5,11 +5,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hostel_app::ServerConfig;
+use hostel_app::{ServerConfig, limits};
 use hostel_host::{
     CompileCaps, Compiler, CompilerProcess, LoadError, LogSink, Runtime, RuntimeOptions,
 };
-use hostel_stores::{Stores, StoresOptions};
+use hostel_stores::embedded::EngineOptions;
+use hostel_stores::{Stores, StoresOptions, kv};
 
 use crate::args::DataFlags;
 use crate::compile_guest;
@@ -39,6 +40,19 @@ pub(crate) fn stores(data: Option<&Path>) -> Result<Stores, LoadError> {
     let data = data.map(|data| data.join("state"));
     let options = StoresOptions {
         data,
+        engine: EngineOptions {
+            writes_waiting: limits::STORE_WRITES_WAITING.size(),
+            reads_waiting: limits::STORE_READS_WAITING.size(),
+            group: limits::STORE_GROUP.size(),
+            readers: limits::STORE_READERS.size(),
+            file_bytes: limits::STORE_FILE_BYTES_MAX.default,
+        },
+        kv: kv::Bounds {
+            key_bytes: limits::KEYVALUE_KEY_BYTES_MAX.size(),
+            value_bytes: limits::KEYVALUE_VALUE_BYTES_MAX.size(),
+            cache_bytes: limits::KEYVALUE_CACHE_BYTES.size(),
+            memory_bytes: limits::KEYVALUE_MEMORY_BYTES.size(),
+        },
         ..StoresOptions::default()
     };
     Stores::new(options).map_err(|cause| LoadError {
