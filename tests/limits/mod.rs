@@ -49,8 +49,10 @@ mod request_body;
 mod resources;
 mod response_body;
 mod slice;
+mod store_timeout;
 mod stream_chunk;
 mod table_elements;
+mod variable;
 mod wasm_stack;
 
 use std::fs;
