@@ -204,6 +204,20 @@ table! {
     /// Listings that one open bucket of the first draft of `wasi:keyvalue` can be asked to continue, the newest ones.
     STORE_CURSORS = "store_cursors", Count, 16, [1, 1000], "tests/limits::store_cursors";
 
+    // Messages.
+
+    /// One message, its topic and metadata included; a larger one is refused.
+    MESSAGE_BYTES_MAX = "message", Bytes, MIB, [KIB, 64 * MIB], "tests/functional/messages.rs::what_a_message_may_be_is_bounded";
+    /// Messages of one app and label that some group has not settled, for the brokers without a server; one more is
+    /// refused.
+    MESSAGE_BACKLOG = "message_backlog", Count, 100_000, [100, 10_000_000], "crates/stores/tests/messaging/local.rs::a_backlog_has_an_end_and_says_whose_it_is";
+    /// Bytes of those messages.
+    MESSAGE_BACKLOG_BYTES = "message_backlog_bytes", Bytes, 64 * MIB, [MIB, 16 * GIB], "crates/stores/tests/messaging/local.rs::bytes_are_bounded_too";
+    /// Answers that one request takes at the most.
+    REPLIES_MAX = "replies", Count, 100, [1, 1000], "tests/functional/messages.rs::a_request_takes_no_more_answers_than_it_may";
+    /// How long a request of a guest waits for its answers where it does not say.
+    REQUEST_TIMEOUT_MS = "request_timeout", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/functional/messages.rs::a_request_that_nobody_answers_ends";
+
     // Compiling one guest, in a process of its own.
 
     /// CPU time of one compilation for each MiB of the guest's functions, a begun one counting whole, and of each function
