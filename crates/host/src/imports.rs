@@ -13,14 +13,15 @@ mod grants;
 mod offers;
 
 pub use grants::{GrantNeed, grants_needed};
-pub use offers::{Offer, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
+pub use offers::{DRAFTS, Offer, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
 
 /// What the linker of an ABI implements; the newest last. Empty for a core module, which has [`PREVIEW1_FUNCTIONS`].
 pub fn offered(abi: Abi) -> &'static [&'static Offer] {
     match abi {
         Abi::CommandP1 => &[],
         Abi::HttpP2 | Abi::CommandP2 => &[&WASI_0_2],
-        Abi::HttpP3 | Abi::CommandP3 => &[&WASI_0_2, &WASI_0_3],
+        // On the engine that its imports and exports ask for.
+        Abi::HttpP3 | Abi::CommandP3 | Abi::MessageP2 => &[&WASI_0_2, &WASI_0_3],
     }
 }
 
@@ -83,6 +84,9 @@ pub fn has(abi: Abi, import: &str) -> bool {
             .strip_prefix(PREVIEW1)
             .and_then(|rest| rest.strip_prefix('.'))
             .is_some_and(|function| PREVIEW1_FUNCTIONS.contains(&function));
+    }
+    if DRAFTS.contains(&import) {
+        return true;
     }
     let Some((interface, version)) = import.split_once('@') else {
         return false;

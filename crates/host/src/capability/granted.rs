@@ -59,6 +59,13 @@ impl Places {
         })
     }
 
+    /// The broker of a label, whoever subscribes there.
+    pub(crate) fn broker(&self, app: &str, label: &str) -> Result<Arc<dyn Messaging>, PlaceError> {
+        let scope = Scope::new(app, label).ok_or_else(|| bad_name(app, label))?;
+        let place = place(Kind::Messaging, self.config.messaging.get(label))?;
+        self.stores.messaging(&place, &scope)
+    }
+
     fn all<T>(
         &self,
         kind: Kind,

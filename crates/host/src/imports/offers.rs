@@ -73,6 +73,13 @@ pub const WASI_0_3: Offer = Offer {
     ],
 };
 
+/// Interfaces whose version is compatible with itself only, for every component.
+pub const DRAFTS: &[&str] = &[
+    "wasi:messaging/producer@0.2.0-draft",
+    "wasi:messaging/request-reply@0.2.0-draft",
+    "wasi:messaging/types@0.2.0-draft",
+];
+
 /// The module of WASI preview 1.
 pub const PREVIEW1: &str = "wasi_snapshot_preview1";
 

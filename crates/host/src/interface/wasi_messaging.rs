@@ -29,7 +29,6 @@ mod bindings {
     });
 }
 
-pub(crate) use bindings::exports::wasi::messaging::incoming_handler;
 pub(crate) use bindings::{MessagingRequestReply as Handler, MessagingRequestReplyPre as HandlerPre};
 
 use bindings::wasi::messaging::{producer, request_reply, types};
@@ -43,6 +42,16 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> Result<()> {
     types::add_to_linker::<Host, HasSelf<Host>>(linker, host)?;
     producer::add_to_linker::<Host, HasSelf<Host>>(linker, host)?;
     request_reply::add_to_linker::<Host, HasSelf<Host>>(linker, host)
+}
+
+/// What a handler says when it does not take a message.
+pub(crate) fn handler_error(error: types::Error) -> String {
+    match error {
+        types::Error::Timeout => "timeout".to_owned(),
+        types::Error::Connection(text) => format!("connection: {text}"),
+        types::Error::PermissionDenied(text) => format!("permission denied: {text}"),
+        types::Error::Other(text) => text,
+    }
 }
 
 fn told(error: Error) -> types::Error {
