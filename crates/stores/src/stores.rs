@@ -16,12 +16,13 @@ use tokio::sync::oneshot;
 use crate::blob::Blob;
 use crate::clock::Clock;
 use crate::embedded::{Engine, EngineOptions};
+use crate::guard::{Breaker, Guard, Guarded};
 use crate::kv::Kv;
 use crate::messaging::brokers::Brokers;
 use crate::messaging::{Bounds, Messaging};
 use crate::place::{Backend, Place, PlaceError};
 use crate::server::Servers;
-use crate::sql::Sql;
+use crate::sql::{Opened, Sql, SqlOptions};
 use crate::{Failure, Scope};
 
 /// What the process decides about its stores.
@@ -37,6 +38,8 @@ pub struct StoresOptions {
     pub kv_memory_bytes: usize,
     /// What the brokers without a server may hold.
     pub messaging: Bounds,
+    /// The bounds of databases.
+    pub sql: SqlOptions,
     /// The time of day.
     pub clock: Clock,
 }
@@ -49,6 +52,7 @@ impl Default for StoresOptions {
             kv_cache_bytes: crate::kv::embedded::CACHE_BYTES,
             kv_memory_bytes: crate::kv::memory::LABEL_BYTES_MAX,
             messaging: Bounds::default(),
+            sql: SqlOptions::default(),
             clock: Clock::default(),
         }
     }
@@ -69,6 +73,9 @@ struct Shared {
     kv: Mutex<kv::Opened>,
     blob: Mutex<blob::Opened>,
     brokers: Brokers,
+    databases: Opened,
+    /// By URL: as many as the operator wrote.
+    breakers: Mutex<HashMap<String, Arc<Breaker>>>,
 }
 
 impl Stores {
@@ -94,6 +101,8 @@ impl Stores {
             kv: Mutex::default(),
             blob: Mutex::default(),
             brokers: Brokers::default(),
+            databases: Opened::default(),
+            breakers: Mutex::default(),
         })))
     }
 
@@ -111,7 +120,11 @@ impl Stores {
     /// # Errors
     /// The place is none for this kind, or its settings make no sense.
     pub fn kv(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Kv>, PlaceError> {
-        self.open_kv(place, scope)
+        let driver = self.open_kv(place, scope)?;
+        Ok(match self.guard(place) {
+            Some(guard) => Arc::new(Guarded::new(driver, guard)),
+            None => driver,
+        })
     }
 
     /// The container of a scope.
@@ -119,7 +132,11 @@ impl Stores {
     /// # Errors
     /// As [`Self::kv`].
     pub fn blob(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Blob>, PlaceError> {
-        self.open_blob(place, scope)
+        let driver = self.open_blob(place, scope)?;
+        Ok(match self.guard(place) {
+            Some(guard) => Arc::new(Guarded::new(driver, guard)),
+            None => driver,
+        })
     }
 
     /// The database of a scope.
@@ -127,7 +144,11 @@ impl Stores {
     /// # Errors
     /// As [`Self::kv`].
     pub fn sql(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Sql>, PlaceError> {
-        self.open_sql(place, scope)
+        let driver = self.open_sql(place, scope)?;
+        Ok(match self.guard(place) {
+            Some(guard) => Arc::new(Guarded::new(driver, guard)),
+            None => driver,
+        })
     }
 
     /// The broker of a scope.
@@ -139,7 +160,11 @@ impl Stores {
         place: &Place,
         scope: &Scope,
     ) -> Result<Arc<dyn Messaging>, PlaceError> {
-        self.open_messaging(place, scope)
+        let driver = self.open_messaging(place, scope)?;
+        Ok(match self.guard(place) {
+            Some(guard) => Arc::new(Guarded::new(driver, guard)),
+            None => driver,
+        })
     }
 
     /// The embedded engine of an app. Its file is opened with the first call.
@@ -169,6 +194,21 @@ impl Stores {
         let data =
             data.ok_or_else(|| Failure::Unavailable("there is no data directory".to_owned()))?;
         Ok(data.join(app))
+    }
+
+    /// What stands before drivers that need a server; all that use the same one share its breaker.
+    fn guard(&self, place: &Place) -> Option<Guard> {
+        let Backend::Server(url) = &place.backend else {
+            return None;
+        };
+        let mut breakers = self
+            .0
+            .breakers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let breaker = breakers.entry(url.as_str().to_owned()).or_default();
+        let handle = self.0.handle.clone();
+        Some(Guard::new(breaker.clone(), place.timeout, handle))
     }
 
     fn unknown(&self, place: &Place, scope: &Scope) -> PlaceError {

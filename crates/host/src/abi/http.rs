@@ -172,7 +172,7 @@ pub(super) enum Task {
 /// The guest's work on one call: on a warm instance if one is idle, else on a fresh one.
 pub(super) fn work(guest: Arc<Inner>, id: RequestId, task: Task) -> Work {
     Box::pin(async move {
-        let mut warm = match guest.idle.take() {
+        let mut warm = match guest.idle_instance() {
             Some(mut warm) => {
                 warm.store.data_mut().works_for(id);
                 warm.store.set_epoch_deadline(1);

@@ -29,6 +29,9 @@ const IDLE: usize = 16;
 /// How long they are kept; servers close theirs later.
 const IDLE_TIME: Duration = Duration::from_secs(15);
 
+/// How many times the silence is borne while the server itself moves an object.
+pub(super) const PATIENCE: u32 = 15;
+
 /// A client that gives up when nothing moves for so long.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
@@ -82,13 +85,17 @@ impl HttpConnector for Client {
 impl HttpService for Client {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let moved = Moved::now();
+        let silence = match moves_an_object(&request) {
+            true => self.silence * PATIENCE,
+            false => self.silence,
+        };
         let (head, body) = request.into_parts();
         let moved_too = moved.clone();
         let body = Watched { body, moved };
         let answer = self.http.request(http::Request::from_parts(head, body));
         let answer = tokio::select! {
             answer = answer => answer.map_err(|error| failed(kind(&error), error))?,
-            () = moved_too.silence(self.silence) => return Err(silent(self.silence)),
+            () = moved_too.silence(silence) => return Err(silent(silence)),
         };
         let (head, body) = answer.into_parts();
         let body = Answer {
@@ -101,6 +108,13 @@ impl HttpService for Client {
             HttpResponseBody::new(body),
         ))
     }
+}
+
+/// Whether the server moves a whole object before it answers: it puts parts together, or copies.
+fn moves_an_object(request: &HttpRequest) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    request.headers().contains_key("x-amz-copy-source")
+        || request.method() == http::Method::POST && query.contains("uploadId=")
 }
 
 /// When something last moved.
