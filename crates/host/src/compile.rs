@@ -111,9 +111,7 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
     let abi = choose(&detected, job.role)?;
     imports::check(&detected, abi).map_err(|missing| error(missing.what, missing.help))?;
     let flavor = flavor(&detected, abi);
-    let half = shared
-        .half(flavor)
-        .map_err(|cause| host_error(&cause))?;
+    let half = shared.half(flavor).map_err(|cause| host_error(&cause))?;
     let callable = match abi {
         Abi::CommandP1 => {
             let module: Module = compile(shared, half, job, &binary)?;
@@ -167,9 +165,13 @@ fn unfit(role: Role, abi: Abi) -> LoadError {
         Role::Run => "a command",
     };
     let help = match (role, abi) {
-        (Role::Handle, _) => "name a component that exports wasi:messaging/incoming-handler@0.2.0-draft in [[message]]",
+        (Role::Handle, _) => {
+            "name a component that exports wasi:messaging/incoming-handler@0.2.0-draft in [[message]]"
+        }
         (_, abi) if abi.is_http() => "serve it with `hostel up FILE`",
-        (_, abi) if abi.is_message() => "say in a manifest which messages it gets, with [[message]], and start that with `hostel up`",
+        (_, abi) if abi.is_message() => {
+            "say in a manifest which messages it gets, with [[message]], and start that with `hostel up`"
+        }
         _ => "run it with `hostel run FILE`",
     };
     error(format!("it is {kind} ({abi}), not {wanted}"), help)

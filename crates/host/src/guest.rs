@@ -16,9 +16,9 @@ use tokio::runtime::Handle;
 use wasmtime::{Engine, PoolConcurrencyLimitError};
 use wasmtime_wasi::I32Exit;
 
+use crate::abi::message::{self, Handled};
 use crate::abi::response::ResponseBody;
 use crate::abi::shared::Crew;
-use crate::abi::message::{self, Handled};
 use crate::abi::{Callable, Warm, command, http};
 use crate::capability::messaging::Letter;
 use crate::detect::Abi;

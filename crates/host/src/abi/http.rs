@@ -20,8 +20,8 @@ use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
 
 use crate::abi::detached::{self, Detached};
-use crate::abi::response::{Ahead, Late, ResponseBody};
 use crate::abi::message::Handled;
+use crate::abi::response::{Ahead, Late, ResponseBody};
 use crate::abi::{Callable, Exports, Warm, http_p2, http_p3, message, shared};
 use crate::capability::messaging::Letter;
 use crate::fault::Fault;

@@ -54,7 +54,7 @@ pub(super) async fn call(
     let Exports::Message(handler) = &warm.exports else {
         wasmtime::bail!("not an instance that handles messages")
     };
-    let message = warm.store.data_mut().give(letter)?;
+    let message = warm.store.data_mut().give_letter(letter)?;
     let handled = handler
         .wasi_messaging_incoming_handler()
         .call_handle(&mut warm.store, message)

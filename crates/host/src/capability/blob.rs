@@ -27,7 +27,7 @@ const PAGE: u64 = 1000;
 
 /// A container that the guest has opened.
 #[derive(Debug, Clone)]
-pub(crate) struct Container {
+pub struct Container {
     name: String,
     driver: Arc<dyn Blob>,
     charge: Charge,
@@ -201,7 +201,7 @@ impl Container {
 
 /// The names of a container's objects, as far as they were read.
 #[derive(Debug)]
-pub(crate) struct Names {
+pub struct Names {
     container: Container,
     /// Where the next page begins; `None` at the end.
     next: Option<Option<Cursor>>,

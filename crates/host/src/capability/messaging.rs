@@ -11,18 +11,19 @@ use hostel_app::limits;
 use hostel_stores::Failure;
 use hostel_stores::messaging::{self, Message, Messaging, is_topic, matches};
 
+use super::charge::Charge;
 use super::denied::{Absent, Wanted};
 use crate::state::Host;
 
 /// A broker that the component was granted.
 #[derive(Debug, Clone)]
-pub(crate) struct Client {
+pub struct Client {
     broker: Arc<dyn Messaging>,
 }
 
 /// A message that a guest holds.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Letter {
+pub struct Letter {
     /// Where it was published, for one that was received.
     pub(crate) topic: Option<String>,
     pub(crate) data: Bytes,
@@ -41,7 +42,7 @@ struct Answer {
 
 /// How a guest asks.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asking {
+pub struct Asking {
     pub(crate) timeout: Duration,
     pub(crate) replies: u32,
 }
@@ -164,50 +165,62 @@ impl Host {
     }
 
     /// Publishes a message.
-    pub(crate) async fn publish(
+    pub(crate) fn publish_message(
         &self,
         client: &Client,
         topic: &str,
         letter: &Letter,
-    ) -> Result<(), Error> {
-        let message = self.admit(Wanted::Publish, topic, letter)?;
-        let outcome = client.broker.publish(message).await;
-        outcome.map_err(|error| self.failed(&error))
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let admitted = self.admit(Wanted::Publish, topic, letter);
+        let (broker, charge) = (client.broker.clone(), self.charge().clone());
+        async move {
+            let published = broker.publish(admitted?).await;
+            published.map_err(|error| failed(&charge, &error))
+        }
     }
 
     /// Publishes a message and waits for answers.
-    pub(crate) async fn request(
+    pub(crate) fn ask(
         &self,
         client: &Client,
         topic: &str,
         letter: &Letter,
         asking: Asking,
-    ) -> Result<Vec<Letter>, Error> {
-        let message = self.admit(Wanted::Request, topic, letter)?;
-        let most = limits::REPLIES_MAX.count();
-        let replies = usize::try_from(asking.replies.clamp(1, most)).unwrap_or(1);
-        let answers = client.broker.request(message, replies, asking.timeout).await;
-        let answers = answers.map_err(|error| self.failed(&error))?;
-        let bytes = answers.iter().map(Message::size).sum();
-        self.charge()
-            .bytes(bytes)
-            .map_err(|refused| Error::Other(refused.to_string()))?;
-        let received = |answer| Letter::received(answer, &client.broker);
-        Ok(answers.into_iter().map(received).collect())
+    ) -> impl Future<Output = Result<Vec<Letter>, Error>> + Send + use<> {
+        let admitted = self.admit(Wanted::Request, topic, letter);
+        let (broker, charge) = (client.broker.clone(), self.charge().clone());
+        async move {
+            let replies = asking.replies.clamp(1, limits::REPLIES_MAX.count());
+            let replies = usize::try_from(replies).unwrap_or(1);
+            let answers = broker.request(admitted?, replies, asking.timeout).await;
+            let answers = answers.map_err(|error| failed(&charge, &error))?;
+            let bytes = answers.iter().map(Message::size).sum();
+            let charged = charge.bytes(bytes);
+            charged.map_err(|refused| Error::Other(refused.to_string()))?;
+            let received = |answer| Letter::received(answer, &broker);
+            Ok(answers.into_iter().map(received).collect())
+        }
     }
 
     /// Answers a message.
-    pub(crate) async fn reply(&self, to: &Letter, letter: &Letter) -> Result<(), Error> {
-        let Some(Answer { broker, to }) = &to.answer else {
-            return Err(Error::Other(
-                "nobody waits for an answer to this message".to_owned(),
-            ));
-        };
-        // The topic of an answer is nobody's.
-        let message = letter.message("reply")?;
-        self.charge_call(&message)?;
-        let outcome = broker.reply(to, message).await;
-        outcome.map_err(|error| self.failed(&error))
+    pub(crate) fn answer_message(
+        &self,
+        to: &Letter,
+        letter: &Letter,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let nobody = || Error::Other("nobody waits for an answer to this message".to_owned());
+        let admitted = to.answer.clone().ok_or_else(nobody).and_then(|answer| {
+            // The topic of an answer is nobody's.
+            let message = letter.message("reply")?;
+            self.charge_call(&message)?;
+            Ok((answer, message))
+        });
+        let charge = self.charge().clone();
+        async move {
+            let (Answer { broker, to }, message) = admitted?;
+            let answered = broker.reply(&to, message).await;
+            answered.map_err(|error| failed(&charge, &error))
+        }
     }
 
     fn admit(&self, wanted: Wanted, topic: &str, letter: &Letter) -> Result<Message, Error> {
@@ -235,18 +248,16 @@ impl Host {
         let charged = self.charge().call(message.size());
         charged.map_err(|refused| Error::Other(refused.to_string()))
     }
+}
 
-    fn failed(&self, error: &messaging::Error) -> Error {
-        use messaging::Error as Of;
-        match error {
-            Of::NoReply(_) => Error::Timeout,
-            Of::NoRequester | Of::TooLarge { .. } | Of::BadTopic(_) => {
-                Error::Other(error.to_string())
-            }
-            Of::Failed(failure) => {
-                self.charge().failed(failure);
-                plain(failure)
-            }
+fn failed(charge: &Charge, error: &messaging::Error) -> Error {
+    use messaging::Error as Of;
+    match error {
+        Of::NoReply(_) => Error::Timeout,
+        Of::NoRequester | Of::TooLarge { .. } | Of::BadTopic(_) => Error::Other(error.to_string()),
+        Of::Failed(failure) => {
+            charge.failed(failure);
+            plain(failure)
         }
     }
 }
@@ -283,10 +294,19 @@ mod tests {
 
     #[test]
     fn the_content_type_travels_as_a_header_and_the_host_s_names_stay_here() {
-        let metadata = [("a", "1"), ("Hostel-Topic", "forged"), ("Content-Type", "forged"), ("a", "2")];
+        let metadata = [
+            ("a", "1"),
+            ("Hostel-Topic", "forged"),
+            ("Content-Type", "forged"),
+            ("a", "2"),
+        ];
         let message = letter(&metadata).message("t").unwrap();
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let expected = [header("content-type", "text/plain"), header("a", "1"), header("a", "2")];
+        let expected = [
+            header("content-type", "text/plain"),
+            header("a", "1"),
+            header("a", "2"),
+        ];
         assert_eq!(message.headers, expected);
     }
 
@@ -301,7 +321,10 @@ mod tests {
             ("a", "\0", "control characters"),
         ] {
             let refused = letter(&[(name, value)]).message("t").unwrap_err();
-            assert!(matches!(&refused, Error::Other(text) if text.contains(what)), "{refused:?}");
+            assert!(
+                matches!(&refused, Error::Other(text) if text.contains(what)),
+                "{refused:?}"
+            );
         }
         assert!(letter(&[(&"a".repeat(129), "x")]).message("t").is_err());
         assert!(letter(&[("a", "\u{e9}")]).message("t").is_ok());

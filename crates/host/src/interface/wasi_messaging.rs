@@ -10,6 +10,8 @@ use crate::capability::messaging::{Asking, Client, Error, Letter};
 use crate::state::Host;
 
 mod bindings {
+    #![expect(missing_docs, reason = "made from the WIT, which says it")]
+
     wasmtime::component::bindgen!({
         path: "../../wit/messaging",
         world: "wasi:messaging/messaging-request-reply",
@@ -29,7 +31,9 @@ mod bindings {
     });
 }
 
-pub(crate) use bindings::{MessagingRequestReply as Handler, MessagingRequestReplyPre as HandlerPre};
+pub(crate) use bindings::{
+    MessagingRequestReply as Handler, MessagingRequestReplyPre as HandlerPre,
+};
 
 use bindings::wasi::messaging::{producer, request_reply, types};
 
@@ -65,12 +69,12 @@ fn told(error: Error) -> types::Error {
 
 impl Host {
     /// A message becomes the guest's: it counts among what the host keeps for it.
-    pub(crate) fn give(&mut self, letter: Letter) -> Result<Resource<Letter>> {
+    pub(crate) fn give_letter(&mut self, letter: Letter) -> Result<Resource<Letter>> {
         self.meter.keep(letter.kept_bytes())?;
         Ok(self.table().push(letter)?)
     }
 
-    fn change(
+    fn change_letter(
         &mut self,
         message: &Resource<Letter>,
         change: impl FnOnce(&mut Letter),
@@ -106,7 +110,7 @@ impl types::HostClient for Host {
 
 impl types::HostMessage for Host {
     fn new(&mut self, data: Vec<u8>) -> Result<Resource<Letter>> {
-        self.give(Letter {
+        self.give_letter(Letter {
             data: data.into(),
             ..Letter::default()
         })
@@ -122,7 +126,7 @@ impl types::HostMessage for Host {
 
     fn set_content_type(&mut self, message: Resource<Letter>, kind: String) -> Result<()> {
         self.meter.keep(kind.len())?;
-        self.change(&message, |letter| letter.content_type = Some(kind))
+        self.change_letter(&message, |letter| letter.content_type = Some(kind))
     }
 
     fn data(&mut self, message: Resource<Letter>) -> Result<Vec<u8>> {
@@ -130,7 +134,7 @@ impl types::HostMessage for Host {
     }
 
     fn set_data(&mut self, message: Resource<Letter>, data: Vec<u8>) -> Result<()> {
-        self.change(&message, |letter| letter.data = data.into())
+        self.change_letter(&message, |letter| letter.data = data.into())
     }
 
     fn metadata(&mut self, message: Resource<Letter>) -> Result<Option<Vec<(String, String)>>> {
@@ -144,7 +148,7 @@ impl types::HostMessage for Host {
         key: String,
         value: String,
     ) -> Result<()> {
-        self.change(&message, |letter| letter.metadata.push((key, value)))
+        self.change_letter(&message, |letter| letter.metadata.push((key, value)))
     }
 
     fn set_metadata(
@@ -152,11 +156,11 @@ impl types::HostMessage for Host {
         message: Resource<Letter>,
         metadata: Vec<(String, String)>,
     ) -> Result<()> {
-        self.change(&message, |letter| letter.metadata = metadata)
+        self.change_letter(&message, |letter| letter.metadata = metadata)
     }
 
     fn remove_metadata(&mut self, message: Resource<Letter>, key: String) -> Result<()> {
-        self.change(&message, |letter| {
+        self.change_letter(&message, |letter| {
             letter.metadata.retain(|(name, _)| *name != key);
         })
     }
@@ -176,7 +180,7 @@ impl producer::Host for Host {
     ) -> Result<Outcome<()>> {
         let letter = self.table().delete(message)?;
         let client = self.table().get(&client)?.clone();
-        let sent = self.publish(&client, &topic, &letter).await;
+        let sent = self.publish_message(&client, &topic, &letter).await;
         Ok(sent.map_err(told))
     }
 }
@@ -195,11 +199,11 @@ impl request_reply::Host for Host {
         };
         let letter = self.table().get(&message)?.clone();
         let client = self.table().get(&client)?.clone();
-        let answers = match Host::request(self, &client, &topic, &letter, asking).await {
+        let answers = match self.ask(&client, &topic, &letter, asking).await {
             Ok(answers) => answers.into_iter(),
             Err(error) => return Ok(Err(told(error))),
         };
-        let answers = answers.map(|answer| self.give(answer));
+        let answers = answers.map(|answer| self.give_letter(answer));
         Ok(Ok(answers.collect::<Result<_>>()?))
     }
 
@@ -210,7 +214,7 @@ impl request_reply::Host for Host {
     ) -> Result<Outcome<()>> {
         let letter = self.table().delete(message)?;
         let to = self.table().get(&to)?.clone();
-        let answered = Host::reply(self, &to, &letter).await;
+        let answered = self.answer_message(&to, &letter).await;
         Ok(answered.map_err(told))
     }
 }

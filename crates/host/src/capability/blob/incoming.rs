@@ -9,7 +9,7 @@ use wasmtime_wasi::p2::{InputStream, Pollable, StreamError, StreamResult};
 use super::{Charge, Held, Result};
 
 /// A value that the guest has not begun to read.
-pub(crate) struct Incoming {
+pub struct Incoming {
     size: u64,
     body: Outgoing,
     held: Held,

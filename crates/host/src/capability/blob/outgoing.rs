@@ -27,7 +27,7 @@ const ROOM: usize = 2 * PIECE;
 
 /// A value that the guest writes.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub struct Outgoing {
     pipe: Arc<Pipe>,
     stream_is_out: bool,
     /// The driver at work; ends with this.
