@@ -133,7 +133,13 @@ impl Stores {
     /// As [`Self::kv`].
     pub fn blob(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Blob>, PlaceError> {
         let driver = self.open_blob(place, scope)?;
-        Ok(match self.guard(place) {
+        // The driver keeps the place's time for each of its requests; clearing a container, or putting the parts of an
+        // object together, takes many or a long one.
+        let whole = Place {
+            timeout: place.timeout * crate::blob::PATIENCE,
+            ..place.clone()
+        };
+        Ok(match self.guard(&whole) {
             Some(guard) => Arc::new(Guarded::new(driver, guard)),
             None => driver,
         })

@@ -6,6 +6,7 @@ mod faults;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -21,7 +22,7 @@ struct Driver {
     /// Whether names are listed in the order of their bytes.
     ordered: bool,
     folder: tempfile::TempDir,
-    server: Option<S3>,
+    _server: Option<S3>,
 }
 
 impl Driver {
@@ -32,7 +33,7 @@ impl Driver {
             place: Place::parse(Kind::Blob, url).unwrap(),
             ordered: true,
             folder,
-            server: None,
+            _server: None,
         }
     }
 
@@ -44,18 +45,14 @@ impl Driver {
         Self::at("embedded:")
     }
 
+    /// With all the time that a busy machine needs for megabytes.
     fn s3() -> Self {
         let server = S3::start();
-        Self {
-            ordered: false,
-            ..Self::at(&server.url())
-        }
-        .with(server)
-    }
-
-    fn with(mut self, server: S3) -> Self {
-        self.server = Some(server);
-        self
+        let mut driver = Self::at(&server.url());
+        driver.place.timeout = Duration::from_secs(60);
+        driver.ordered = false;
+        driver._server = Some(server);
+        driver
     }
 
     fn open(&self, app: &str, label: &str) -> Arc<dyn Blob> {
@@ -72,12 +69,11 @@ impl Driver {
 }
 
 fn stores(data: &Path) -> Stores {
-    let data = Some(data.to_owned());
-    Stores::new(StoresOptions {
-        data,
+    let options = StoresOptions {
+        data: Some(data.to_owned()),
         ..StoresOptions::default()
-    })
-    .unwrap()
+    };
+    Stores::new(options).unwrap()
 }
 
 /// A body in pieces.

@@ -1,6 +1,6 @@
 //! Objects in containers over HTTP, through `wasi:blobstore`, in the container `c` (`uploads` where it is not given).
 //!
-//! `PUT ?name=N` stores the body as it comes: `order=before` writes it before the host knows where it goes, `end=drop`
+//! `PUT` or `POST ?name=N` stores the body as it comes: `order=before` writes it before the host knows where it goes, `end=drop`
 //! drops the value instead of finishing it, `end=leave` returns with the value still open. `GET ?name=N` streams the object
 //! back, with `start` and `end` a part of it, with `how=sync` all at once. `DELETE ?name=N` deletes, several `name,name` at
 //! once. `GET` with another switch: `list` (with `len` on a page and `skip` before the first), `info=N`, `has=N`,
@@ -39,12 +39,14 @@ impl Guest for Blobs {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
         let name = query(&request, "name");
         let done = match (request.method(), name) {
-            (Method::Put, Some(name)) => put(request, &name),
+            (Method::Put | Method::Post, Some(name)) => put(request, &name),
             (Method::Delete, Some(names)) => delete(&request, &names),
-            (Method::Get, Some(name)) if query(&request, "open").is_none() => match value(&request, &name) {
-                Ok(value) => return send(value, query(&request, "how"), out),
-                Err(text) => Err(text),
-            },
+            (Method::Get, Some(name)) if query(&request, "open").is_none() => {
+                match value(&request, &name) {
+                    Ok(value) => return send(value, query(&request, "how"), out),
+                    Err(text) => Err(text),
+                }
+            }
             _ => other(&request),
         };
         match done {
@@ -70,7 +72,9 @@ fn open(request: &IncomingRequest) -> Result<Container, String> {
 fn put(request: IncomingRequest, name: &str) -> Result<String, String> {
     let container = open(&request)?;
     let value = OutgoingValue::new_outgoing_value();
-    let body = value.outgoing_value_write_body().expect("the first call for the body");
+    let body = value
+        .outgoing_value_write_body()
+        .expect("the first call for the body");
     let incoming = request.consume().expect("the first call for the body");
     let from = incoming.stream().expect("the first call for the stream");
     let before = query(&request, "order").as_deref() == Some("before");
@@ -197,7 +201,10 @@ fn other(request: &IncomingRequest) -> Result<String, String> {
     if let Some(name) = text("info") {
         let info = open(request)?.object_info(&name)?;
         assert!(info.created_at > 1_700_000_000 && info.created_at < 10_000_000_000);
-        return Ok(format!("{} in {}: {} bytes", info.name, info.container, info.size));
+        return Ok(format!(
+            "{} in {}: {} bytes",
+            info.name, info.container, info.size
+        ));
     }
     let id = |container: Option<String>, object: String| ObjectId {
         container: container.unwrap_or_else(|| container_name(request)),
@@ -248,12 +255,15 @@ fn leave_open(request: &IncomingRequest, count: u64) -> Result<String, String> {
     let name = query(request, "name").unwrap_or_default();
     for _ in 0..count {
         let value = OutgoingValue::new_outgoing_value();
-        let body = value.outgoing_value_write_body().expect("the first call for the body");
+        let body = value
+            .outgoing_value_write_body()
+            .expect("the first call for the body");
         container.write_data(&name, &value)?;
         write(&body, &[b'x'; 1000]).map_err(|error| told("write", error))?;
         let read = container.get_data(&name, 0, u64::MAX)?;
         let read = IncomingValue::incoming_value_consume_async(read)?;
-        read.blocking_read(1000).map_err(|error| told("read", error))?;
+        read.blocking_read(1000)
+            .map_err(|error| told("read", error))?;
         std::mem::forget((value, body, read));
     }
     Ok(format!("left {count} open"))

@@ -73,8 +73,11 @@ pub const WASI_0_3: Offer = Offer {
     ],
 };
 
-/// Interfaces whose version is compatible with itself only, for every component.
+/// Beyond WASI's releases, for every component: drafts, each in exactly these versions.
 pub const DRAFTS: &[&str] = &[
+    "wasi:blobstore/blobstore@0.2.0-draft",
+    "wasi:blobstore/container@0.2.0-draft",
+    "wasi:blobstore/types@0.2.0-draft",
     "wasi:messaging/producer@0.2.0-draft",
     "wasi:messaging/request-reply@0.2.0-draft",
     "wasi:messaging/types@0.2.0-draft",

@@ -42,10 +42,9 @@ type Outcome<T> = std::result::Result<T, types::Error>;
 
 /// Puts the package's interfaces into the linker.
 pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> Result<()> {
-    let host = |host: &mut Host| -> &mut Host { host };
-    types::add_to_linker::<Host, HasSelf<Host>>(linker, host)?;
-    producer::add_to_linker::<Host, HasSelf<Host>>(linker, host)?;
-    request_reply::add_to_linker::<Host, HasSelf<Host>>(linker, host)
+    types::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)?;
+    producer::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)?;
+    request_reply::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)
 }
 
 /// What a handler says when it does not take a message.

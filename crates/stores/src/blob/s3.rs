@@ -42,7 +42,8 @@ use self::said::classify;
 use self::upload::{Part, Upload};
 use super::names::{check_length, from_key, to_key};
 use super::{
-    Blob, Cursor, Error, Incoming, Object, ObjectInfo, Outgoing, Page, Result, Span, now_ms,
+    Blob, Cursor, Error, Incoming, Object, ObjectInfo, Outgoing, PATIENCE, Page, Result, Span,
+    now_ms,
 };
 use crate::place::PlaceError;
 use crate::{Failure, Scope};
@@ -254,7 +255,7 @@ impl Blob for S3 {
     async fn copy(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (self.bucket.object(from)?, self.bucket.object(to)?);
         self.run(|bucket| async move {
-            let patience = bucket.timeout * client::PATIENCE;
+            let patience = bucket.timeout * PATIENCE;
             match within(patience, bucket.store.copy(&from, &to)).await {
                 Err(Error::NoObject) => {
                     bucket.require().await?;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::super::PATIENCE;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -28,9 +29,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const IDLE: usize = 16;
 /// How long they are kept; servers close theirs later.
 const IDLE_TIME: Duration = Duration::from_secs(15);
-
-/// How many times the silence is borne while the server itself moves an object.
-pub(super) const PATIENCE: u32 = 15;
 
 /// A client that gives up when nothing moves for so long.
 #[derive(Debug, Clone)]
