@@ -43,4 +43,5 @@ pub use compile::{CompileCaps, Compiler, CompilerProcess, LoadError, compile_gue
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
 pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};
+pub use hostel_stores::messaging;
 pub use runtime::{AppScope, Progress, Role, Runtime, RuntimeOptions};
