@@ -3,6 +3,7 @@
 //! A [`Template`] is what can be prepared once per component; a `Host` is made from it for every instance. WASI's own
 //! context is built when the guest first asks for it: many short requests never do.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use hostel_app::limits::Limits;
@@ -194,11 +195,14 @@ impl Host {
 
 impl Template {
     fn start(&self) -> Arc<Start> {
-        self.settings.start(|problem| {
-            if let Stdio::Log(log) = &self.stdio {
-                log.notice(&format!("component \"{}\": {problem}", self.component));
-            }
-        })
+        self.settings.start(|problem| self.trouble(problem))
+    }
+
+    /// Something of the operator's is not as the component needs it: told, but no more often than faults are.
+    pub(crate) fn trouble(&self, problem: impl Display) {
+        if let Stdio::Log(log) = &self.stdio {
+            log.notice(&format!("component \"{}\": {problem}", self.component));
+        }
     }
 
     fn wasi(

@@ -28,6 +28,7 @@ use crate::kv::nats::NatsKv;
 use crate::kv::redis::RedisKv;
 use crate::messaging::Messaging;
 use crate::messaging::nats::NatsMessaging;
+use crate::messaging::redis::RedisMessaging;
 use crate::place::PlaceError;
 use crate::{Failure, Scope};
 
@@ -93,6 +94,10 @@ impl Servers {
                 let (durable, settings) = (url.scheme() == "nats", Settings::of(url)?);
                 let messaging = NatsMessaging::new(nats, durable, &settings, scope);
                 Some(Arc::new(messaging))
+            }
+            "redis" | "rediss" => {
+                let redis = self.redis(url, timeout, handle)?;
+                Some(Arc::new(RedisMessaging::new(redis, scope)))
             }
             _ => None,
         })

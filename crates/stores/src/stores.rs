@@ -32,10 +32,8 @@ pub struct StoresOptions {
     pub data: Option<PathBuf>,
     /// Each app's embedded engine.
     pub engine: EngineOptions,
-    /// How much of an app's embedded key-value data is kept in memory, in bytes.
-    pub kv_cache_bytes: usize,
-    /// How much a label has at most whose key-value data is in memory only, in bytes.
-    pub kv_memory_bytes: usize,
+    /// What the key-value stores without a server may hold.
+    pub kv: crate::kv::Bounds,
     /// What the brokers without a server may hold.
     pub messaging: Bounds,
     /// The bounds of databases.
@@ -49,8 +47,7 @@ impl Default for StoresOptions {
         Self {
             data: None,
             engine: EngineOptions::default(),
-            kv_cache_bytes: crate::kv::embedded::CACHE_BYTES,
-            kv_memory_bytes: crate::kv::memory::LABEL_BYTES_MAX,
+            kv: crate::kv::Bounds::default(),
             messaging: Bounds::default(),
             sql: SqlOptions::default(),
             clock: Clock::default(),

@@ -81,6 +81,8 @@ pub const DRAFTS: &[&str] = &[
     "wasi:messaging/producer@0.2.0-draft",
     "wasi:messaging/request-reply@0.2.0-draft",
     "wasi:messaging/types@0.2.0-draft",
+    "wasi:config/store@0.2.0-draft-2024-09-27",
+    "wasi:config/store@0.2.0-rc.1",
 ];
 
 /// The module of WASI preview 1.

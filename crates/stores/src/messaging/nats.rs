@@ -34,7 +34,7 @@ use super::{Delivery, Error, Message, Messaging, Result, Settle, Subscription};
 use crate::server::nats::{
     Connected, Nats, Settings, lost_connection, message_bytes_max, round_trip,
 };
-use crate::server::stopped;
+use crate::server::{patience, stopped};
 use crate::{Failure, Scope};
 
 /// All headers of a message in one, in their order.
@@ -203,17 +203,18 @@ impl Shared {
         }
     }
 
-    /// Stores a message. While nothing says whether it is there it is sent again under the same name, which the server
-    /// recognises.
+    /// Stores a message. If the connection breaks before it is acknowledged it is sent again under the same name, which the
+    /// server recognises.
     async fn store(&self, message: &Message, id: &str) -> Result<()> {
-        let until = Instant::now() + self.nats.timeout();
+        let timeout = self.nats.timeout();
+        let until = Instant::now() + patience(timeout);
         loop {
             let tried = self
                 .nats
                 .run(|connected| async move { self.put(&connected, message, id).await });
             match timeout_at(until, tried).await {
-                Err(_) => return Err(Failure::TimedOut(self.nats.timeout()).into()),
-                Ok(Err(Error::Failed(Failure::Unavailable(_)))) if Instant::now() < until => {
+                Err(_) => return Err(Failure::TimedOut(timeout).into()),
+                Ok(Err(Error::Failed(failure))) if failure == lost_connection() => {
                     sleep(TRY_AGAIN.0).await;
                 }
                 Ok(result) => return result,
