@@ -21,7 +21,8 @@ fn released(abi: Abi) -> &'static [&'static Offer] {
     match abi {
         Abi::CommandP1 => &[],
         Abi::HttpP2 | Abi::CommandP2 => &[&WASI_0_2],
-        Abi::HttpP3 | Abi::CommandP3 => &[&WASI_0_2, &WASI_0_3],
+        // On the engine that its imports and exports ask for.
+        Abi::HttpP3 | Abi::CommandP3 | Abi::MessageP2 => &[&WASI_0_2, &WASI_0_3],
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use hostel_app::{Component, ServerConfig};
 use hostel_stores::Stores;
+use hostel_stores::messaging::Messaging;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime::{Engine, Result};
 use wasmtime_wasi::I32Exit;
@@ -71,6 +72,8 @@ impl RuntimeOptions {
 pub enum Role {
     /// To answer requests; its output goes to the log.
     Serve,
+    /// To handle messages; its output goes to the log.
+    Handle,
     /// To run once in the foreground, with the process's own standard streams.
     Run,
 }
@@ -257,7 +260,7 @@ impl AppScope {
         let loaded = compile::load(&self.shared, &job).map_err(named)?;
         let half = self
             .shared
-            .half(compile::flavor(loaded.abi))
+            .half(loaded.flavor)
             .map_err(|cause| named(compile::host_error(&cause)))?;
         if half.allocation == Allocation::OnDemand {
             progress(Progress::OnDemand);
@@ -284,6 +287,27 @@ impl AppScope {
         });
         self.shared.guests.add(&guest);
         Ok(Guest(guest))
+    }
+
+    /// The broker that the operator keeps under this label for the app.
+    ///
+    /// # Errors
+    /// There are no stores, or the operator's place for it makes no sense.
+    pub fn broker(&self, label: &str) -> std::result::Result<Arc<dyn Messaging>, LoadError> {
+        let error = |what, help| LoadError {
+            component: String::new(),
+            what,
+            help,
+        };
+        match &self.shared.places {
+            Some(places) => places
+                .broker(&self.name, label)
+                .map_err(|cause| error(cause.what, cause.help)),
+            None => Err(error(
+                "this host keeps no messages".to_owned(),
+                "start it with a data directory".to_owned(),
+            )),
+        }
     }
 
     /// The stores that the component was granted.
@@ -328,7 +352,7 @@ impl AppScope {
             memory: self.shared.memory.share(),
             reuse: component.reuse,
             stdio: match role {
-                Role::Serve => Stdio::Log(self.log.clone()),
+                Role::Serve | Role::Handle => Stdio::Log(self.log.clone()),
                 Role::Run => Stdio::Inherit,
             },
             network: self.network.clone(),

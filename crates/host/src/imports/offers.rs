@@ -102,6 +102,14 @@ pub const BEYOND: &[Offer] = &[
         ],
     },
     Offer {
+        version: "0.2.0-draft",
+        interfaces: &[
+            "wasi:messaging/producer",
+            "wasi:messaging/request-reply",
+            "wasi:messaging/types",
+        ],
+    },
+    Offer {
         version: "0.2.0-draft-2024-09-27",
         interfaces: &["wasi:config/store"],
     },
