@@ -43,6 +43,14 @@ pub struct Limits {
     pub outbound: Option<u32>,
     /// Outgoing HTTP connections of the app ([`limits::OUTBOUND_OPEN`]); `None` only for a command in the foreground.
     pub outbound_open: Option<u32>,
+    /// Store operations of one call ([`limits::STORE_CALLS`]); `None` only for a command in the foreground.
+    pub store_calls: Option<u32>,
+    /// Bytes that one call moves to and from stores ([`limits::STORE_BYTES`]); `None` only for a command in the foreground.
+    pub store_bytes: Option<u64>,
+    /// Bytes of one key ([`limits::STORE_KEY`]).
+    pub store_key_bytes: usize,
+    /// Bytes of one value that is written ([`limits::STORE_VALUE`]).
+    pub store_value_bytes: usize,
 }
 
 impl Default for Limits {
@@ -65,12 +73,16 @@ impl Default for Limits {
             response_body_bytes: limits::RESPONSE_BODY.default,
             outbound: Some(limits::OUTBOUND.count()),
             outbound_open: Some(limits::OUTBOUND_OPEN.count()),
+            store_calls: Some(limits::STORE_CALLS.count()),
+            store_bytes: Some(limits::STORE_BYTES.default),
+            store_key_bytes: limits::STORE_KEY.size(),
+            store_value_bytes: limits::STORE_VALUE.size(),
         }
     }
 }
 
 /// The entries that a manifest or the command line can set.
-const BUDGET: [&Limit; 17] = [
+const BUDGET: [&Limit; 21] = [
     &limits::MEMORY,
     &limits::TABLE_ELEMENTS,
     &limits::DEADLINE,
@@ -88,11 +100,15 @@ const BUDGET: [&Limit; 17] = [
     &limits::RESPONSE_BODY,
     &limits::OUTBOUND,
     &limits::OUTBOUND_OPEN,
+    &limits::STORE_CALLS,
+    &limits::STORE_BYTES,
+    &limits::STORE_KEY,
+    &limits::STORE_VALUE,
 ];
 
 impl Limits {
     /// The budget of one program that the operator runs in the foreground: no deadline, no CPU cap, memory at its
-    /// ceiling, any number of outgoing calls.
+    /// ceiling, any number of outgoing calls and store operations.
     pub fn for_command() -> Self {
         Self {
             memory_bytes: limits::MEMORY.ceiling,
@@ -100,6 +116,8 @@ impl Limits {
             cpu_ms: None,
             outbound: None,
             outbound_open: None,
+            store_calls: None,
+            store_bytes: None,
             ..Self::default()
         }
     }
@@ -141,6 +159,10 @@ impl Limits {
             "response_body" => self.response_body_bytes,
             "outbound" => self.outbound?.into(),
             "outbound_open" => self.outbound_open?.into(),
+            "store_calls" => self.store_calls?.into(),
+            "store_bytes" => self.store_bytes?,
+            "store_key" => self.store_key_bytes as u64,
+            "store_value" => self.store_value_bytes as u64,
             _ => return None,
         })
     }
@@ -179,6 +201,10 @@ impl Limits {
             "response_body" => self.response_body_bytes = value,
             "outbound" => self.outbound = Some(count),
             "outbound_open" => self.outbound_open = Some(count),
+            "store_calls" => self.store_calls = Some(count),
+            "store_bytes" => self.store_bytes = Some(value),
+            "store_key" => self.store_key_bytes = size,
+            "store_value" => self.store_value_bytes = size,
             _ => {}
         }
     }

@@ -145,6 +145,14 @@ table! {
     /// Outgoing HTTP connections that the app may have open at once for this component to begin another; one more fails
     /// inside the guest.
     OUTBOUND_OPEN = "outbound_open", Count, 64, [0, 10_000], "tests/limits::outbound_open";
+    /// Operations on key-value stores, blobs, databases and messages that one call may make; one more fails inside the guest.
+    STORE_CALLS = "store_calls", Count, 10_000, [0, 1_000_000_000], "tests/limits::store_calls";
+    /// Bytes that one call may move to and from stores, in both directions together; more fails inside the guest.
+    STORE_BYTES = "store_bytes", Bytes, GIB, [0, TIB], "tests/limits::store_bytes";
+    /// Size of one key of a key-value store; a longer one fails inside the guest.
+    STORE_KEY = "store_key", Bytes, KIB, [16, 64 * KIB], "tests/limits::store_key";
+    /// Size of one value that the guest writes to a key-value store; a larger one fails inside the guest.
+    STORE_VALUE = "store_value", Bytes, MIB, [KIB, 128 * MIB], "tests/limits::store_value";
 
     // How an instance is used again: keys beside the limits, `reuse` and `concurrent` of a component.
 
@@ -184,6 +192,17 @@ table! {
     /// Lines about faults in one second, for each app and for the host; further ones are counted, and the count is
     /// reported.
     FAULT_LINES = "fault_lines", Count, 10, [1, 1000], "crates/host/src/capability/fault_log.rs::a_flood_is_cut_to_a_few_lines_and_counted";
+    /// Grants of one component of which the log says that they are missing, each once.
+    DENIED_LINES = "denied_lines", Count, 32, [1, 1000], "crates/host/src/capability/denied.rs::each_missing_grant_is_told_once_up_to_a_point";
+
+    // Key-value stores, as guests have them.
+
+    /// Keys of one page of a listing; a store may give up to twice as many.
+    STORE_PAGE = "store_page", Count, 500, [1, 10_000], "tests/limits::store_page";
+    /// Keys, or keys and values, of one batch operation; a larger one fails inside the guest.
+    STORE_BATCH = "store_batch", Count, 1000, [1, 100_000], "tests/limits::store_batch";
+    /// Listings that one open bucket of the first draft of `wasi:keyvalue` can be asked to continue, the newest ones.
+    STORE_CURSORS = "store_cursors", Count, 16, [1, 1000], "tests/limits::store_cursors";
 
     // Compiling one guest, in a process of its own.
 
@@ -269,6 +288,16 @@ table! {
 
     // What is read from disk.
 
+    /// How long one operation of a store may take; `timeout` in `server.toml` says otherwise.
+    STORE_TIMEOUT_MS = "store_timeout", Milliseconds, 2 * SECOND, [10, 10 * MINUTE], "tests/limits::store_timeout";
+    /// How long an outgoing connection may take; `connect_timeout` in `server.toml` says otherwise.
+    CONNECT_TIMEOUT_MS = "connect_timeout", Milliseconds, 5 * SECOND, [10, 10 * MINUTE], "tests/limits::connect_timeout";
+    /// How long an outgoing request may take, its answer's body included; `total_timeout` in `server.toml` says otherwise.
+    TOTAL_TIMEOUT_MS = "total_timeout", Milliseconds, 30 * SECOND, [10, HOUR], "tests/limits::total_timeout";
+    /// Size of one variable's value in a file.
+    VARIABLE_BYTES_MAX = "variable", Bytes, 64 * KIB, [KIB, MIB], "tests/limits::variable";
+    /// Providers of variables in one `server.toml`.
+    PROVIDERS_MAX = "providers", Count, 16, [1, 100], "crates/app/tests/server_config.rs::providers_are_bounded";
     /// Size of one manifest.
     MANIFEST_BYTES_MAX = "manifest", Bytes, MIB, [KIB, MIB], "crates/app/tests/resolve.rs::manifest_size_is_bounded";
     /// Errors that one manifest reports; the rest is counted.

@@ -154,6 +154,18 @@ component_counts! {
     outbound_denied = "hostel_outbound_denied_total", Counter, Count;
     /// Outgoing calls beyond the limits of a call or of an app.
     outbound_refused = "hostel_outbound_refused_total", Counter, Count;
+    /// Operations on stores that the guest asked for.
+    store_calls = "hostel_store_calls_total", Counter, Count;
+    /// Bytes that these moved, in both directions.
+    store_bytes = "hostel_store_bytes_total", Counter, Count;
+    /// Stores, topics and secrets that were asked for and are not granted.
+    store_denied = "hostel_store_denied_total", Counter, Count;
+    /// Operations on stores beyond the limits of a call.
+    store_refused = "hostel_store_refused_total", Counter, Count;
+    /// Operations on stores whose backend could not be reached, was too slow, or rests after many failures.
+    store_unavailable = "hostel_store_unavailable_total", Counter, Count;
+    /// Operations on stores that the backend refused or answered with an error of its own.
+    store_failed = "hostel_store_failed_total", Counter, Count;
 }
 
 impl Component {

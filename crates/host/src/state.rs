@@ -13,6 +13,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::capability::charge::Charge;
 use crate::capability::granted::Granted;
 use crate::capability::log::{AppLog, Channel};
 use crate::capability::stdio::{LineStream, Origin};
@@ -60,6 +61,7 @@ pub(crate) struct Host {
     table: ResourceTable,
     http: WasiHttpCtx,
     outgoing: net::Outgoing,
+    charge: Charge,
     pub(crate) meter: Meter,
 }
 
@@ -90,6 +92,7 @@ impl Host {
             table,
             http,
             outgoing,
+            charge: Charge::new(template),
             meter: Meter::new(limits, template.memory.open()),
         };
         let mut store = Store::new(engine, host);
@@ -122,6 +125,22 @@ impl Host {
     pub(crate) fn begin_call(&mut self) {
         self.meter.begin_call();
         self.outgoing.begin();
+        self.charge.begin();
+    }
+
+    /// What every instance of the component starts from.
+    pub(crate) fn template(&self) -> &Arc<Template> {
+        &self.template
+    }
+
+    /// What the calls of this instance may still do with stores.
+    pub(crate) fn charge(&self) -> &Charge {
+        &self.charge
+    }
+
+    /// The request that the instance works for.
+    pub(crate) fn request(&self) -> &CurrentRequest {
+        &self.request
     }
 
     /// The way out to the network.

@@ -1,5 +1,10 @@
 //! [`Stores`]: from a place to a driver. What drivers share in one process: the data directory, the thread that drives
-//! connections to servers, the embedded engine of each app.
+//! connections to servers, the embedded engine of each app. Which driver a place means is each kind's own file below.
+
+mod blob;
+mod kv;
+mod messaging;
+mod sql;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,20 +14,47 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 
 use crate::blob::Blob;
-use crate::embedded::Engine;
+use crate::clock::Clock;
+use crate::embedded::{Engine, EngineOptions};
 use crate::kv::Kv;
-use crate::messaging::Messaging;
+use crate::messaging::brokers::Brokers;
+use crate::messaging::{Bounds, Messaging};
 use crate::place::{Backend, Place, PlaceError};
-use crate::sql::{Opened, Sql, SqlOptions};
+use crate::server::Servers;
+use crate::sql::{Databases, Sql, SqlOptions};
 use crate::{Failure, Scope};
 
 /// What the process decides about its stores.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct StoresOptions {
     /// Where the embedded drivers keep their files, a folder for each app; `None` has no embedded stores.
     pub data: Option<PathBuf>,
+    /// Each app's embedded engine.
+    pub engine: EngineOptions,
+    /// How much of an app's embedded key-value data is kept in memory, in bytes.
+    pub kv_cache_bytes: usize,
+    /// How much a label has at most whose key-value data is in memory only, in bytes.
+    pub kv_memory_bytes: usize,
+    /// What the brokers without a server may hold.
+    pub messaging: Bounds,
     /// The bounds of databases.
     pub sql: SqlOptions,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+impl Default for StoresOptions {
+    fn default() -> Self {
+        Self {
+            data: None,
+            engine: EngineOptions::default(),
+            kv_cache_bytes: crate::kv::embedded::CACHE_BYTES,
+            kv_memory_bytes: crate::kv::memory::LABEL_BYTES_MAX,
+            messaging: Bounds::default(),
+            sql: SqlOptions::default(),
+            clock: Clock::default(),
+        }
+    }
 }
 
 /// All stores of this process. Clones are the same stores.
@@ -36,7 +68,11 @@ struct Shared {
     /// Ends the thread when the last clone is gone.
     _end: oneshot::Sender<()>,
     engines: Mutex<HashMap<String, Arc<Engine>>>,
-    databases: Opened,
+    servers: Servers,
+    kv: Mutex<kv::Opened>,
+    blob: Mutex<blob::Opened>,
+    brokers: Brokers,
+    databases: Databases,
 }
 
 impl Stores {
@@ -58,7 +94,11 @@ impl Stores {
             handle,
             _end: end,
             engines: Mutex::default(),
-            databases: Opened::default(),
+            servers: Servers::default(),
+            kv: Mutex::default(),
+            blob: Mutex::default(),
+            brokers: Brokers::default(),
+            databases: Databases::default(),
         })))
     }
 
@@ -67,12 +107,16 @@ impl Stores {
         &self.0.handle
     }
 
+    pub(crate) fn options(&self) -> &StoresOptions {
+        &self.0.options
+    }
+
     /// The key-value store of a scope. Nothing is reached before it is used.
     ///
     /// # Errors
     /// The place is none for this kind, or its settings make no sense.
     pub fn kv(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Kv>, PlaceError> {
-        Err(self.unknown(place, scope))
+        self.open_kv(place, scope)
     }
 
     /// The container of a scope.
@@ -80,7 +124,7 @@ impl Stores {
     /// # Errors
     /// As [`Self::kv`].
     pub fn blob(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Blob>, PlaceError> {
-        Err(self.unknown(place, scope))
+        self.open_blob(place, scope)
     }
 
     /// The database of a scope.
@@ -88,11 +132,7 @@ impl Stores {
     /// # Errors
     /// As [`Self::kv`].
     pub fn sql(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Sql>, PlaceError> {
-        let Shared {
-            databases, options, ..
-        } = &*self.0;
-        let database = databases.open(self, place, scope, &options.sql)?;
-        database.ok_or_else(|| self.unknown(place, scope))
+        self.open_sql(place, scope)
     }
 
     /// The broker of a scope.
@@ -104,13 +144,13 @@ impl Stores {
         place: &Place,
         scope: &Scope,
     ) -> Result<Arc<dyn Messaging>, PlaceError> {
-        Err(self.unknown(place, scope))
+        self.open_messaging(place, scope)
     }
 
-    /// The embedded engine of an app, opened on first use.
+    /// The embedded engine of an app. Its file is opened with the first call.
     ///
     /// # Errors
-    /// There is no data directory, or it cannot be used; another process may have it.
+    /// There is no data directory.
     pub fn engine(&self, app: &str) -> Result<Arc<Engine>, Failure> {
         let mut engines = self
             .0
@@ -120,7 +160,7 @@ impl Stores {
         if let Some(engine) = engines.get(app) {
             return Ok(engine.clone());
         }
-        let engine = Arc::new(Engine::open(&self.folder(app)?)?);
+        let engine = Arc::new(Engine::new(&self.folder(app)?, self.0.options.engine));
         engines.insert(app.to_owned(), engine.clone());
         Ok(engine)
     }
@@ -149,5 +189,12 @@ impl Stores {
             ),
             help: "use another url".to_owned(),
         }
+    }
+}
+
+fn no_data(failure: Failure) -> PlaceError {
+    PlaceError {
+        what: failure.to_string(),
+        help: "start with a data directory, or write memory: or the url of a server".to_owned(),
     }
 }

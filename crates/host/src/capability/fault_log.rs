@@ -59,6 +59,13 @@ impl AppLog {
     }
 }
 
+impl AppLog {
+    /// Something of this app that the operator should know, other than a fault; counted with the faults.
+    pub(super) fn notice(&self, what: &str) {
+        self.sink.limited(&self.share, what);
+    }
+}
+
 impl LogSink {
     /// Something of the host's own failed; the host goes on.
     pub fn host_fault(&self, what: impl Display) {

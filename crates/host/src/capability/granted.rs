@@ -15,6 +15,8 @@ use hostel_stores::place::{Kind, Place, PlaceError};
 use hostel_stores::sql::Sql;
 use hostel_stores::{Scope, Stores};
 
+use super::denied::Told;
+
 /// The stores of one component.
 #[derive(Debug, Default)]
 pub(crate) struct Granted {
@@ -24,6 +26,8 @@ pub(crate) struct Granted {
     pub(crate) messaging: BTreeMap<String, Arc<dyn Messaging>>,
     /// What may be said there.
     pub(crate) topics: MessagingGrants,
+    /// What the log was told that is not in it.
+    pub(super) told: Told,
 }
 
 /// Where the stores of this process are.
@@ -51,6 +55,7 @@ impl Places {
                 stores.messaging(place, scope)
             })?,
             topics: grants.messaging.clone(),
+            told: Told::default(),
         })
     }
 

@@ -1,7 +1,9 @@
 //! What the host can do for a guest behind a grant: each file is one capability (grant, then budget, then driver).
 
 pub(crate) mod blob;
+pub(crate) mod charge;
 pub(crate) mod config;
+pub(crate) mod denied;
 mod fault_log;
 pub(crate) mod granted;
 pub(crate) mod kv;

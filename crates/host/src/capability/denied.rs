@@ -1,0 +1,235 @@
+//! What happens when a guest asks for something that its grants do not name: the interface says so to the guest, the log
+//! says once which line of the manifest would allow it.
+//!
+//! A label that the grants do not name is *denied*, whether other components have it or not: a guest learns nothing about
+//! them. What is no label at all, and a label that was granted to a process that keeps no stores, is *unknown*.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::Mutex;
+
+use hostel_app::limits;
+
+use super::log::escape_into;
+use crate::lock::lock;
+use crate::state::{Stdio, Template};
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wanted {
+    KeyValue,
+    Blob,
+    Sql,
+    /// A broker.
+    Messaging,
+    /// A topic to publish to.
+    Publish,
+    /// A topic to send a request to.
+    Request,
+    Secret,
+}
+
+/// Why there is nothing by that name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// Its grants do not name it.
+    Denied,
+    /// There cannot be such a thing.
+    Unknown,
+}
+
+/// What the log was told about one component. Lives as long as the component is loaded.
+#[derive(Debug, Default)]
+pub(crate) struct Told(Mutex<BTreeSet<(Wanted, String)>>);
+
+impl Told {
+    /// Whether it was not told yet, and there is room to remember that it is now.
+    fn is_new(&self, wanted: Wanted, name: &str) -> bool {
+        let mut told = lock(&self.0);
+        told.len() < limits::DENIED_LINES.size() && told.insert((wanted, name.to_owned()))
+    }
+}
+
+impl Wanted {
+    fn noun(self) -> &'static str {
+        match self {
+            Self::KeyValue => "key-value store",
+            Self::Blob => "blob container",
+            Self::Sql => "database",
+            Self::Messaging => "message broker",
+            Self::Publish => "publishing to topic",
+            Self::Request => "sending requests to topic",
+            Self::Secret => "secret",
+        }
+    }
+
+    /// The line of the manifest that grants it, and the flag.
+    fn mend(self, name: &str) -> (String, String) {
+        let list = |key: &str| {
+            (
+                format!("{key} = [\"{name}\"]"),
+                format!("--grant {key}={name}"),
+            )
+        };
+        let within = |key: &str| {
+            (
+                format!("messaging = {{ {key} = [\"{name}\"] }}"),
+                format!("--grant messaging.{key}={name}"),
+            )
+        };
+        match self {
+            Self::KeyValue => list("keyvalue"),
+            Self::Blob => list("blobstore"),
+            Self::Sql => list("sql"),
+            Self::Secret => list("secrets"),
+            Self::Messaging => within("clients"),
+            Self::Publish => within("publish"),
+            Self::Request => within("request"),
+        }
+    }
+}
+
+impl Template {
+    /// A guest asked for a store by a label under which it has none.
+    pub(crate) fn no_store(&self, wanted: Wanted, label: &str) -> Absent {
+        let grants = &self.grants;
+        let granted = match wanted {
+            Wanted::KeyValue => grants.keyvalue.contains(label),
+            Wanted::Blob => grants.blobstore.contains(label),
+            Wanted::Sql => grants.sql.contains(label),
+            Wanted::Messaging => grants.messaging.clients.contains(label),
+            Wanted::Secret => grants.secrets.contains(label),
+            Wanted::Publish | Wanted::Request => false,
+        };
+        if granted || !is_label(label) {
+            return Absent::Unknown;
+        }
+        self.denied(wanted, label);
+        Absent::Denied
+    }
+
+    /// A guest asked for something that is not granted: counted, and told once. `name` is what the manifest would have to
+    /// name; a label or a topic that was checked, not any text of the guest's.
+    pub(crate) fn denied(&self, wanted: Wanted, name: &str) {
+        self.metrics.store_denied.add(1);
+        if !self.granted.told.is_new(wanted, name) {
+            return;
+        }
+        let (component, noun) = (&self.component, wanted.noun());
+        let (line, flag) = wanted.mend(name);
+        self.say(&format!(
+            "component \"{component}\": {noun} \"{name}\" is not granted; add {line} to [component.{component}.grants], \
+             or start with {flag}"
+        ));
+    }
+
+    /// A line for the operator about this component.
+    fn say(&self, text: &str) {
+        match &self.stdio {
+            Stdio::Log(log) => log.notice(text),
+            Stdio::Inherit => {
+                let mut line = b"hostel: ".to_vec();
+                escape_into(&mut line, text.as_bytes());
+                line.push(b'\n');
+                // A closed standard error has nobody to tell.
+                let _written = std::io::stderr().write_all(&line);
+            }
+        }
+    }
+}
+
+/// Whether a manifest could name it.
+fn is_label(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=64).contains(&text.len()) && text.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hostel_app::Grants;
+
+    use super::*;
+    use crate::capability::granted::Granted;
+    use crate::capability::log::AppLog;
+    use crate::capability::log::tests::tagged;
+    use crate::metrics::Component;
+
+    fn template(log: AppLog, grants: Grants) -> Template {
+        Template {
+            component: "web".into(),
+            metrics: Arc::new(Component::new("shop".into(), "web".into())),
+            args: vec![],
+            env: vec![],
+            grants: Arc::new(grants),
+            limits: Default::default(),
+            metered: true,
+            memory: crate::memory::Budget::new(None).share(),
+            reuse: Default::default(),
+            stdio: Stdio::Log(log),
+            open: Arc::default(),
+            granted: Arc::new(Granted::default()),
+        }
+    }
+
+    #[test]
+    fn each_missing_grant_is_told_once_up_to_a_point() {
+        let (sink, _, err) = tagged();
+        let template = template(sink.app(&"shop".into()), Grants::default());
+        for _ in 0..3 {
+            let absent = template.no_store(Wanted::KeyValue, "sessions");
+            assert_eq!(absent, Absent::Denied);
+        }
+        sink.flush();
+        assert_eq!(
+            err.text(),
+            "hostel: component \"web\": key-value store \"sessions\" is not granted; add keyvalue = [\"sessions\"] to \
+             [component.web.grants], or start with --grant keyvalue=sessions\n"
+        );
+        for number in 0..1000 {
+            template.no_store(Wanted::Sql, &format!("db-{number}"));
+        }
+        assert_eq!(
+            lock(&template.granted.told.0).len(),
+            limits::DENIED_LINES.size()
+        );
+        assert_eq!(template.metrics.store_denied.get(), 1003);
+    }
+
+    #[test]
+    fn what_is_no_label_is_unknown_and_so_is_what_the_process_does_not_keep() {
+        let (sink, _, err) = tagged();
+        let mut grants = Grants::default();
+        grants.keyvalue.insert("default".to_owned());
+        let template = template(sink.app(&"shop".into()), grants);
+        let long = "a".repeat(65);
+        for label in ["", "a.b", "a/b", "caf\u{e9}", "x\ny", &long, "default"] {
+            let absent = template.no_store(Wanted::KeyValue, label);
+            assert_eq!(absent, Absent::Unknown, "{label:?}");
+        }
+        assert_eq!(template.no_store(Wanted::Blob, "default"), Absent::Denied);
+        sink.flush();
+        assert!(
+            err.text().contains("blobstore = [\"default\"]"),
+            "{}",
+            err.text()
+        );
+        assert_eq!(err.text().lines().count(), 1);
+    }
+
+    #[test]
+    fn every_kind_names_its_line() {
+        for (wanted, line) in [
+            (Wanted::KeyValue, "keyvalue = [\"x\"]"),
+            (Wanted::Blob, "blobstore = [\"x\"]"),
+            (Wanted::Sql, "sql = [\"x\"]"),
+            (Wanted::Messaging, "messaging = { clients = [\"x\"] }"),
+            (Wanted::Publish, "messaging = { publish = [\"x\"] }"),
+            (Wanted::Request, "messaging = { request = [\"x\"] }"),
+            (Wanted::Secret, "secrets = [\"x\"]"),
+        ] {
+            assert_eq!(wanted.mend("x").0, line, "{}", wanted.noun());
+        }
+    }
+}
