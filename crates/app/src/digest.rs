@@ -167,6 +167,7 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         resources,
         header_bytes,
         host_bytes,
+        blob_bytes,
         random_bytes,
         request_body_bytes,
         response_body_bytes,
@@ -203,6 +204,7 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         resources,
         header_bytes,
         host_bytes,
+        blob_bytes,
         store_key_bytes,
         store_value_bytes,
     ] {

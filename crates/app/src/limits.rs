@@ -133,6 +133,9 @@ table! {
     /// Header fields, and buffers of bodies that it writes, that one call may make the host keep: 96 bytes for a field
     /// besides its name and value, 64 KiB for a body.
     HOST_BYTES = "host_bytes", Bytes, 8 * MIB, [64 * KIB, 128 * MIB], "tests/limits::host_bytes";
+    /// Bytes of blobs that the host holds for one instance: written before it is known where they go, or read at once; more
+    /// fails inside the guest.
+    BLOB_BYTES = "blob_bytes", Bytes, 8 * MIB, [64 * KIB, 128 * MIB], "tests/limits::blob_bytes";
     /// Random bytes that one call may ask for.
     RANDOM = "random", Bytes, 64 * KIB, [64, MIB], "tests/limits::random";
     /// Size of one request body. Bodies stream in small chunks, so this bounds time and traffic, not memory.

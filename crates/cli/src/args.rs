@@ -118,6 +118,7 @@ impl GuestFlags {
             vars: variables.vars.iter().cloned().collect::<BTreeMap<_, _>>(),
             limits: self.limits.clone(),
             ceilings: self.ceilings.clone(),
+            ..Operator::default()
         }
     }
 }

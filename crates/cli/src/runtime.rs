@@ -50,7 +50,11 @@ fn with(flags: &DataFlags, data: Option<&Path>, log: &LogSink) -> Result<Runtime
 /// Where guests keep their data; without a folder there are no embedded stores.
 fn stores(data: Option<&Path>) -> Result<Stores, LoadError> {
     let data = data.map(|data| data.join("state"));
-    Stores::new(StoresOptions { data }).map_err(|cause| LoadError {
+    Stores::new(StoresOptions {
+        data,
+        ..StoresOptions::default()
+    })
+    .map_err(|cause| LoadError {
         component: String::new(),
         what: format!("the thread of the stores cannot be started: {cause}"),
         help: "raise the limit of processes, or stop others".into(),

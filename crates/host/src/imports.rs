@@ -13,7 +13,7 @@ mod grants;
 mod offers;
 
 pub use grants::{GrantNeed, grants_needed};
-pub use offers::{Offer, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
+pub use offers::{DRAFTS, Offer, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
 
 /// What the linker of an ABI implements; the newest last. Empty for a core module, which has [`PREVIEW1_FUNCTIONS`].
 pub fn offered(abi: Abi) -> &'static [&'static Offer] {
@@ -84,6 +84,9 @@ pub fn has(abi: Abi, import: &str) -> bool {
             .and_then(|rest| rest.strip_prefix('.'))
             .is_some_and(|function| PREVIEW1_FUNCTIONS.contains(&function));
     }
+    if DRAFTS.contains(&import) {
+        return true;
+    }
     let Some((interface, version)) = import.split_once('@') else {
         return false;
     };
@@ -119,6 +122,14 @@ fn nearest(abi: Abi, import: &str) -> Option<String> {
         return Some(format!("{PREVIEW1}.{best}"));
     }
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    let names = |draft: &&str| {
+        draft
+            .split_once('@')
+            .is_some_and(|(name, _)| name == interface)
+    };
+    if let Some(draft) = DRAFTS.iter().copied().find(names) {
+        return Some(draft.to_owned());
+    }
     let same = offered(abi)
         .iter()
         .rev()
@@ -166,7 +177,6 @@ const OWNERS: &[(&str, &str)] = &[
     ("wasmcloud:", "wasmCloud"),
     ("fastly:", "Fastly Compute"),
     ("wasi:keyvalue/", "WASI key-value"),
-    ("wasi:blobstore/", "WASI blobstore"),
     ("wasi:config/", "WASI config"),
     ("wasi:messaging/", "WASI messaging"),
     ("wasi:logging/", "WASI logging"),
@@ -181,6 +191,18 @@ const OWNERS: &[(&str, &str)] = &[
 fn way_out(abi: Abi, import: &str) -> String {
     if abi == Abi::CommandP1 {
         return module_way_out(import);
+    }
+    let package = import
+        .split_once('/')
+        .map_or(import, |(package, _)| package);
+    if let Some((_, version)) = DRAFTS
+        .iter()
+        .find(|draft| draft.starts_with(&format!("{package}/")))
+        .and_then(|draft| draft.split_once('@'))
+    {
+        return format!(
+            "build the guest against {package}@{version}, the draft that this host offers"
+        );
     }
     if let Some((_, owner)) = OWNERS.iter().find(|(prefix, _)| import.starts_with(prefix)) {
         return format!(
@@ -453,6 +475,12 @@ mod tests {
             "wasi:keyvalue/store@0.2.0-draft",
             None,
             "belongs to WASI key-value, which is not supported yet",
+        ),
+        (
+            HttpP2,
+            "wasi:blobstore/types@0.2.0-draft2",
+            Some("wasi:blobstore/types@0.2.0-draft"),
+            "build the guest against wasi:blobstore@0.2.0-draft,",
         ),
         (HttpP2, "fermyon:spin/llm@2.0.0", None, "belongs to Spin"),
         (

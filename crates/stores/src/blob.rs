@@ -23,6 +23,10 @@ use futures::stream::BoxStream;
 
 use crate::Failure;
 
+/// How many times a place's timeout an operation may take that consists of many requests, or during which the server itself
+/// moves an object.
+pub const PATIENCE: u32 = 15;
+
 /// What is known of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {

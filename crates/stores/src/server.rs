@@ -21,10 +21,15 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use url::Url;
 
-use self::nats::Nats;
+use self::nats::{Nats, Settings};
 use self::redis::Redis;
-use crate::Failure;
+use crate::kv::Kv;
+use crate::kv::nats::NatsKv;
+use crate::kv::redis::RedisKv;
+use crate::messaging::Messaging;
+use crate::messaging::nats::NatsMessaging;
 use crate::place::PlaceError;
+use crate::{Failure, Scope};
 
 /// How long after a failed attempt to connect the next one is made at the earliest.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -52,7 +57,48 @@ impl fmt::Debug for Secret {
 }
 
 impl Servers {
-    pub(crate) fn redis(
+    /// The key-value store of a scope; `None` for a scheme that has no driver here.
+    pub(crate) fn kv(
+        &self,
+        url: &Url,
+        timeout: Duration,
+        handle: &Handle,
+        scope: &Scope,
+    ) -> Result<Option<Arc<dyn Kv>>, PlaceError> {
+        Ok(match url.scheme() {
+            "redis" | "rediss" => {
+                let redis = self.redis(url, timeout, handle)?;
+                Some(Arc::new(RedisKv::new(redis, scope)))
+            }
+            "nats" => {
+                let nats = self.nats(url, timeout, handle)?;
+                let kv = NatsKv::new(nats, Settings::of(url)?, scope);
+                Some(Arc::new(kv.ok_or_else(bad_bucket)?))
+            }
+            _ => None,
+        })
+    }
+
+    /// The broker of a scope; `None` for a scheme that has no driver here.
+    pub(crate) fn messaging(
+        &self,
+        url: &Url,
+        timeout: Duration,
+        handle: &Handle,
+        scope: &Scope,
+    ) -> Result<Option<Arc<dyn Messaging>>, PlaceError> {
+        Ok(match url.scheme() {
+            "nats" | "nats+core" => {
+                let nats = self.nats(url, timeout, handle)?;
+                let (durable, settings) = (url.scheme() == "nats", Settings::of(url)?);
+                let messaging = NatsMessaging::new(nats, durable, &settings, scope);
+                Some(Arc::new(messaging))
+            }
+            _ => None,
+        })
+    }
+
+    fn redis(
         &self,
         url: &Url,
         timeout: Duration,
@@ -63,12 +109,7 @@ impl Servers {
     }
 
     /// The same server for each path and for `nats:` and `nats+core:`.
-    pub(crate) fn nats(
-        &self,
-        url: &Url,
-        timeout: Duration,
-        handle: &Handle,
-    ) -> Result<Arc<Nats>, PlaceError> {
+    fn nats(&self, url: &Url, timeout: Duration, handle: &Handle) -> Result<Arc<Nats>, PlaceError> {
         let key = (Secret(nats::identity(url)), timeout);
         known(&self.nats, key, || Nats::new(url, timeout, handle))
     }
@@ -249,6 +290,11 @@ pub(crate) fn decoded(text: &str) -> String {
     url::form_urlencoded::parse(pair.as_bytes())
         .next()
         .map_or_else(String::new, |(_, value)| value.into_owned())
+}
+
+fn bad_bucket() -> PlaceError {
+    let help = "write nats://HOST:4222/BUCKET, with letters, digits, `-` and `_` only";
+    bad_option("the path of this URL is no name of a bucket", help)
 }
 
 /// An option of a URL that is not known, or has no good value.

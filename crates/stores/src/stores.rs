@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::blob::Blob;
 use crate::clock::Clock;
 use crate::embedded::{Engine, EngineOptions};
+use crate::guard::{Breaker, Guard, Guarded};
 use crate::kv::Kv;
 use crate::messaging::brokers::Brokers;
 use crate::messaging::{Bounds, Messaging};
@@ -73,6 +74,8 @@ struct Shared {
     blob: Mutex<blob::Opened>,
     brokers: Brokers,
     databases: Databases,
+    /// By URL: as many as the operator wrote.
+    breakers: Mutex<HashMap<String, Arc<Breaker>>>,
 }
 
 impl Stores {
@@ -99,6 +102,7 @@ impl Stores {
             blob: Mutex::default(),
             brokers: Brokers::default(),
             databases: Databases::default(),
+            breakers: Mutex::default(),
         })))
     }
 
@@ -116,7 +120,11 @@ impl Stores {
     /// # Errors
     /// The place is none for this kind, or its settings make no sense.
     pub fn kv(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Kv>, PlaceError> {
-        self.open_kv(place, scope)
+        let driver = self.open_kv(place, scope)?;
+        Ok(match self.guard(place) {
+            Some(guard) => Arc::new(Guarded::new(driver, guard)),
+            None => driver,
+        })
     }
 
     /// The container of a scope.
@@ -124,7 +132,17 @@ impl Stores {
     /// # Errors
     /// As [`Self::kv`].
     pub fn blob(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Blob>, PlaceError> {
-        self.open_blob(place, scope)
+        let driver = self.open_blob(place, scope)?;
+        // The driver keeps the place's time for each of its requests; clearing a container, or putting the parts of an
+        // object together, takes many or a long one.
+        let whole = Place {
+            timeout: place.timeout * crate::blob::PATIENCE,
+            ..place.clone()
+        };
+        Ok(match self.guard(&whole) {
+            Some(guard) => Arc::new(Guarded::new(driver, guard)),
+            None => driver,
+        })
     }
 
     /// The database of a scope.
@@ -132,7 +150,11 @@ impl Stores {
     /// # Errors
     /// As [`Self::kv`].
     pub fn sql(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Sql>, PlaceError> {
-        self.open_sql(place, scope)
+        let driver = self.open_sql(place, scope)?;
+        Ok(match self.guard(place) {
+            Some(guard) => Arc::new(Guarded::new(driver, guard)),
+            None => driver,
+        })
     }
 
     /// The broker of a scope.
@@ -144,7 +166,11 @@ impl Stores {
         place: &Place,
         scope: &Scope,
     ) -> Result<Arc<dyn Messaging>, PlaceError> {
-        self.open_messaging(place, scope)
+        let driver = self.open_messaging(place, scope)?;
+        Ok(match self.guard(place) {
+            Some(guard) => Arc::new(Guarded::new(driver, guard)),
+            None => driver,
+        })
     }
 
     /// The embedded engine of an app. Its file is opened with the first call.
@@ -174,6 +200,21 @@ impl Stores {
         let data =
             data.ok_or_else(|| Failure::Unavailable("there is no data directory".to_owned()))?;
         Ok(data.join(app))
+    }
+
+    /// What stands before drivers that need a server; all that use the same one share its breaker.
+    fn guard(&self, place: &Place) -> Option<Guard> {
+        let Backend::Server(url) = &place.backend else {
+            return None;
+        };
+        let mut breakers = self
+            .0
+            .breakers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let breaker = breakers.entry(url.as_str().to_owned()).or_default();
+        let handle = self.0.handle.clone();
+        Some(Guard::new(breaker.clone(), place.timeout, handle))
     }
 
     fn unknown(&self, place: &Place, scope: &Scope) -> PlaceError {

@@ -217,9 +217,11 @@ async fn a_statement_is_stopped_when_its_time_is_over(world: World) {
     // A reader that does not read does not keep the connection either.
     let many = world.series(10_000_000, "n");
     let mut slow = Vec::new();
-    for _ in 0..4 {
-        slow.push(sql.query(brief(&many, 300)).await.unwrap());
+    for _ in 0..3 {
+        // The last ones may find no connection.
+        slow.extend(sql.query(brief(&many, 300)).await);
     }
+    assert!(slow.len() >= 2);
     let begin = Instant::now();
     while !matches!(rows(&*sql, "SELECT 1").await, Ok(row) if row.len() == 1) {
         assert!(begin.elapsed() < SOON, "no connection came back");
@@ -394,19 +396,34 @@ async fn a_transaction_that_is_left_open_ends_by_itself(world: World) {
 async fn nothing_of_a_session_is_left_for_the_next(world: World) {
     let sql = world.sql();
     for round in 0..8 {
-        // In and outside of a transaction, which is committed.
-        let mut open = sql.begin().await.unwrap();
+        // In a transaction, which is committed, and outside of any.
+        let mut open = match round % 2 {
+            0 => Some(sql.begin().await.unwrap()),
+            _ => None,
+        };
         for text in world.dialect().leaving {
-            let done = match round % 2 {
-                0 => open.execute(statement(text, vec![])).await,
-                _ => run(&*sql, text).await,
+            let done = match &mut open {
+                Some(open) => open.execute(statement(text, vec![])).await,
+                None => run(&*sql, text).await,
             };
-            done.unwrap_or_else(|error| panic!("{text}: {error}"));
+            // Outside of a transaction the table may be gone already.
+            let gone = open.is_none() && matches!(done, Err(Error::BadStatement(_)));
+            assert!(done.is_ok() || gone, "{text}: {done:?}");
         }
-        open.commit().await.unwrap();
+        if let Some(open) = open {
+            open.commit().await.unwrap();
+        }
         for (text, expected) in world.dialect().left {
-            let read = rows(&*sql, text).await.unwrap();
-            assert_eq!(read, [[Value::Text((*expected).to_owned())]], "{text}");
+            let expected = [[Value::Text((*expected).to_owned())]];
+            let begin = Instant::now();
+            loop {
+                let read = rows(&*sql, text).await.unwrap();
+                if read == expected {
+                    break;
+                }
+                // A server's connection is cleaned after the answer.
+                assert!(begin.elapsed() < SOON, "{text}: {read:?}");
+            }
         }
     }
     world.nothing_runs().await;

@@ -73,6 +73,13 @@ pub const WASI_0_3: Offer = Offer {
     ],
 };
 
+/// Beyond WASI's releases, for every component: drafts, each in exactly these versions.
+pub const DRAFTS: &[&str] = &[
+    "wasi:blobstore/blobstore@0.2.0-draft",
+    "wasi:blobstore/container@0.2.0-draft",
+    "wasi:blobstore/types@0.2.0-draft",
+];
+
 /// The module of WASI preview 1.
 pub const PREVIEW1: &str = "wasi_snapshot_preview1";
 

@@ -9,7 +9,8 @@
 //! kept of it. Parts of an upload that is given up are removed. Names are listed in the order of their keys. A bucket has no
 //! transactions over two keys: an object that is written while its container is being removed may be left over.
 //!
-//! All requests are made on the stores' event loop, whoever waits for them.
+//! All requests are made on the stores' event loop, whoever waits for them. One that nothing moves for ends with the place's
+//! timeout; a server that puts parts together or copies an object has fifteen times as long.
 
 mod client;
 mod place;
@@ -32,7 +33,7 @@ use object_store::{
     RetryConfig,
 };
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use url::Url;
@@ -41,7 +42,8 @@ use self::said::classify;
 use self::upload::{Part, Upload};
 use super::names::{check_length, from_key, to_key};
 use super::{
-    Blob, Cursor, Error, Incoming, Object, ObjectInfo, Outgoing, Page, Result, Span, now_ms,
+    Blob, Cursor, Error, Incoming, Object, ObjectInfo, Outgoing, PATIENCE, Page, Result, Span,
+    now_ms,
 };
 use crate::place::PlaceError;
 use crate::{Failure, Scope};
@@ -54,6 +56,8 @@ const KEY_BYTES_MAX: usize = 1024;
 const PIECES: usize = 4;
 /// Names on one page, and in one request to delete them; S3 takes no more.
 const NAMES: usize = 1000;
+/// Objects that are written to one container at once; more of them wait. Each holds a part.
+const WRITERS: usize = 32;
 /// Attempts at a request beyond the first, as long as there is time.
 const RETRIES: usize = 3;
 
@@ -71,6 +75,7 @@ struct Bucket {
     /// What the keys of this container begin with.
     root: String,
     timeout: Duration,
+    writers: Semaphore,
 }
 
 impl S3 {
@@ -112,6 +117,7 @@ impl S3 {
             name: settings.bucket,
             root,
             timeout,
+            writers: Semaphore::new(WRITERS),
         });
         Ok(Self { bucket, handle })
     }
@@ -190,6 +196,8 @@ impl Blob for S3 {
         let handle = self.handle.clone();
         self.run(|bucket| async move {
             bucket.require().await?;
+            // An error would mean that it was closed, which nobody does.
+            let _turn = bucket.writers.acquire().await;
             bucket.put(path, body, handle).await
         })
         .await
@@ -247,7 +255,8 @@ impl Blob for S3 {
     async fn copy(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (self.bucket.object(from)?, self.bucket.object(to)?);
         self.run(|bucket| async move {
-            match bucket.in_time(bucket.store.copy(&from, &to)).await {
+            let patience = bucket.timeout * PATIENCE;
+            match within(patience, bucket.store.copy(&from, &to)).await {
                 Err(Error::NoObject) => {
                     bucket.require().await?;
                     Err(Error::NoObject)
@@ -290,10 +299,7 @@ impl Bucket {
 
     /// One exchange with the server, retries included.
     async fn in_time<T>(&self, work: impl Future<Output = object_store::Result<T>>) -> Result<T> {
-        match timeout(self.timeout, work).await {
-            Ok(done) => done.map_err(|error| self.failed(error)),
-            Err(_) => Err(Failure::TimedOut(self.timeout).into()),
-        }
+        within(self.timeout, work).await
     }
 
     async fn head(&self, path: &Path) -> Result<Option<ObjectMeta>> {
@@ -439,13 +445,9 @@ impl Bucket {
         Ok(())
     }
 
-    fn failed(&self, error: object_store::Error) -> Error {
-        classify(error, self.timeout)
-    }
-
     /// Nothing is looked for where something is written, except the bucket.
     fn written(&self, done: object_store::Result<()>) -> Result<()> {
-        done.map_err(|error| match self.failed(error) {
+        done.map_err(|error| match classify(error, self.timeout) {
             Error::NoObject => self.no_bucket(),
             error => error,
         })
@@ -453,6 +455,16 @@ impl Bucket {
 
     fn no_bucket(&self) -> Error {
         Failure::Broken(format!("there is no bucket `{}`", self.name)).into()
+    }
+}
+
+async fn within<T>(
+    time: Duration,
+    work: impl Future<Output = object_store::Result<T>>,
+) -> Result<T> {
+    match timeout(time, work).await {
+        Ok(done) => done.map_err(|error| classify(error, time)),
+        Err(_) => Err(Failure::TimedOut(time).into()),
     }
 }
 

@@ -169,6 +169,9 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
+
     use super::*;
 
     fn value(text: &'static str, version: u64) -> Known {
@@ -206,6 +209,43 @@ mod tests {
         assert_eq!(cache.get(1, "a"), Some(Known::Absent));
         cache.changed(0, "a", None);
         assert_eq!(cache.get(0, "a"), None);
+    }
+
+    /// A writer that commits and then tells, readers that look here first: nobody goes back behind what anybody has seen.
+    #[test]
+    fn nobody_sees_anything_older_than_what_was_seen() {
+        const LAST: u64 = 4_000;
+        let (cache, file, seen) = (Cache::new(1 << 20), AtomicU64::new(0), AtomicU64::new(0));
+        let number = |known: &Known| match known {
+            Known::Present { entry, .. } => entry.version,
+            Known::Absent => 0,
+        };
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while seen.load(Ordering::SeqCst) < LAST {
+                        let least = seen.load(Ordering::SeqCst);
+                        let known = cache.get(0, "a").unwrap_or_else(|| {
+                            let ticket = cache.ticket(0, "a");
+                            let read = value("", file.load(Ordering::SeqCst));
+                            thread::yield_now();
+                            cache.found(0, "a", read.clone(), ticket);
+                            read
+                        });
+                        assert!(number(&known) >= least, "{known:?} after {least}");
+                        seen.fetch_max(number(&known), Ordering::SeqCst);
+                    }
+                });
+            }
+            for version in 1..=LAST {
+                file.store(version, Ordering::SeqCst);
+                thread::yield_now();
+                // Now and then nothing is certain, and the readers go to the file.
+                let told = (version % 3 != 0).then(|| value("", version));
+                cache.changed(0, "a", told);
+                seen.fetch_max(version, Ordering::SeqCst);
+            }
+        });
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! guest's topic is checked, and then follows one of these: no guest reaches another subject.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,16 +24,17 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::remote::{
-    REPLIES_MAX, TRY_AGAIN, check_message, check_subscription, dead_letter, deliveries, from_line,
-    line, nonce, pause, plain,
+    Ending, Endings, REPLIES_MAX, TRY_AGAIN, check_message, check_subscription, dead_letter,
+    deliveries, from_line, line, nonce, pause, plain,
 };
 use super::{Delivery, Error, Message, Messaging, Result, Settle, Subscription};
 use crate::server::nats::{
     Connected, Nats, Settings, lost_connection, message_bytes_max, round_trip,
 };
+use crate::server::stopped;
 use crate::{Failure, Scope};
 
 /// All headers of a message in one, in their order.
@@ -59,6 +61,7 @@ struct Shared {
     stream: String,
     /// `APP.LABEL.`
     scope: String,
+    endings: Arc<Endings>,
 }
 
 impl NatsMessaging {
@@ -70,6 +73,7 @@ impl NatsMessaging {
                 replicas: settings.replicas,
                 stream: format!("hostel={}={}", scope.app(), scope.label()),
                 scope: format!("{}.{}.", scope.app(), scope.label()),
+                endings: Endings::new(),
             }),
         }
     }
@@ -97,6 +101,7 @@ impl Messaging for NatsMessaging {
 
     async fn publish(&self, message: Message) -> Result<()> {
         check_message(&message)?;
+        self.shared.endings.wait().await;
         match self.shared.durable {
             true => self.shared.store(&message, &nonce()).await,
             false => self.shared.send(&message).await,
@@ -110,15 +115,23 @@ impl Messaging for NatsMessaging {
         timeout: Duration,
     ) -> Result<Vec<Message>> {
         check_message(&message)?;
-        self.shared.request(&message, replies, timeout).await
+        self.shared.endings.wait().await;
+        let shared = self.shared.clone();
+        self.shared
+            .on_its_thread(async move { shared.request(&message, replies, timeout).await })
+            .await
     }
 
     async fn reply(&self, to: &str, message: Message) -> Result<()> {
-        self.shared.reply(to, &message).await
+        let (shared, to) = (self.shared.clone(), to.to_owned());
+        self.shared
+            .on_its_thread(async move { shared.reply(&to, &message).await })
+            .await
     }
 
     async fn subscribe(&self, subscription: Subscription) -> Result<BoxStream<'static, Delivery>> {
         check_subscription(&subscription)?;
+        self.shared.endings.wait().await;
         let in_flight = subscription.in_flight.max(1);
         let (sender, receiver) = mpsc::channel(in_flight.min(PULL_MAX));
         let subscriber = Arc::new(Subscriber {
@@ -127,14 +140,20 @@ impl Messaging for NatsMessaging {
             terms: Arc::new(subscription),
             sender,
         });
-        let requests = subscriber.listen().await?;
-        let handle = self.shared.nats.handle();
+        let listening = subscriber.clone();
+        let heard = self
+            .shared
+            .on_its_thread(async move { listening.listen().await });
+        let heard = heard.await?;
+        let (handle, endings) = (self.shared.nats.handle(), &self.shared.endings);
+        let mut tasks = 1;
         if self.shared.durable {
             subscriber.consumer().await?;
-            handle.spawn(subscriber.clone().pull_for_ever());
+            handle.spawn(subscriber.clone().pull_for_ever(endings.task()));
+            tasks += 1;
         }
-        handle.spawn(subscriber.hear_for_ever(requests));
-        Ok(deliveries(receiver))
+        handle.spawn(subscriber.hear_for_ever(heard, endings.task()));
+        Ok(deliveries(receiver, endings.clone(), tasks))
     }
 
     fn is_durable(&self) -> bool {
@@ -143,6 +162,15 @@ impl Messaging for NatsMessaging {
 }
 
 impl Shared {
+    /// Runs what has subscriptions of the library, which may be dropped on an event loop only.
+    async fn on_its_thread<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let done = self.nats.handle().spawn(work).await;
+        done.unwrap_or_else(|_| Err(stopped().into()))
+    }
+
     /// Where published messages go.
     fn published(&self) -> String {
         let root = if self.durable {
@@ -357,7 +385,7 @@ impl Subscriber {
             .await
     }
 
-    async fn hear_for_ever(self: Arc<Self>, mut heard: async_nats::Subscriber) {
+    async fn hear_for_ever(self: Arc<Self>, mut heard: async_nats::Subscriber, _ending: Ending) {
         let prefix = self.shared.requested();
         loop {
             let message = tokio::select! {
@@ -381,7 +409,7 @@ impl Subscriber {
             let delivery = Delivery {
                 message: heard_request(&self.shared, &message, topic),
                 attempt: 1,
-                settle: Box::new(Heard(permit)),
+                settle: Box::new(Heard { _permit: permit }),
             };
             if self.sender.send(delivery).await.is_err() {
                 return;
@@ -426,15 +454,12 @@ impl Subscriber {
             .await
     }
 
-    async fn pull_for_ever(self: Arc<Self>) {
+    async fn pull_for_ever(self: Arc<Self>, _ending: Ending) {
         let mut wait = TRY_AGAIN.0;
-        loop {
+        while !self.sender.is_closed() {
             let began = Instant::now();
-            tokio::select! {
-                // Ends when the connection was lost or the consumer is gone.
-                _ended = self.pull_from() => {}
-                () = self.sender.closed() => return,
-            }
+            // Ends when the connection was lost, the consumer is gone, or nobody listens any more.
+            let _why = self.pull().await;
             wait = match began.elapsed() > TRY_AGAIN.1 {
                 true => TRY_AGAIN.0,
                 false => (wait * 2).min(TRY_AGAIN.1),
@@ -446,53 +471,99 @@ impl Subscriber {
         }
     }
 
-    async fn pull_from(&self) -> Result<()> {
-        let connected = self.shared.nats.connected().await?;
+    /// Takes messages over one connection.
+    async fn pull(&self) -> Result<()> {
+        let nats = &self.shared.nats;
+        let connected = nats.connected().await?;
         let mut lost = connected.lost();
         let consumer = self.consumer().await?;
+        let source = format!(
+            "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
+            self.shared.stream,
+            consumer.cached_info().name
+        );
+        let client = &connected.client;
+        let inbox = client.new_inbox();
+        let messages = client.subscribe(inbox.clone()).await;
+        let mut messages = messages.map_err(|error| nats.unavailable(error))?;
         loop {
-            tokio::select! {
-                pulled = self.pull(&consumer) => pulled?,
+            let mut permits = tokio::select! {
+                permits = self.some_permits() => permits?,
+                () = self.sender.closed() => break,
                 _ = lost.changed() => return Err(lost_connection().into()),
+            };
+            let (batch, expires) = (permits.num_permits(), PULL.as_nanos());
+            let ask = format!("{{\"batch\":{batch},\"expires\":{expires}}}");
+            let asked = client.publish_with_reply(source.clone(), inbox.clone(), ask.into());
+            asked.await.map_err(|error| nats.unavailable(error))?;
+            while permits.num_permits() > 0 {
+                let message = tokio::select! {
+                    message = timeout(PULL * 2, messages.next()) => message,
+                    () = self.sender.closed() => break,
+                    _ = lost.changed() => return Err(lost_connection().into()),
+                };
+                let Ok(Some(message)) = message else {
+                    return Err(lost_connection().into());
+                };
+                match message.status.map(|status| status.as_u16()) {
+                    None | Some(200) => {}
+                    Some(100) => continue,
+                    Some(404 | 408) => break,
+                    // The consumer is gone, or the server goes down.
+                    Some(_) => return Err(lost_connection().into()),
+                }
+                let Some(permit) = permits.split(1) else {
+                    break;
+                };
+                if let Some(delivery) = self.taken(&connected, message, permit).await {
+                    let _nobody = self.sender.send(delivery).await;
+                }
             }
         }
+        self.give_back(&connected, messages).await
     }
 
-    /// Takes as many messages as may be unsettled more, or as come in time.
-    async fn pull(&self, consumer: &PullConsumer) -> Result<()> {
-        let closed = |_| Error::from(lost_connection());
-        let mut permits = self.permits.clone().acquire_owned().await.map_err(closed)?;
+    /// What the server has sent meanwhile goes to others at once.
+    async fn give_back(
+        &self,
+        connected: &Connected,
+        mut messages: async_nats::Subscriber,
+    ) -> Result<()> {
+        let unavailable = |error| Error::from(self.shared.nats.unavailable(error));
+        messages.drain().await.map_err(unavailable)?;
+        round_trip(&connected.client).await?;
+        while let Ok(Some(message)) = timeout(TRY_AGAIN.1, messages.next()).await {
+            if let Some(to) = message.reply.filter(|_| message.status.is_none()) {
+                let _unsure = connected.client.publish(to, "-NAK".into()).await;
+            }
+        }
+        Ok(round_trip(&connected.client).await?)
+    }
+
+    /// For as many messages as may be unsettled more.
+    async fn some_permits(&self) -> Result<OwnedSemaphorePermit> {
+        let one = self.permits.clone().acquire_owned().await;
+        let mut permits = one.map_err(|_| Error::from(lost_connection()))?;
         while permits.num_permits() < PULL_MAX {
             let Ok(one) = self.permits.clone().try_acquire_owned() else {
                 break;
             };
             permits.merge(one);
         }
-        let nats = &self.shared.nats;
-        let batch = consumer.batch().max_messages(permits.num_permits());
-        let batch = batch.expires(PULL).messages().await;
-        let mut batch = batch.map_err(|error| nats.unavailable(error))?;
-        while let Some(message) = batch.next().await {
-            let message = message.map_err(|error| nats.unavailable(error))?;
-            let Some(permit) = permits.split(1) else {
-                return Ok(());
-            };
-            let Some(delivery) = self.taken(&message, permit).await else {
-                continue;
-            };
-            if self.sender.send(delivery).await.is_err() {
-                return Ok(());
-            }
-        }
-        Ok(())
+        Ok(permits)
     }
 
     /// A delivery, unless the message was tried often enough: then it is given up.
     async fn taken(
         &self,
-        message: &async_nats::jetstream::Message,
+        connected: &Connected,
+        message: async_nats::Message,
         permit: OwnedSemaphorePermit,
     ) -> Option<Delivery> {
+        let message = async_nats::jetstream::Message {
+            message,
+            context: connected.jetstream.clone(),
+        };
         let info = message.info().ok()?;
         let topic = message.subject.strip_prefix(&self.shared.published())?;
         let stored = Stored {
@@ -501,7 +572,7 @@ impl Subscriber {
             acknowledge: message.reply.clone()?,
             id: format!("{}+{}+dead", info.stream_sequence, info.consumer),
             attempt: u32::try_from(info.delivered).unwrap_or(u32::MAX),
-            message: heard(message, topic.to_owned()),
+            message: heard(&message, topic.to_owned()),
             permit: Some(permit),
         };
         if stored.attempt > self.terms.deliveries.max(1) {
@@ -521,7 +592,9 @@ impl Subscriber {
 
 /// A delivery of NATS core: nothing becomes of it.
 #[derive(Debug)]
-struct Heard(OwnedSemaphorePermit);
+struct Heard {
+    _permit: OwnedSemaphorePermit,
+}
 
 #[async_trait]
 impl Settle for Heard {

@@ -1,10 +1,12 @@
 //! What the drivers of brokers that run elsewhere have in common: what is refused before anything is sent, pauses, dead
 //! letters, and how headers travel.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use url::form_urlencoded;
 
 use super::{Delivery, Error, Message, Result, Subscription, is_pattern, is_topic, matches};
@@ -16,6 +18,9 @@ pub(super) const REPLIES_MAX: usize = 1024;
 /// How long a subscription waits after a failure before it tries again: from, to.
 pub(super) const TRY_AGAIN: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_millis(500));
+
+/// The longest wait for subscriptions that end.
+const TIDYING: Duration = Duration::from_millis(250);
 
 /// Whether the message may be published. The topic becomes a part of names that mean something to the broker.
 pub(super) fn check_message(message: &Message) -> Result<()> {
@@ -126,13 +131,67 @@ pub(super) fn nonce() -> String {
     format!("{:016x}{:016x}", random.0, random.1)
 }
 
-/// What a channel brings, as a stream that ends the channel when it is dropped.
-pub(super) fn deliveries(receiver: mpsc::Receiver<Delivery>) -> BoxStream<'static, Delivery> {
-    futures::stream::unfold(receiver, async |mut receiver| {
-        let delivery = receiver.recv().await?;
-        Some((delivery, receiver))
+/// How many tasks still tidy up whose subscription is dropped. What is published by the same handle afterwards waits a
+/// moment for them: they may be about to take it, for nobody.
+#[derive(Debug)]
+pub(super) struct Endings(watch::Sender<i64>);
+
+impl Endings {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(watch::Sender::new(0)))
+    }
+
+    /// A task of a subscription, and what it does as long as it lives.
+    pub(super) fn task(self: &Arc<Self>) -> Ending {
+        Ending(self.clone())
+    }
+
+    /// Waits for those that end.
+    pub(super) async fn wait(&self) {
+        let mut ending = self.0.subscribe();
+        let _late = timeout(TIDYING, ending.wait_for(|ending| *ending <= 0)).await;
+    }
+}
+
+/// Held by a task of a subscription.
+#[derive(Debug)]
+pub(super) struct Ending(Arc<Endings>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|ending| *ending -= 1);
+    }
+}
+
+/// What a channel brings, as a stream. Dropping it closes the channel, and so ends its `tasks`.
+pub(super) fn deliveries(
+    receiver: mpsc::Receiver<Delivery>,
+    endings: Arc<Endings>,
+    tasks: i64,
+) -> BoxStream<'static, Delivery> {
+    let open = Open {
+        receiver,
+        endings,
+        tasks,
+    };
+    futures::stream::unfold(open, async |mut open| {
+        let delivery = open.receiver.recv().await?;
+        Some((delivery, open))
     })
     .boxed()
+}
+
+struct Open {
+    receiver: mpsc::Receiver<Delivery>,
+    endings: Arc<Endings>,
+    tasks: i64,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let tasks = self.tasks;
+        self.endings.0.send_modify(|ending| *ending += tasks);
+    }
 }
 
 #[cfg(test)]

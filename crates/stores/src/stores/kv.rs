@@ -8,10 +8,7 @@ use crate::embedded::Durability;
 use crate::kv::Kv;
 use crate::kv::embedded::Table;
 use crate::kv::memory::MemoryKv;
-use crate::kv::nats::NatsKv;
-use crate::kv::redis::RedisKv;
 use crate::place::{Backend, Place, PlaceError};
-use crate::server::nats::Settings;
 use crate::{Failure, Scope};
 
 /// What handles share.
@@ -24,7 +21,6 @@ pub(super) struct Opened {
 
 impl Stores {
     pub(super) fn open_kv(&self, place: &Place, scope: &Scope) -> Result<Arc<dyn Kv>, PlaceError> {
-        let (servers, handle) = (&self.0.servers, &self.0.handle);
         match &place.backend {
             Backend::Embedded { durable } => {
                 let table = self.kv_table(scope.app()).map_err(no_data)?;
@@ -32,17 +28,11 @@ impl Stores {
                 Ok(Arc::new(table.label(scope.label(), durability)))
             }
             Backend::Memory => Ok(Arc::new(self.kv_memory(scope))),
-            Backend::Server(url) if url.scheme() == "nats" => {
-                let settings = Settings::of(url)?;
-                let nats = servers.nats(url, place.timeout, handle)?;
-                let kv = NatsKv::new(nats, settings, scope);
-                Ok(Arc::new(kv.ok_or_else(|| bad_bucket(place))?))
+            Backend::Server(url) => {
+                let (servers, handle) = (&self.0.servers, &self.0.handle);
+                let made = servers.kv(url, place.timeout, handle, scope)?;
+                made.ok_or_else(|| self.unknown(place, scope))
             }
-            Backend::Server(url) if matches!(url.scheme(), "redis" | "rediss") => {
-                let redis = servers.redis(url, place.timeout, handle)?;
-                Ok(Arc::new(RedisKv::new(redis, scope)))
-            }
-            Backend::Server(_) => Err(self.unknown(place, scope)),
         }
     }
 
@@ -64,12 +54,5 @@ impl Stores {
         let memory = opened.memory.entry(scope.clone());
         let new = || MemoryKv::new(options.kv_memory_bytes, options.clock.clone());
         memory.or_insert_with(new).clone()
-    }
-}
-
-fn bad_bucket(place: &Place) -> PlaceError {
-    PlaceError {
-        what: format!("the path of `{place}` is no name of a bucket"),
-        help: "write nats://HOST:4222/BUCKET, with letters, digits, `-` and `_` only".to_owned(),
     }
 }

@@ -13,8 +13,8 @@ impl Stores {
         place: &Place,
         scope: &Scope,
     ) -> Result<Arc<dyn Sql>, PlaceError> {
-        let (databases, options) = (&self.0.databases, &self.0.options.sql);
-        let database = databases.open(self, place, scope, options)?;
+        let options = &self.0.options.sql;
+        let database = self.0.databases.open(self, place, scope, options)?;
         database.ok_or_else(|| self.unknown(place, scope))
     }
 }

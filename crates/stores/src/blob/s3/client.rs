@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::super::PATIENCE;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -82,13 +83,17 @@ impl HttpConnector for Client {
 impl HttpService for Client {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let moved = Moved::now();
+        let silence = match moves_an_object(&request) {
+            true => self.silence * PATIENCE,
+            false => self.silence,
+        };
         let (head, body) = request.into_parts();
         let moved_too = moved.clone();
         let body = Watched { body, moved };
         let answer = self.http.request(http::Request::from_parts(head, body));
         let answer = tokio::select! {
             answer = answer => answer.map_err(|error| failed(kind(&error), error))?,
-            () = moved_too.silence(self.silence) => return Err(silent(self.silence)),
+            () = moved_too.silence(silence) => return Err(silent(silence)),
         };
         let (head, body) = answer.into_parts();
         let body = Answer {
@@ -101,6 +106,13 @@ impl HttpService for Client {
             HttpResponseBody::new(body),
         ))
     }
+}
+
+/// Whether the server moves a whole object before it answers: it puts parts together, or copies.
+fn moves_an_object(request: &HttpRequest) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    request.headers().contains_key("x-amz-copy-source")
+        || request.method() == http::Method::POST && query.contains("uploadId=")
 }
 
 /// When something last moved.

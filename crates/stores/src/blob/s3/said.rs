@@ -39,6 +39,7 @@ pub(super) fn classify(error: object_store::Error, silence: Duration) -> Error {
             Some(HttpErrorKind::Connect | HttpErrorKind::Request | HttpErrorKind::Interrupted),
             _,
         ) => Failure::Unavailable(text),
+        (.., Some("401" | "403")) => Failure::Refused(text),
         (.., Some("507")) => Failure::Full(text),
         _ if says("StorageFull") || says("QuotaExceeded") => Failure::Full(text),
         (.., Some("500" | "502" | "503" | "504")) => Failure::Unavailable(text),
@@ -91,6 +92,10 @@ mod tests {
         assert!(matches!(
             status("status code: 503 Slow\nDown"),
             Error::Failed(Failure::Unavailable(_))
+        ));
+        assert!(matches!(
+            status("status code: 403 Forbidden"),
+            Error::Failed(Failure::Refused(_))
         ));
         assert!(matches!(
             status("status code: 400"),
