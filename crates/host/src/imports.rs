@@ -177,7 +177,6 @@ const OWNERS: &[(&str, &str)] = &[
     ("wasmcloud:", "wasmCloud"),
     ("fastly:", "Fastly Compute"),
     ("wasi:keyvalue/", "WASI key-value"),
-    ("wasi:config/", "WASI config"),
     ("wasi:messaging/", "WASI messaging"),
     ("wasi:logging/", "WASI logging"),
     ("wasi:sql/", "WASI SQL"),

@@ -27,7 +27,7 @@ use crate::lanes::{self, Account, Lanes};
 use crate::lookup;
 use crate::memory::Budget;
 use crate::metrics::{Family, Kind, Metrics};
-use crate::net;
+use crate::net::{self, AppNetwork, Network, NetworkError};
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -121,6 +121,7 @@ pub(crate) struct Shared {
     metered: bool,
     places: Option<Places>,
     config: Arc<ServerConfig>,
+    network: Arc<Network>,
     sync: OnceLock<Half>,
     asynchronous: OnceLock<Half>,
     guests: Arc<Guests>,
@@ -156,6 +157,7 @@ impl Runtime {
                 help: "name another one with `--data DIR`, or do without: `--no-cache`".into(),
             })
         });
+        let network = Network::new(&options.config.network);
         let guests = Arc::<Guests>::default();
         let memory = Budget::new(options.memory);
         let idle = Arc::downgrade(&guests);
@@ -179,6 +181,7 @@ impl Runtime {
             metered: options.metered,
             places: places.transpose()?,
             config: options.config,
+            network: Arc::new(network.map_err(network_error)?),
             sync: OnceLock::new(),
             asynchronous: OnceLock::new(),
             guests,
@@ -196,7 +199,7 @@ impl Runtime {
         AppScope {
             shared: self.0.clone(),
             log: self.0.log.app(&name),
-            open: Arc::default(),
+            network: Arc::new(AppNetwork::new(&self.0.network)),
             number: lanes::number(),
             name,
         }
@@ -225,7 +228,7 @@ pub struct AppScope {
     /// Unlike its name, no other scope's.
     number: u64,
     log: AppLog,
-    open: Arc<net::Open>,
+    network: Arc<AppNetwork>,
 }
 
 impl AppScope {
@@ -328,9 +331,17 @@ impl AppScope {
                 Role::Serve => Stdio::Log(self.log.clone()),
                 Role::Run => Stdio::Inherit,
             },
-            open: self.open.clone(),
+            network: self.network.clone(),
             granted: Arc::new(granted),
         }
+    }
+}
+
+fn network_error(NetworkError { what, help }: NetworkError) -> LoadError {
+    LoadError {
+        component: String::new(),
+        what,
+        help,
     }
 }
 
@@ -409,6 +420,7 @@ impl Half {
             wasmtime_wasi_http::p3::add_to_linker(&mut components)?;
         }
         lookup::add_to_linker(&mut components, flavor)?;
+        net::add_to_linker(&mut components, flavor)?;
         kept::add_to_linker(&mut components, flavor)?;
         interface::add_to_linker(&mut components)?;
         let mut modules = wasmtime::Linker::new(&engine);
@@ -502,7 +514,7 @@ mod tests {
             memory: Budget::new(None).share(),
             reuse: hostel_app::Reuse::default(),
             stdio: Stdio::Log(LogSink::null().app(&"test".into())),
-            open: Arc::default(),
+            network: Arc::default(),
             granted: Arc::default(),
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();

@@ -18,6 +18,8 @@ mod group;
 mod journal;
 mod memory;
 pub(crate) mod nats;
+pub(crate) mod redis;
+mod redis_scripts;
 mod remote;
 
 pub(crate) use journal::TABLES;

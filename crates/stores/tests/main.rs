@@ -4,4 +4,6 @@ mod blob;
 mod guard;
 mod kv;
 mod messaging;
+mod servers;
+mod shared;
 mod sql;

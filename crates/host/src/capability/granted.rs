@@ -42,8 +42,18 @@ impl Places {
     /// The places that the operator's file names, which all have to make sense. Nothing is reached yet.
     pub(crate) fn new(stores: Stores, config: &ServerConfig) -> Result<Self, PlaceError> {
         let named = places(config).into_iter().map(|labelled| {
-            let place = labelled.place?;
-            Ok(((labelled.kind, labelled.label), place))
+            let (kind, label) = (labelled.kind, labelled.label);
+            let place = labelled.place.map_err(|error| PlaceError {
+                what: format!(
+                    "{}:{}: [{}.{label}]: {}",
+                    config.file,
+                    labelled.line,
+                    kind.name(),
+                    error.what
+                ),
+                help: error.help,
+            })?;
+            Ok(((kind, label), place))
         });
         Ok(Self {
             stores,

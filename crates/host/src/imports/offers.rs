@@ -78,6 +78,8 @@ pub const DRAFTS: &[&str] = &[
     "wasi:blobstore/blobstore@0.2.0-draft",
     "wasi:blobstore/container@0.2.0-draft",
     "wasi:blobstore/types@0.2.0-draft",
+    "wasi:config/store@0.2.0-draft-2024-09-27",
+    "wasi:config/store@0.2.0-rc.1",
 ];
 
 /// The module of WASI preview 1.

@@ -318,6 +318,9 @@ impl Kv for NatsKv {
     }
 
     async fn set_many(&self, entries: Vec<(String, Bytes)>) -> Result<()> {
+        for (key, _) in &entries {
+            self.subject(key)?;
+        }
         // The last one of a key is meant.
         let entries: std::collections::HashMap<_, _> = entries.into_iter().collect();
         let writes = entries
