@@ -22,7 +22,7 @@ use crate::messaging::brokers::Brokers;
 use crate::messaging::{Bounds, Messaging};
 use crate::place::{Backend, Place, PlaceError};
 use crate::server::{Secret, Servers};
-use crate::sql::{Opened, Sql, SqlOptions};
+use crate::sql::{Databases, Sql, SqlOptions};
 use crate::{Failure, Scope};
 
 /// What the process decides about its stores.
@@ -70,7 +70,7 @@ struct Shared {
     kv: Mutex<kv::Opened>,
     blob: Mutex<blob::Opened>,
     brokers: Brokers,
-    databases: Opened,
+    databases: Databases,
     /// By URL: as many as the operator wrote.
     breakers: Mutex<HashMap<Secret, Arc<Breaker>>>,
 }
@@ -98,7 +98,7 @@ impl Stores {
             kv: Mutex::default(),
             blob: Mutex::default(),
             brokers: Brokers::default(),
-            databases: Opened::default(),
+            databases: Databases::default(),
             breakers: Mutex::default(),
         })))
     }
