@@ -63,6 +63,45 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
+/// What the stores without a server may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The longest key, in bytes.
+    pub key_bytes: usize,
+    /// The largest value, in bytes.
+    pub value_bytes: usize,
+    /// How much of one app's values the embedded driver keeps in memory in front of the file, in bytes.
+    pub cache_bytes: usize,
+    /// The bytes of one label's keys and values in the memory driver; beyond it a write is [`Failure::Full`].
+    pub memory_bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            key_bytes: 64 << 10,
+            value_bytes: 64 << 20,
+            cache_bytes: 32 << 20,
+            memory_bytes: 256 << 20,
+        }
+    }
+}
+
+impl Bounds {
+    fn admit(&self, key: &str, value: &[u8]) -> Result<()> {
+        let pairs = [
+            ("a key", key.len(), self.key_bytes),
+            ("a value", value.len(), self.value_bytes),
+        ];
+        for (what, bytes, most) in pairs {
+            if bytes > most {
+                return Err(Error::TooLarge { what, bytes, most });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Why an operation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

@@ -22,7 +22,7 @@ use crate::messaging::brokers::Brokers;
 use crate::messaging::{Bounds, Messaging};
 use crate::place::{Backend, Place, PlaceError};
 use crate::server::{Secret, Servers};
-use crate::sql::{Opened, Sql, SqlOptions};
+use crate::sql::{Databases, Sql, SqlOptions};
 use crate::{Failure, Scope};
 
 /// What the process decides about its stores.
@@ -32,10 +32,8 @@ pub struct StoresOptions {
     pub data: Option<PathBuf>,
     /// Each app's embedded engine.
     pub engine: EngineOptions,
-    /// How much of an app's embedded key-value data is kept in memory, in bytes.
-    pub kv_cache_bytes: usize,
-    /// How much a label has at most whose key-value data is in memory only, in bytes.
-    pub kv_memory_bytes: usize,
+    /// What the key-value stores without a server may hold.
+    pub kv: crate::kv::Bounds,
     /// What the brokers without a server may hold.
     pub messaging: Bounds,
     /// The bounds of databases.
@@ -49,8 +47,7 @@ impl Default for StoresOptions {
         Self {
             data: None,
             engine: EngineOptions::default(),
-            kv_cache_bytes: crate::kv::embedded::CACHE_BYTES,
-            kv_memory_bytes: crate::kv::memory::LABEL_BYTES_MAX,
+            kv: crate::kv::Bounds::default(),
             messaging: Bounds::default(),
             sql: SqlOptions::default(),
             clock: Clock::default(),
@@ -73,7 +70,7 @@ struct Shared {
     kv: Mutex<kv::Opened>,
     blob: Mutex<blob::Opened>,
     brokers: Brokers,
-    databases: Opened,
+    databases: Databases,
     /// By URL: as many as the operator wrote.
     breakers: Mutex<HashMap<Secret, Arc<Breaker>>>,
 }
@@ -101,7 +98,7 @@ impl Stores {
             kv: Mutex::default(),
             blob: Mutex::default(),
             brokers: Brokers::default(),
-            databases: Opened::default(),
+            databases: Databases::default(),
             breakers: Mutex::default(),
         })))
     }

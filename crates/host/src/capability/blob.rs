@@ -10,7 +10,7 @@ pub(crate) mod outgoing;
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use hostel_stores::blob::{Blob, Cursor, Error, GaveUp, ObjectInfo, Page, Span};
 
 pub(crate) use self::held::Held;
@@ -102,6 +102,7 @@ impl Container {
             span.length_in(object.info.size),
             object,
             held.clone(),
+            self.charge.clone(),
         ))
     }
 

@@ -258,6 +258,106 @@ fn buffered_writes_are_seen_at_once_and_kept() {
     });
 }
 
+/// What an acknowledgement means is SQLite's to keep; this is what it was asked for.
+#[test]
+fn each_durability_asks_for_what_it_promises() {
+    let folder = folder();
+    let engine = Engine::open(folder.path()).unwrap();
+    let asked = |connection: &Connection| {
+        let level =
+            connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))?;
+        let journal: String =
+            connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        Ok((level, journal))
+    };
+    runtime().block_on(async {
+        for durability in [Durability::Synced, Durability::Buffered, Durability::Synced] {
+            let level = if durability == Durability::Synced {
+                2
+            } else {
+                1
+            };
+            let answer = engine.write_as(durability, asked, |_| ()).await;
+            assert_eq!(answer, Ok((level, "wal".to_owned())));
+        }
+    });
+}
+
+#[test]
+fn a_group_is_bounded() {
+    let folder = folder();
+    let options = EngineOptions {
+        group: 10,
+        ..EngineOptions::default()
+    };
+    let engine = Engine::new(folder.path(), options);
+    runtime().block_on(async {
+        let writes = futures::future::join_all((0..100).map(|_| engine.write(|_| Ok(()))));
+        assert!(writes.await.iter().all(Result::is_ok));
+        assert!(engine.commits() >= 10, "{}", engine.commits());
+    });
+}
+
+#[test]
+fn readers_are_as_many_as_were_asked_for() {
+    let folder = folder();
+    let options = EngineOptions {
+        readers: 3,
+        ..EngineOptions::default()
+    };
+    let engine = Engine::new(folder.path(), options);
+    runtime().block_on(async {
+        let (held, here) = (Arc::new(Barrier::new(4)), Arc::new(AtomicUsize::new(0)));
+        let reads = (0..4).map(|_| {
+            let (held, here) = (held.clone(), here.clone());
+            engine.read(move |_| {
+                if here.fetch_add(1, Ordering::SeqCst) < 3 {
+                    held.wait();
+                }
+                Ok(())
+            })
+        });
+        let release = async {
+            // Three are inside, and the fourth waits in the queue.
+            while here.load(Ordering::SeqCst) < 3 || engine.0.reads.waiting() != 1 {
+                tokio::task::yield_now().await;
+            }
+            held.wait();
+        };
+        let (reads, ()) = tokio::join!(futures::future::join_all(reads), release);
+        assert!(reads.iter().all(Result::is_ok));
+    });
+}
+
+#[test]
+fn reads_that_wait_are_bounded_and_none_is_lost() {
+    let folder = folder();
+    let options = EngineOptions {
+        reads_waiting: 4,
+        readers: 1,
+        ..EngineOptions::default()
+    };
+    let engine = Engine::new(folder.path(), options);
+    runtime().block_on(async {
+        let began = Arc::new(Barrier::new(2));
+        let hold = began.clone();
+        let held = engine.read(move |_| {
+            hold.wait();
+            Ok(0)
+        });
+        let reads = futures::future::join_all((0..100).map(|_| engine.read(count)));
+        let release = async {
+            while engine.0.reads.waiting() < 4 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(engine.0.reads.waiting(), 4);
+            began.wait();
+        };
+        let (_, reads, ()) = tokio::join!(held, reads, release);
+        assert!(reads.iter().all(|read| *read == Ok(0)));
+    });
+}
+
 #[test]
 fn a_full_queue_makes_callers_wait_and_loses_none() {
     let folder = folder();

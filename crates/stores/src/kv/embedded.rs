@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::runtime::Handle;
 
 use super::cache::{Cache, FOREVER, Known};
-use super::{Cursor, Entry, Error, Kv, Page, Result, SetOptions, When};
+use super::{Bounds, Cursor, Entry, Kv, Page, Result, SetOptions, When};
 use crate::clock::Clock;
 use crate::embedded::{Durability, Engine};
 
@@ -31,13 +31,6 @@ CREATE TABLE kv (
 CREATE INDEX kv_expiring ON kv (expires_ms) WHERE expires_ms IS NOT NULL;
 ";
 
-/// The longest key, in bytes.
-pub(crate) const KEY_BYTES_MAX: usize = 64 << 10;
-/// The largest value, in bytes.
-pub(crate) const VALUE_BYTES_MAX: usize = 256 << 20;
-/// How much of the values of one app is kept in memory.
-pub(crate) const CACHE_BYTES: usize = 32 << 20;
-
 /// Rows that one step of the sweep removes.
 const SWEEP_ROWS: i64 = 256;
 /// How long it waits before the next.
@@ -49,6 +42,7 @@ const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Table {
     engine: Arc<Engine>,
+    bounds: Bounds,
     cache: Cache,
     labels: Mutex<Vec<String>>,
     clock: Clock,
@@ -69,15 +63,11 @@ pub(crate) struct EmbeddedKv {
 }
 
 impl Table {
-    pub(crate) fn new(
-        engine: Arc<Engine>,
-        cache_bytes: usize,
-        clock: Clock,
-        handle: Handle,
-    ) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, bounds: Bounds, clock: Clock, handle: Handle) -> Self {
         Self {
             engine,
-            cache: Cache::new(cache_bytes),
+            bounds,
+            cache: Cache::new(bounds.cache_bytes),
             labels: Mutex::default(),
             clock,
             handle,
@@ -302,17 +292,6 @@ fn row(connection: &Connection, label: &str, key: &str) -> rusqlite::Result<Know
     Ok(found.unwrap_or(Known::Absent))
 }
 
-fn fits(key: &str, value: &[u8]) -> Result<()> {
-    let too_large = |what, bytes, most| Err(Error::TooLarge { what, bytes, most });
-    if key.len() > KEY_BYTES_MAX {
-        return too_large("a key", key.len(), KEY_BYTES_MAX);
-    }
-    if value.len() > VALUE_BYTES_MAX {
-        return too_large("a value", value.len(), VALUE_BYTES_MAX);
-    }
-    Ok(())
-}
-
 #[async_trait]
 impl Kv for EmbeddedKv {
     async fn check(&self) -> Result<()> {
@@ -323,7 +302,7 @@ impl Kv for EmbeddedKv {
         let known = match self.cached(key) {
             Some(known) => known,
             None => {
-                fits(key, &[])?;
+                self.table.bounds.admit(key, &[])?;
                 let mut found = self.look_up(vec![key.to_owned()]).await?;
                 found.pop().unwrap_or(Known::Absent)
             }
@@ -332,7 +311,7 @@ impl Kv for EmbeddedKv {
     }
 
     async fn set(&self, key: &str, value: Bytes, options: SetOptions) -> Result<bool> {
-        fits(key, &value)?;
+        self.table.bounds.admit(key, &value)?;
         let SetOptions { when, ttl } = options;
         let work = move |connection: &Connection, row: &Row, keys: &[String]| {
             let Some(key) = keys.first() else {
@@ -353,7 +332,7 @@ impl Kv for EmbeddedKv {
     }
 
     async fn delete(&self, key: &str, when: When) -> Result<bool> {
-        fits(key, &[])?;
+        self.table.bounds.admit(key, &[])?;
         let work = move |connection: &Connection, row: &Row, keys: &[String]| {
             let Some(key) = keys.first() else {
                 return Ok((false, vec![None]));
@@ -387,7 +366,7 @@ impl Kv for EmbeddedKv {
     }
 
     async fn increment(&self, key: &str, delta: i64) -> Result<i64> {
-        fits(key, &[])?;
+        self.table.bounds.admit(key, &[])?;
         let work = move |connection: &Connection, row: &Row, keys: &[String]| {
             let key = keys.first().map_or("", String::as_str);
             let live = row.live(connection, key)?;
@@ -406,7 +385,7 @@ impl Kv for EmbeddedKv {
 
     async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
         for key in keys {
-            fits(key, &[])?;
+            self.table.bounds.admit(key, &[])?;
         }
         let cached: Vec<_> = keys.iter().map(|key| self.cached(key)).collect();
         let missing = keys
@@ -426,7 +405,7 @@ impl Kv for EmbeddedKv {
 
     async fn set_many(&self, entries: Vec<(String, Bytes)>) -> Result<()> {
         for (key, value) in &entries {
-            fits(key, value)?;
+            self.table.bounds.admit(key, value)?;
         }
         let (keys, values): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         let work = move |connection: &Connection, row: &Row, keys: &[String]| {

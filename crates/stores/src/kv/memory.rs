@@ -7,12 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Cursor, Entry, Kv, Page, Result, SetOptions, When};
+use super::{Bounds, Cursor, Entry, Kv, Page, Result, SetOptions, When};
 use crate::Failure;
 use crate::clock::Clock;
-
-/// The bytes of keys and values that one label may have; beyond it writes fail as on a full disk.
-pub(crate) const LABEL_BYTES_MAX: usize = 256 << 20;
 
 /// What an entry counts besides its bytes.
 const OVERHEAD: usize = 128;
@@ -24,7 +21,7 @@ const SWEEP: usize = 16;
 pub(crate) struct MemoryKv {
     rows: Arc<Mutex<Rows>>,
     clock: Clock,
-    bytes_max: usize,
+    bounds: Bounds,
 }
 
 #[derive(Debug, Default)]
@@ -43,11 +40,11 @@ struct Row {
 }
 
 impl MemoryKv {
-    pub(crate) fn new(bytes_max: usize, clock: Clock) -> Self {
+    pub(crate) fn new(bounds: Bounds, clock: Clock) -> Self {
         Self {
             rows: Arc::default(),
             clock,
-            bytes_max,
+            bounds,
         }
     }
 
@@ -77,7 +74,15 @@ impl Rows {
         }
     }
 
-    fn put(&mut self, key: &str, value: Bytes, ends_ms: Option<u64>, most: usize) -> Result<()> {
+    fn put(
+        &mut self,
+        key: &str,
+        value: Bytes,
+        ends_ms: Option<u64>,
+        bounds: &Bounds,
+    ) -> Result<()> {
+        bounds.admit(key, &value)?;
+        let most = bounds.memory_bytes;
         let old = self.by_key.get(key).map_or(0, |row| row.weight(key));
         let entry = Entry {
             // Without the larger buffer that it may be a part of.
@@ -153,7 +158,7 @@ impl Kv for MemoryKv {
         if !rows.holds(key, &options.when, now) {
             return Ok(false);
         }
-        rows.put(key, value, super::end_of(options.ttl, now), self.bytes_max)?;
+        rows.put(key, value, super::end_of(options.ttl, now), &self.bounds)?;
         Ok(true)
     }
 
@@ -196,7 +201,7 @@ impl Kv for MemoryKv {
         let live = rows.live(key, now);
         let ends_ms = live.and_then(|row| row.ends_ms);
         let sum = super::sum(live.map(|row| &*row.entry.value), delta)?;
-        rows.put(key, sum.to_string().into(), ends_ms, self.bytes_max)?;
+        rows.put(key, sum.to_string().into(), ends_ms, &self.bounds)?;
         Ok(sum)
     }
 
@@ -207,9 +212,12 @@ impl Kv for MemoryKv {
     }
 
     async fn set_many(&self, entries: Vec<(String, Bytes)>) -> Result<()> {
+        for (key, value) in &entries {
+            self.bounds.admit(key, value)?;
+        }
         let mut rows = self.rows_swept(self.clock.now_ms());
         for (key, value) in entries {
-            rows.put(&key, value, None, self.bytes_max)?;
+            rows.put(&key, value, None, &self.bounds)?;
         }
         Ok(())
     }
@@ -220,5 +228,79 @@ impl Kv for MemoryKv {
             rows.remove(key);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+
+    use super::*;
+    use crate::kv::Error;
+
+    #[test]
+    fn a_label_in_memory_is_bounded_and_has_room_again() {
+        let bounds = Bounds {
+            key_bytes: 10,
+            value_bytes: 1_000,
+            memory_bytes: 10_000,
+            ..Bounds::default()
+        };
+        let kv = MemoryKv::new(bounds, Clock::stopped(0));
+        let put = async |key: &str, size| {
+            kv.set(key, vec![0; size].into(), SetOptions::default())
+                .await
+        };
+        let runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut written = 0;
+            let full = loop {
+                match put(&written.to_string(), 1_000).await {
+                    Ok(_) => written += 1,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(written, 8);
+            assert!(matches!(full, Error::Failed(Failure::Full(_))), "{full:?}");
+            // What replaces something counts the difference.
+            assert_eq!(put("0", 1_000).await, Ok(true));
+            kv.delete("0", When::Always).await.unwrap();
+            assert_eq!(put("other", 1_000).await, Ok(true));
+            for key in (0..8)
+                .map(|number| number.to_string())
+                .chain(["other".to_owned()])
+            {
+                kv.delete(&key, When::Always).await.unwrap();
+            }
+            assert_eq!(kv.rows().bytes, 0);
+
+            let too_large = |what, bytes, most| Err(Error::TooLarge { what, bytes, most });
+            assert_eq!(put("a", 1_001).await, too_large("a value", 1_001, 1_000));
+            assert_eq!(put("eleven long", 1).await, too_large("a key", 11, 10));
+        });
+    }
+
+    #[test]
+    fn what_is_over_makes_room_with_the_next_writes() {
+        let clock = Clock::stopped(0);
+        let kv = MemoryKv::new(Bounds::default(), clock.clone());
+        let runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            for number in 0..100 {
+                let options = SetOptions {
+                    ttl: Some(std::time::Duration::from_millis(10)),
+                    ..SetOptions::default()
+                };
+                kv.set(&number.to_string(), "x".into(), options)
+                    .await
+                    .unwrap();
+            }
+            clock.advance(10);
+            for _ in 0..=100_usize.div_ceil(SWEEP) {
+                kv.increment("n", 1).await.unwrap();
+            }
+            assert_eq!(kv.rows().by_key.len(), 1);
+            assert!(kv.rows().mortal.is_empty());
+        });
     }
 }

@@ -41,7 +41,7 @@ impl Stores {
         let options = &self.0.options;
         let table = || {
             let (clock, handle) = (options.clock.clone(), self.0.handle.clone());
-            Table::new(engine, options.kv_cache_bytes, clock, handle)
+            Table::new(engine, options.kv, clock, handle)
         };
         let mut opened = self.0.kv.lock().unwrap_or_else(PoisonError::into_inner);
         let tables = opened.embedded.entry(app.to_owned());
@@ -52,7 +52,7 @@ impl Stores {
         let options = &self.0.options;
         let mut opened = self.0.kv.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = opened.memory.entry(scope.clone());
-        let new = || MemoryKv::new(options.kv_memory_bytes, options.clock.clone());
+        let new = || MemoryKv::new(options.kv, options.clock.clone());
         memory.or_insert_with(new).clone()
     }
 }

@@ -68,6 +68,30 @@ fn without_a_data_directory_there_is_no_store() {
 }
 
 #[test]
+fn keys_and_values_are_bounded() {
+    let subject = Subject::in_folder("embedded:", |options| {
+        (options.kv.key_bytes, options.kv.value_bytes) = (10, 100);
+    });
+    let kv = subject.kv("default");
+    runtime().block_on(async {
+        put(&*kv, "0123456789", vec![0; 100]).await;
+        let too_large = |what, bytes, most| Error::TooLarge { what, bytes, most };
+        let value = kv
+            .set("a", vec![0; 101].into(), SetOptions::default())
+            .await;
+        assert_eq!(value, Err(too_large("a value", 101, 100)));
+        let key = kv.increment("0123456789a", 1).await;
+        assert_eq!(key, Err(too_large("a key", 11, 10)));
+        let many = kv.set_many(vec![
+            ("a".into(), bytes("1")),
+            ("b".into(), vec![0; 101].into()),
+        ]);
+        assert_eq!(many.await, Err(too_large("a value", 101, 100)));
+        assert_eq!(all_keys(&*kv, "", 100).await, ["0123456789"]);
+    });
+}
+
+#[test]
 fn several_writes_are_all_or_none() {
     let subject = Subject::in_folder("embedded:", |options| options.engine.file_bytes = 1 << 20);
     let kv = subject.kv("default");
@@ -144,7 +168,7 @@ fn what_is_over_leaves_the_file_in_the_background() {
 fn memory_in_front_of_the_file_is_never_old() {
     const KEYS: usize = 8;
     let subject = Subject::in_folder("embedded:?durable=false", |options| {
-        options.kv_cache_bytes = 4 << 10;
+        options.kv.cache_bytes = 4 << 10;
     });
     let acknowledged: Arc<[AtomicU64]> = (0..KEYS).map(|_| AtomicU64::new(0)).collect();
     let over = Arc::new(AtomicBool::new(false));
