@@ -6,7 +6,9 @@
 
 use std::path::Path;
 
-use crate::app::{App, Component, Digest, Grants, MessageTrigger, MessagingGrants, OperatorGrants, Reuse};
+use crate::app::{
+    App, Component, Digest, Grants, MessageTrigger, MessagingGrants, OperatorGrants, Reuse,
+};
 use crate::grant::FileGrant;
 use crate::limits::Limits;
 use crate::route::Route;

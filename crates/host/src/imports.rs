@@ -190,7 +190,6 @@ const OWNERS: &[(&str, &str)] = &[
     ("spin:", "Spin"),
     ("wasmcloud:", "wasmCloud"),
     ("fastly:", "Fastly Compute"),
-    ("wasi:messaging/", "WASI messaging"),
     ("wasi:sql/", "WASI SQL"),
     ("wasi:nn/", "WASI neural networks"),
     ("wasi:otel/", "WASI OpenTelemetry"),
