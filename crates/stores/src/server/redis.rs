@@ -1,6 +1,6 @@
 //! [`Redis`]: the connection to one Redis, over which the commands of all its users go at once.
 //!
-//! Commands that block, and subscriptions to channels, have connections of their own ([`Redis::alone`], `redis_channels`).
+//! Commands that block, and subscriptions to channels, have connections of their own ([`Redis::alone`], [`Redis::channels`]).
 
 use std::fmt;
 use std::future::Future;
