@@ -27,6 +27,7 @@ const PAGE: u64 = 1000;
 
 /// A container that the guest has opened.
 #[derive(Debug, Clone)]
+#[expect(unreachable_pub, reason = "the bindings made from the WIT name it again")]
 pub struct Container {
     name: String,
     driver: Arc<dyn Blob>,
@@ -202,6 +203,7 @@ impl Container {
 
 /// The names of a container's objects, as far as they were read.
 #[derive(Debug)]
+#[expect(unreachable_pub, reason = "the bindings made from the WIT name it again")]
 pub struct Names {
     container: Container,
     /// Where the next page begins; `None` at the end.
