@@ -11,7 +11,7 @@ pub(crate) mod log;
 mod log_share;
 mod log_writer;
 pub(crate) mod messaging;
-pub mod places;
+pub(crate) mod places;
 pub(crate) mod sql;
 pub(crate) mod stdio;
 pub(crate) mod variables;
