@@ -40,6 +40,7 @@ mod metrics_connections;
 mod metrics_timeout;
 mod outbound;
 mod outbound_open;
+mod outbound_rate;
 mod queue_depth;
 mod queue_wait;
 mod random;
