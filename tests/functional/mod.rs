@@ -1,5 +1,6 @@
 //! What works, seen from outside.
 
+mod blobs;
 mod bodies;
 mod cache;
 mod chores;

@@ -5,6 +5,7 @@
 //! bound; the row says where.
 
 mod artifact;
+mod blob_bytes;
 mod body_rate;
 mod compile_cpu;
 mod compile_cpu_per_mib;

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use crate::grant::{AddressGrant, FileGrant, HttpGrant};
 use crate::limits::Limits;
 use crate::route::Routes;
+use crate::text::Text;
+use crate::variable::Variable;
 
 /// BLAKE3 of some content; printed as `blake3:` and 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,11 +61,15 @@ pub struct Component {
     /// Digest of its bytes.
     pub digest: Digest,
     /// Command line arguments after the program's name.
-    pub args: Vec<String>,
+    pub args: Vec<Text>,
     /// Environment variables, in the manifest's order, the operator's last.
-    pub env: Vec<(String, String)>,
-    /// Configuration values with every variable filled in.
-    pub config: BTreeMap<String, String>,
+    pub env: Vec<(String, Text)>,
+    /// Configuration values.
+    pub config: BTreeMap<String, Text>,
+    /// The variables that are left in these texts, and the secrets that it was granted. All others are filled in.
+    pub variables: BTreeMap<String, Variable>,
+    /// Secrets of the app that it was not granted.
+    pub withheld: BTreeSet<String>,
     /// What it may reach; everything else is denied.
     pub grants: Grants,
     /// Its budget.

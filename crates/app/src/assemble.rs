@@ -4,8 +4,9 @@
 //! for the host to find out; their bytes are read here and not looked at.
 
 mod grants;
+mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -14,12 +15,13 @@ use crate::digest;
 use crate::error::{Kind, Report, shown};
 use crate::fields::At;
 use crate::limits::{self, Limit, Limits};
-use crate::manifest::{ComponentText, HttpText, Manifest, SourceText, Variable};
+use crate::manifest::{ComponentText, HttpText, Manifest, SourceText};
 use crate::nearest::nearest;
 use crate::read::{self, BadFile};
 use crate::resolve::Operator;
 use crate::route::{Route, RouteError, RouteFault, Routes};
-use crate::template::{TemplateError, expand};
+use crate::text::Text;
+use values::Value;
 
 /// The app, unless something is wrong with it; then the report says what.
 pub(crate) fn assemble(
@@ -75,8 +77,8 @@ struct Assembly<'a, 't> {
     /// What the manifest's paths are relative to.
     folder: &'a Path,
     operator: &'a Operator,
-    /// The value of each variable.
-    values: BTreeMap<String, String>,
+    /// What is known of each variable.
+    values: BTreeMap<String, Value>,
     /// Bytes that expanded values may still take.
     room: usize,
     /// Whether to read the components' bytes.
@@ -84,38 +86,6 @@ struct Assembly<'a, 't> {
 }
 
 impl Assembly<'_, '_> {
-    /// Fills the variables: the operator's value, else the default. A missing one counts as empty from then on, so
-    /// that it is reported once and not at each of its uses.
-    fn values(&mut self, declared: &BTreeMap<String, Variable>) {
-        for (name, variable) in declared {
-            let value = self.operator.vars.get(name).or(variable.default.as_ref());
-            if value.is_none() && variable.required {
-                let what = format!("the variable \"{name}\" has no value");
-                let help = format!("give it one: --var {name}=...");
-                self.report
-                    .at(Kind::MissingVariable, variable.span.clone(), what, help);
-            }
-            self.values
-                .insert(name.clone(), value.cloned().unwrap_or_default());
-        }
-        for name in self
-            .operator
-            .vars
-            .keys()
-            .filter(|name| !declared.contains_key(*name))
-        {
-            let what = format!("the manifest declares no variable \"{name}\"");
-            let help = variable_help(name, declared.keys());
-            // The value may be a secret, so the option is named without it.
-            self.report.option(
-                Kind::UnknownVariable,
-                format!("--var {name}=..."),
-                &what,
-                &help,
-            );
-        }
-    }
-
     fn check_operator_limits(&mut self) {
         let limits = self.operator.limits.iter().map(|pair| ("--limit", pair));
         let ceilings = self.operator.ceilings.iter();
@@ -227,14 +197,22 @@ impl Assembly<'_, '_> {
 
     /// One component with its bytes.
     fn component(&mut self, text: ComponentText) -> Option<(Component, Vec<u8>)> {
-        let args = text.args.iter().map(|arg| self.expanded(arg)).collect();
-        let env = self.env(&text.env);
-        let config = text
+        let secrets = self.secrets(&text.grants.secrets);
+        let args: Vec<Text> = text
+            .args
+            .iter()
+            .map(|arg| self.expanded(arg, &secrets))
+            .collect();
+        let env = self.env(&text.env, &secrets);
+        let config: BTreeMap<String, Text> = text
             .config
             .iter()
-            .map(|(name, value)| (name.value.clone(), self.expanded(value)))
+            .map(|(name, value)| (name.value.clone(), self.expanded(value, &secrets)))
             .collect();
         let grants = self.grants(text.grants);
+        let texts = args.iter().chain(env.iter().map(|(_, value)| value));
+        let variables = self.variables(texts.chain(config.values()), &secrets);
+        let withheld = self.withheld(&secrets);
         let limits = self.limits(text.limits, &text.limits_written);
         let At {
             value: source,
@@ -265,6 +243,8 @@ impl Assembly<'_, '_> {
                 args,
                 env,
                 config,
+                variables,
+                withheld,
                 grants,
                 limits,
                 reuse: text.reuse,
@@ -304,55 +284,20 @@ impl Assembly<'_, '_> {
     }
 
     /// The manifest's environment, then the operator's, each name once.
-    fn env(&mut self, written: &[(At<String>, At<String>)]) -> Vec<(String, String)> {
+    fn env(
+        &mut self,
+        written: &[(At<String>, At<String>)],
+        secrets: &BTreeSet<String>,
+    ) -> Vec<(String, Text)> {
         let ours = written
             .iter()
-            .map(|(name, value)| (name.value.clone(), self.expanded(value)));
-        let mut env: Vec<(String, String)> = ours.collect();
+            .map(|(name, value)| (name.value.clone(), self.expanded(value, secrets)));
+        let mut env: Vec<(String, Text)> = ours.collect();
         for (name, value) in &self.operator.env {
             env.retain(|(other, _)| other != name);
-            env.push((name.clone(), value.clone()));
+            env.push((name.clone(), Text::literal(value.as_str())));
         }
         env
-    }
-
-    /// A value with its variables filled in.
-    fn expanded(&mut self, text: &At<String>) -> String {
-        let values = &self.values;
-        let error = match expand(&text.value, &mut self.room, |name| {
-            values.get(name).map(String::as_str)
-        }) {
-            Ok(expanded) => return expanded,
-            Err(error) => error,
-        };
-        let (kind, what, help) = match error {
-            TemplateError::Open => (
-                Kind::BadTemplate,
-                "\"{{\" without \"}}\"".to_owned(),
-                "write {{ name }}".to_owned(),
-            ),
-            TemplateError::NoName(name) => (
-                Kind::BadTemplate,
-                format!("\"{name}\" is not the name of a variable"),
-                "write {{ name }}; text that has to hold \"{{\" can come from a variable"
-                    .to_owned(),
-            ),
-            TemplateError::Unknown(name) => (
-                Kind::UnknownVariable,
-                format!("there is no variable \"{name}\""),
-                variable_help(&name, values.keys()),
-            ),
-            TemplateError::TooLong => (
-                Kind::TooMany,
-                format!(
-                    "the values of this manifest take more than {}",
-                    limits::EXPANDED_BYTES_MAX.shown()
-                ),
-                "use shorter variables, or a file".to_owned(),
-            ),
-        };
-        self.report.at(kind, text.span.clone(), what, help);
-        String::new()
     }
 }
 
@@ -373,19 +318,6 @@ impl RouteSpans {
             RouteFault::Duplicate => (Kind::DuplicateRoute, self.route.clone()),
             RouteFault::TooMany => (Kind::TooMany, self.entry.clone()),
         }
-    }
-}
-
-fn variable_help<'n>(name: &str, declared: impl Iterator<Item = &'n String> + Clone) -> String {
-    match nearest(name, declared.clone().map(String::as_str)) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None if declared.clone().next().is_none() => {
-            format!("declare it: [variables] with {name} = \"...\"")
-        }
-        None => format!(
-            "the variables are {}",
-            some_of(declared.map(String::as_str))
-        ),
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Bytes of header fields and bodies that one call makes the host keep ([`limits::HOST_BYTES`]).
     pub host_bytes: usize,
+    /// Bytes of blobs that the host holds for one instance ([`limits::BLOB_BYTES`]).
+    pub blob_bytes: usize,
     /// Random bytes of one call ([`limits::RANDOM`]).
     pub random_bytes: u64,
     /// Bytes of one request body ([`limits::REQUEST_BODY`]).
@@ -68,6 +70,7 @@ impl Default for Limits {
             resources: limits::RESOURCES.size(),
             header_bytes: limits::HEADERS.size(),
             host_bytes: limits::HOST_BYTES.size(),
+            blob_bytes: limits::BLOB_BYTES.size(),
             random_bytes: limits::RANDOM.default,
             request_body_bytes: limits::REQUEST_BODY.default,
             response_body_bytes: limits::RESPONSE_BODY.default,
@@ -82,7 +85,7 @@ impl Default for Limits {
 }
 
 /// The entries that a manifest or the command line can set.
-const BUDGET: [&Limit; 21] = [
+const BUDGET: [&Limit; 22] = [
     &limits::MEMORY,
     &limits::TABLE_ELEMENTS,
     &limits::DEADLINE,
@@ -95,6 +98,7 @@ const BUDGET: [&Limit; 21] = [
     &limits::RESOURCES,
     &limits::HEADERS,
     &limits::HOST_BYTES,
+    &limits::BLOB_BYTES,
     &limits::RANDOM,
     &limits::REQUEST_BODY,
     &limits::RESPONSE_BODY,
@@ -154,6 +158,7 @@ impl Limits {
             "resources" => self.resources as u64,
             "headers" => self.header_bytes as u64,
             "host_bytes" => self.host_bytes as u64,
+            "blob_bytes" => self.blob_bytes as u64,
             "random" => self.random_bytes,
             "request_body" => self.request_body_bytes,
             "response_body" => self.response_body_bytes,
@@ -196,6 +201,7 @@ impl Limits {
             "resources" => self.resources = size,
             "headers" => self.header_bytes = size,
             "host_bytes" => self.host_bytes = size,
+            "blob_bytes" => self.blob_bytes = size,
             "random" => self.random_bytes = value,
             "request_body" => self.request_body_bytes = value,
             "response_body" => self.response_body_bytes = value,

@@ -2,7 +2,7 @@
 //!
 //! The same content gives the same digest wherever its folder lies and in whatever order its tables and grants were
 //! written; any other change gives another. Files in granted directories are not part of it: they may change while
-//! the app runs. Each structure is taken apart field by field, so a new field that is forgotten here does not compile.
+//! the app runs; so may variables whose values the operator keeps elsewhere, which count by their names. Each structure is taken apart field by field, so a new field that is forgotten here does not compile.
 
 use std::path::Path;
 
@@ -10,6 +10,8 @@ use crate::app::{App, Component, Digest, Grants, MessagingGrants, Reuse};
 use crate::grant::FileGrant;
 use crate::limits::Limits;
 use crate::route::Route;
+use crate::text::{Part, Text};
+use crate::variable::{Origin, Variable};
 
 /// The digest of `app`, whose own `digest` is not looked at. Directories below `folder` count by their path inside it.
 pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
@@ -46,6 +48,8 @@ fn write_component(out: &mut Canonical, component: &Component, folder: &Path) {
         args,
         env,
         config,
+        variables,
+        withheld: _,
         grants,
         limits,
         reuse,
@@ -53,7 +57,7 @@ fn write_component(out: &mut Canonical, component: &Component, folder: &Path) {
     out.text(name);
     out.bytes(&digest.0);
     out.number(args.len() as u64);
-    args.iter().for_each(|arg| out.text(arg));
+    args.iter().for_each(|arg| write_text(out, arg));
     out.set(
         env.iter()
             .map(|pair| canonical(|out| write_pair(out, (&pair.0, &pair.1)))),
@@ -62,6 +66,11 @@ fn write_component(out: &mut Canonical, component: &Component, folder: &Path) {
         config
             .iter()
             .map(|pair| canonical(|out| write_pair(out, pair))),
+    );
+    out.set(
+        variables
+            .iter()
+            .map(|pair| canonical(|out| write_variable(out, pair))),
     );
     write_grants(out, grants, folder);
     write_limits(out, limits);
@@ -73,9 +82,34 @@ fn write_component(out: &mut Canonical, component: &Component, folder: &Path) {
     out.number(u64::from(*concurrent));
 }
 
-fn write_pair(out: &mut Canonical, (name, value): (&String, &String)) {
+fn write_pair(out: &mut Canonical, (name, value): (&String, &Text)) {
     out.text(name);
-    out.text(value);
+    write_text(out, value);
+}
+
+fn write_text(out: &mut Canonical, text: &Text) {
+    out.number(text.parts().len() as u64);
+    for part in text.parts() {
+        let (kind, text) = match part {
+            Part::Text(text) => (0, text),
+            Part::Variable(name) => (1, name),
+        };
+        out.number(kind);
+        out.text(text);
+    }
+}
+
+/// Its name and its default. What its value is at the moment, and where the operator keeps it, is not the app's; and what is
+/// secret is not even part of a hash: the digest is printed, and a short secret could be found by trying.
+fn write_variable(out: &mut Canonical, (name, variable): (&String, &Variable)) {
+    let Variable { secret, origins } = variable;
+    out.text(name);
+    out.number(u64::from(*secret));
+    let default = match origins.last() {
+        Some(Origin::Given(value)) if !secret => Some(value.expose()),
+        _ => None,
+    };
+    out.option(default);
 }
 
 fn write_grants(out: &mut Canonical, grants: &Grants, folder: &Path) {
@@ -133,6 +167,7 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         resources,
         header_bytes,
         host_bytes,
+        blob_bytes,
         random_bytes,
         request_body_bytes,
         response_body_bytes,
@@ -169,6 +204,7 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         resources,
         header_bytes,
         host_bytes,
+        blob_bytes,
         store_key_bytes,
         store_value_bytes,
     ] {

@@ -175,6 +175,8 @@ impl From<ManifestError> for ManifestErrors {
 pub(crate) struct Report<'t> {
     file: String,
     text: &'t str,
+    /// The text may hold secrets: nothing of it is quoted but keys.
+    private: bool,
     /// Where each line of the text starts; empty when there is no text to point into.
     lines: Vec<usize>,
     found: Vec<Found>,
@@ -201,6 +203,7 @@ impl<'t> Report<'t> {
         Self {
             file: shown(file),
             text,
+            private: false,
             lines,
             found: Vec::new(),
             elsewhere: Vec::new(),
@@ -212,10 +215,24 @@ impl<'t> Report<'t> {
         Self {
             file: shown(file),
             text: "",
+            private: false,
             lines: Vec::new(),
             found: Vec::new(),
             elsewhere: Vec::new(),
         }
+    }
+
+    /// For a file that may hold secrets: errors say where, and quote no values.
+    pub(crate) fn private(file: &Path, text: &'t str) -> Self {
+        Self {
+            private: true,
+            ..Self::new(file, text)
+        }
+    }
+
+    /// A value as it was written, for a message; `None` where it may be secret.
+    pub(crate) fn written(&self, span: Range<usize>) -> Option<&'t str> {
+        self.text.get(span).filter(|_| !self.private)
     }
 
     /// Notes an error at these bytes of the text. `help` may be empty.
@@ -320,11 +337,8 @@ impl<'t> Report<'t> {
         ManifestError {
             line: Some(number),
             column: Some(indent + 1),
-            excerpt: Some(Excerpt::new(
-                line.trim_start_matches('\u{feff}'),
-                indent,
-                marked,
-            )),
+            excerpt: (!self.private)
+                .then(|| Excerpt::new(line.trim_start_matches('\u{feff}'), indent, marked)),
             ..ManifestError::whole(found.kind, &self.file, &found.what, &found.help)
         }
     }

@@ -39,11 +39,11 @@ pub(crate) struct Fields<'d, 'i> {
 }
 
 impl<'d, 'i> Fields<'d, 'i> {
-    /// The whole manifest.
-    pub(crate) fn root(table: &'d DeTable<'i>) -> Self {
+    /// The whole file, by the name that messages call it.
+    pub(crate) fn root(table: &'d DeTable<'i>, name: &str) -> Self {
         Self {
             table,
-            name: "the manifest".to_owned(),
+            name: name.to_owned(),
             span: 0..0,
         }
     }
@@ -268,7 +268,7 @@ pub(crate) fn string(report: &mut Report<'_>, key: &str, value: &Value<'_>) -> O
         DeValue::String(text) => Some(At::new(text.clone().into_owned(), value.span())),
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
             let what = format!("\"{key}\" is {}, not a string", described(value.get_ref()));
-            let written = report.text().get(value.span()).unwrap_or("...");
+            let written = report.written(value.span()).unwrap_or("...");
             report.at(
                 Kind::WrongType,
                 value.span(),

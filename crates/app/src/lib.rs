@@ -3,8 +3,8 @@
 //! This room is pure: no async, no WebAssembly, no I/O beyond reading the files that the manifest names.
 //! Read in this order: [`app`] (the result), [`limits`] (every bound of the product, one table),
 //! [`grant`] (what a guest may reach), [`route`] (which component answers a request),
-//! `manifest` (the text as written), `resolve` and `assemble` (from text to [`App`]), [`error`] (what is wrong and how
-//! to mend it).
+//! `manifest` (the text as written), [`server_config`] (what the operator wrote), `resolve` and `assemble` (from text to
+//! [`App`]), [`error`] (what is wrong and how to mend it).
 #![forbid(unsafe_code)]
 
 pub mod app;
@@ -20,10 +20,15 @@ mod nearest;
 mod read;
 mod resolve;
 pub mod route;
+mod secret;
 pub mod server_config;
-mod template;
+mod text;
 mod unit;
+mod variable;
 
 pub use app::{App, Component, Digest, Grants, MessagingGrants, Resolved, Reuse, Source};
 pub use resolve::{BuildStep, Operator, build_steps, resolve, resolve_command};
+pub use secret::Secret;
 pub use server_config::{NetworkPolicy, ServerConfig, StorePlace};
+pub use text::{FillError, Text};
+pub use variable::{Origin, Variable};

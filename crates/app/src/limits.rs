@@ -133,6 +133,9 @@ table! {
     /// Header fields, and buffers of bodies that it writes, that one call may make the host keep: 96 bytes for a field
     /// besides its name and value, 64 KiB for a body.
     HOST_BYTES = "host_bytes", Bytes, 8 * MIB, [64 * KIB, 128 * MIB], "tests/limits::host_bytes";
+    /// Bytes of blobs that the host holds for one instance: written before it is known where they go, or read at once; more
+    /// fails inside the guest.
+    BLOB_BYTES = "blob_bytes", Bytes, 8 * MIB, [64 * KIB, 128 * MIB], "tests/limits::blob_bytes";
     /// Random bytes that one call may ask for.
     RANDOM = "random", Bytes, 64 * KIB, [64, MIB], "tests/limits::random";
     /// Size of one request body. Bodies stream in small chunks, so this bounds time and traffic, not memory.
@@ -286,8 +289,39 @@ table! {
     /// How long a worker process has to serve until the deaths before it are forgotten.
     RESTART_HEALTHY_MS = "restart_healthy", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/restarts.rs::deaths_are_forgotten_after_a_time_of_health";
 
+    // Where guests keep their data without a server: one file for each app.
+
+    /// Writes of one app that wait for the disk; further callers wait before they hand theirs over.
+    STORE_WRITES_WAITING = "store_writes_waiting", Count, 1024, [1, 65_536], "crates/stores/src/embedded/tests.rs::a_full_queue_makes_callers_wait_and_loses_none";
+    /// Reads of one app that wait for a thread; further callers wait before they hand theirs over.
+    STORE_READS_WAITING = "store_reads_waiting", Count, 1024, [1, 65_536], "crates/stores/src/embedded/tests.rs::reads_that_wait_are_bounded_and_none_is_lost";
+    /// Writes that share one commit; one more goes into the next.
+    STORE_GROUP = "store_group", Count, 256, [1, 65_536], "crates/stores/src/embedded/tests.rs::a_group_is_bounded";
+    /// Threads that read one app's file.
+    STORE_READERS = "store_readers", Count, 2, [1, 64], "crates/stores/src/embedded/tests.rs::readers_are_as_many_as_were_asked_for";
+    /// Size of one app's file; beyond it writes fail as on a full disk.
+    STORE_FILE_BYTES_MAX = "store_file", Bytes, 64 * GIB, [64 * KIB, 16 * TIB], "crates/stores/src/embedded/tests.rs::a_full_file_is_a_failure_and_over_when_there_is_room";
+    /// Length of one key of an embedded or in-memory key-value store.
+    KEYVALUE_KEY_BYTES_MAX = "keyvalue_key", Bytes, 64 * KIB, [256, MIB], "crates/stores/tests/kv/embedded.rs::keys_and_values_are_bounded";
+    /// Size of one value of an embedded or in-memory key-value store.
+    KEYVALUE_VALUE_BYTES_MAX = "keyvalue_value", Bytes, 64 * MIB, [KIB, 512 * MIB], "crates/stores/tests/kv/embedded.rs::keys_and_values_are_bounded";
+    /// Bytes of one app's embedded key-value data that are kept in memory as well; what was least in demand is read from the file.
+    KEYVALUE_CACHE_BYTES = "keyvalue_cache", Bytes, 32 * MIB, [0, 16 * GIB], "crates/stores/src/kv/cache.rs::its_bytes_are_bounded";
+    /// Bytes of one label's key-value data that is in memory only; beyond it writes fail as on a full disk.
+    KEYVALUE_MEMORY_BYTES = "keyvalue_memory", Bytes, 256 * MIB, [KIB, 64 * GIB], "crates/stores/src/kv/memory.rs::a_label_in_memory_is_bounded_and_has_room_again";
+
     // What is read from disk.
 
+    /// How long one operation of a store may take; `timeout` in `server.toml` says otherwise.
+    STORE_TIMEOUT_MS = "store_timeout", Milliseconds, 2 * SECOND, [10, 10 * MINUTE], "tests/limits::store_timeout";
+    /// How long an outgoing connection may take; `connect_timeout` in `server.toml` says otherwise.
+    CONNECT_TIMEOUT_MS = "connect_timeout", Milliseconds, 5 * SECOND, [10, 10 * MINUTE], "tests/limits::connect_timeout";
+    /// How long an outgoing request may take, its answer's body included; `total_timeout` in `server.toml` says otherwise.
+    OUTBOUND_TIMEOUT_MS = "outbound_timeout", Milliseconds, 30 * SECOND, [10, HOUR], "tests/limits::outbound_timeout";
+    /// Size of one variable's value in a file.
+    VARIABLE_BYTES_MAX = "variable", Bytes, 64 * KIB, [KIB, MIB], "tests/limits::variable";
+    /// Providers of variables in one `server.toml`.
+    PROVIDERS_MAX = "providers", Count, 16, [1, 100], "crates/app/tests/server_config.rs::providers_are_bounded";
     /// Size of one manifest.
     MANIFEST_BYTES_MAX = "manifest", Bytes, MIB, [KIB, MIB], "crates/app/tests/resolve.rs::manifest_size_is_bounded";
     /// Errors that one manifest reports; the rest is counted.

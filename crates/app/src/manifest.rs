@@ -5,7 +5,7 @@
 
 mod component;
 mod grants;
-mod syntax;
+pub(crate) mod syntax;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -39,6 +39,8 @@ pub(crate) struct Variable {
     pub(crate) default: Option<String>,
     /// Whether the operator must give a value.
     pub(crate) required: bool,
+    /// Whether the host keeps its value to itself.
+    pub(crate) secret: bool,
 }
 
 /// One `[[http]]`.
@@ -59,7 +61,7 @@ pub(crate) fn parse(report: &mut Report<'_>) -> Option<Manifest> {
         syntax::report_all(report, errors);
         return None;
     }
-    let root = Fields::root(document.get_ref());
+    let root = Fields::root(document.get_ref(), "the manifest");
     root.only(
         report,
         &["app", "component", "http", "variables"],
@@ -139,68 +141,81 @@ fn variables(report: &mut Report<'_>, root: &Fields<'_, '_>) -> BTreeMap<String,
     };
     for (name, value) in fields.entries() {
         check_name(report, "a variable", &name);
-        let (default, required) = match value.get_ref() {
-            DeValue::String(_) => (
-                string(report, &name.value, value).map(|text| text.value),
-                false,
-            ),
+        let span = name.span.clone();
+        let variable = match value.get_ref() {
+            DeValue::String(_) => Variable {
+                span,
+                default: string(report, &name.value, value).map(|text| text.value),
+                required: false,
+                secret: false,
+            },
             DeValue::Table(_) => variable(report, &name, value),
             other => {
                 let help = "a default: \"...\", or { required = true }";
                 wrong_type(report, &name.value, value, other, help);
-                (None, false)
+                Variable::of(span)
             }
         };
-        all.insert(
-            name.value,
-            Variable {
-                span: name.span,
-                default,
-                required,
-            },
-        );
+        all.insert(name.value, variable);
     }
     all
 }
 
-/// The default of a variable that is written as a table, and whether it is required.
-fn variable(
-    report: &mut Report<'_>,
-    name: &At<String>,
-    value: &Value<'_>,
-) -> (Option<String>, bool) {
+impl Variable {
+    /// One of which nothing was understood.
+    fn of(span: Range<usize>) -> Self {
+        Self {
+            span,
+            default: None,
+            required: false,
+            secret: false,
+        }
+    }
+}
+
+/// A variable that is written as a table.
+fn variable(report: &mut Report<'_>, name: &At<String>, value: &Value<'_>) -> Variable {
+    let span = name.span.clone();
     let Some(fields) = Fields::new(report, format!("the variable \"{}\"", name.value), value)
     else {
-        return (None, false);
+        return Variable::of(span);
     };
-    fields.only(report, &["default", "required", "description"], &[]);
+    fields.only(
+        report,
+        &["default", "required", "secret", "description"],
+        &[],
+    );
     fields.string(report, "description");
-    let default = fields
-        .string(report, "default")
-        .map(|default| default.value);
-    let required = fields
-        .boolean(report, "required")
-        .is_some_and(|required| required.value);
-    if required == fields.get("default").is_some() {
-        let (what, help) = if required {
-            (
-                "has a default and is required",
-                "keep one of the two: with a default it is never missing",
-            )
-        } else {
-            (
-                "has no default and is not required",
-                "add default = \"...\" or required = true",
-            )
-        };
-        report.at(
-            Kind::BadValue,
-            name.span.clone(),
-            format!("the variable \"{}\" {what}", name.value),
-            help,
-        );
+    let default = fields.string(report, "default");
+    let flag =
+        |report: &mut Report<'_>, key| fields.boolean(report, key).is_some_and(|at| at.value);
+    let (required, secret) = (flag(report, "required"), flag(report, "secret"));
+    let has_default = fields.get("default").is_some();
+    let wrong = match (has_default, required, secret) {
+        (true, _, true) => Some((
+            "is secret and has a default",
+            "remove the default: whoever reads the manifest would read the secret",
+        )),
+        (true, true, false) => Some((
+            "has a default and is required",
+            "keep one of the two: with a default it is never missing",
+        )),
+        (false, false, false) => Some((
+            "has no default and is not required",
+            "add default = \"...\" or required = true",
+        )),
+        (true, false, false) | (false, _, true) | (false, true, false) => None,
+    };
+    if let Some((what, help)) = wrong {
+        let what = format!("the variable \"{}\" {what}", name.value);
+        report.at(Kind::BadValue, span.clone(), what, help);
     }
-    (default, required)
+    Variable {
+        span,
+        default: default.map(|default| default.value),
+        required: required || secret,
+        secret,
+    }
 }
 
 fn components(report: &mut Report<'_>, root: &Fields<'_, '_>) -> Vec<ComponentText> {

@@ -76,31 +76,50 @@ fn starts_with_magic(path: &Path) -> bool {
 
 /// The text of a manifest.
 pub(crate) fn manifest(path: &Path) -> Result<String, ManifestErrors> {
+    let what = Document {
+        name: "the manifest",
+        too_large: "is this really a manifest? Split a large app into several",
+    };
+    document(path, &what)
+}
+
+/// The text of the operator's file.
+pub(crate) fn server_config(path: &Path) -> Result<String, ManifestErrors> {
+    let what = Document {
+        name: "the server's configuration",
+        too_large: "is this really a server.toml?",
+    };
+    document(path, &what)
+}
+
+/// A file that people write, in the words of messages about it.
+struct Document {
+    name: &'static str,
+    too_large: &'static str,
+}
+
+fn document(path: &Path, document: &Document) -> Result<String, ManifestErrors> {
+    let name = document.name;
     let error = |kind, what: &str, help: &str| ManifestError::whole(kind, shown(path), what, help);
     let most = limits::MANIFEST_BYTES_MAX;
     let bytes = bounded(path, most.default).map_err(|found| {
-        let what = format!("cannot read the manifest: {}", plain(&found));
+        let what = format!("cannot read {name}: {}", plain(&found));
         error(Kind::Unreadable, &what, "check the file")
     })?;
     let Some(bytes) = bytes else {
-        let what = format!("the manifest is larger than {}", most.shown());
-        let help = "is this really a manifest? Split a large app into several";
-        return Err(error(Kind::TooLarge, &what, help).into());
+        let what = format!("{name} is larger than {}", most.shown());
+        return Err(error(Kind::TooLarge, &what, document.too_large).into());
     };
     String::from_utf8(bytes).map_err(|found| {
         let at = found.utf8_error().valid_up_to();
         let good = String::from_utf8_lossy(found.as_bytes().get(..at).unwrap_or(&[]));
         let column = good.rsplit('\n').next().unwrap_or("").chars().count() + 1;
         let line = good.matches('\n').count() + 1;
-        let error = error(
-            Kind::NotUtf8,
-            "the manifest is not UTF-8",
-            "save it as UTF-8",
-        );
+        let what = format!("{name} is not UTF-8");
         ManifestError {
             line: Some(line),
             column: Some(column),
-            ..error
+            ..error(Kind::NotUtf8, &what, "save it as UTF-8")
         }
         .into()
     })

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::app::Resolved;
 use crate::assemble::assemble;
@@ -14,6 +15,7 @@ use crate::grant::{FileGrant, GrantArg};
 use crate::limits::Limits;
 use crate::manifest::{self, ComponentText, HttpText, Manifest, SourceText};
 use crate::read::{self, Input};
+use crate::server_config::ServerConfig;
 
 /// What the command line adds; applied to every component. Here the operator speaks, so this beats the manifest.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +28,8 @@ pub struct Operator {
     pub grants: Vec<GrantArg>,
     /// `--var NAME=VALUE`: values for the manifest's `[variables]`.
     pub vars: BTreeMap<String, String>,
+    /// `--config FILE`: the operator's file.
+    pub server: Arc<ServerConfig>,
     /// `--limit NAME=VALUE`, names and values as in the manifest.
     pub limits: Vec<(String, String)>,
     /// `--ceiling NAME=VALUE`: the most that a manifest may ask for; a default above it is lowered to it.

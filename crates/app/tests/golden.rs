@@ -1,8 +1,8 @@
 //! Every message that a manifest can cause, as its author sees it.
 //!
 //! Each folder in `golden/` is one case: `hostel.toml`, the message in `expected.txt`, and where needed `path.txt`
-//! (what is resolved instead of the manifest) and `options.txt` (`--var NAME=VALUE` or `--limit NAME=VALUE`, one on
-//! each line). Files that are too large or too broken to keep are made by [`prepare`]. To accept changed messages, run
+//! (what is resolved instead of the manifest), `server.toml` (the operator's file, read first) and `options.txt`
+//! (`--var NAME=VALUE` or `--limit NAME=VALUE`, one on each line). Files that are too large or too broken to keep are made by [`prepare`]. To accept changed messages, run
 //! the test with `HOSTEL_BLESS=1` and read the difference.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // the lints' exception for tests misses helpers
@@ -10,9 +10,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hostel_app::error::{Kind, ManifestErrors};
-use hostel_app::{Operator, resolve};
+use hostel_app::{Operator, Resolved, ServerConfig, resolve};
 
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -41,7 +42,7 @@ fn outcome(case: &Path) -> (ManifestErrors, String) {
         "" => copy.path().join("hostel.toml"),
         other => copy.path().join(other),
     };
-    let errors = resolve(&path, &operator(&written("options.txt"))).expect_err(name);
+    let errors = outcome_of(copy.path(), &path, &written("options.txt")).expect_err(name);
     assert!(!errors.0.is_empty(), "{name}: an error that says nothing");
     let here = format!("{}/", copy.path().display());
     let text = errors
@@ -51,12 +52,25 @@ fn outcome(case: &Path) -> (ManifestErrors, String) {
     (errors, text + "\n")
 }
 
-fn operator(options: &str) -> Operator {
-    let mut operator = Operator::default();
+fn outcome_of(folder: &Path, path: &Path, options: &str) -> Result<Resolved, ManifestErrors> {
+    let server = folder.join("server.toml");
+    let server = match server.exists() {
+        true => ServerConfig::read(&server)?,
+        false => ServerConfig::default(),
+    };
+    resolve(path, &operator(options, server))
+}
+
+fn operator(options: &str, server: ServerConfig) -> Operator {
+    let mut operator = Operator {
+        server: Arc::new(server),
+        ..Operator::default()
+    };
     for line in options.lines() {
         let (option, pair) = line.split_once(' ').expect("--OPTION NAME=VALUE");
         let (name, value) = pair.split_once('=').expect("NAME=VALUE");
         match option {
+            "--grant" => operator.grants.push(pair.parse().expect("a grant")),
             "--var" => drop(operator.vars.insert(name.to_owned(), value.to_owned())),
             "--limit" => operator.limits.push((name.to_owned(), value.to_owned())),
             "--ceiling" => operator.ceilings.push((name.to_owned(), value.to_owned())),
@@ -71,6 +85,12 @@ fn prepare(name: &str, folder: &Path) {
     let manifest = folder.join("hostel.toml");
     let component = "[app]\nname = \"a\"\n[[http]]\nroute = \"/...\"\ncomponent = \"a\"\n[component.a]\nsource = ";
     match name {
+        "server-too-large" => {
+            fs::write(folder.join("server.toml"), "#".repeat((1 << 20) + 1)).expect("a file");
+        }
+        "server-not-utf8" => {
+            fs::write(folder.join("server.toml"), b"[keyvalue.caf\xe9]\n").expect("a file");
+        }
         "manifest-too-large" => fs::write(manifest, "#".repeat((1 << 20) + 1)).expect("a file"),
         "manifest-not-utf8" => fs::write(manifest, b"[app]\nname = \"caf\xe9\"\n").expect("a file"),
         "source-is-a-folder" => fs::create_dir(folder.join("web.wasm")).expect("a folder"),
@@ -156,6 +176,26 @@ fn every_kind_of_error_has_a_golden_file() {
         .collect();
     assert!(missing.is_empty(), "no golden file for {missing:?}");
     assert!(cases().len() >= 30);
+}
+
+/// In every `server.toml` here a value that could be a secret is this one.
+const SECRET: &str = "hunter2";
+
+#[test]
+fn no_error_about_the_operator_s_file_quotes_a_value() {
+    let with_secret = |case: &&PathBuf| {
+        let text = fs::read_to_string(case.join("server.toml")).unwrap_or_default();
+        text.contains(SECRET)
+    };
+    let cases = cases();
+    let with_secret: Vec<&PathBuf> = cases.iter().filter(with_secret).collect();
+    for case in &with_secret {
+        let (errors, text) = outcome(case);
+        let json = serde_json::to_string(&errors).expect("JSON");
+        let all = format!("{text}{json}{errors:?}");
+        assert!(!all.contains(SECRET), "{}: {all}", case.display());
+    }
+    assert!(with_secret.len() >= 5);
 }
 
 #[test]

@@ -11,7 +11,8 @@ use hostel_app::grant::FileGrant;
 use hostel_app::limits::{self, Limits};
 use hostel_app::route::Match;
 use hostel_app::{
-    BuildStep, Digest, Operator, Resolved, Reuse, Source, build_steps, resolve, resolve_command,
+    BuildStep, Digest, Operator, Resolved, Reuse, Source, Text, build_steps, resolve,
+    resolve_command,
 };
 use tempfile::TempDir;
 
@@ -110,6 +111,13 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         .collect()
 }
 
+fn texts(pairs: &[(&str, &str)]) -> Vec<(String, Text)> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), Text::literal(*value)))
+        .collect()
+}
+
 fn first_error(result: Result<Resolved, ManifestErrors>) -> (Kind, String) {
     let errors = result.expect_err("an error").0;
     (errors[0].kind, errors[0].what.clone())
@@ -169,13 +177,18 @@ fn every_key_of_a_component_arrives() {
     assert_eq!(web.args, ["--title", "Guests"]);
     assert_eq!(
         web.env,
-        pairs(&[("ZED", "pp"), ("LANG", "en")]),
+        texts(&[("ZED", "pp"), ("LANG", "en")]),
         "in the manifest's order"
     );
     let config: Vec<(&str, &str)> = web
         .config
         .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .map(|(name, value)| {
+            (
+                name.as_str(),
+                value.constant().expect("no variable is left"),
+            )
+        })
         .collect();
     assert_eq!(config, [("title", "Guests"), ("token", "secret")]);
     let expected = Limits {
@@ -253,17 +266,17 @@ fn the_operator_adds_to_every_component_and_has_the_last_word() {
     let (api, web) = (&app.components[0], &app.components[1]);
     assert_eq!(
         api.env,
-        pairs(&[("NEW", "2"), ("LANG", "de")])
+        texts(&[("NEW", "2"), ("LANG", "de")])
             .into_iter()
             .rev()
             .collect::<Vec<_>>()
     );
     assert_eq!(
         web.env,
-        pairs(&[("ZED", "pp"), ("LANG", "de"), ("NEW", "2")])
+        texts(&[("ZED", "pp"), ("LANG", "de"), ("NEW", "2")])
     );
     assert_eq!(
-        web.config.get("title").map(String::as_str),
+        web.config.get("title").and_then(Text::constant),
         Some("{{ token }}"),
         "a value is not expanded again"
     );
@@ -404,7 +417,7 @@ fn a_bare_component_takes_what_the_operator_adds_but_no_variables() {
         .app
         .components
         .remove(0);
-    assert_eq!(component.env, operator.env);
+    assert_eq!(component.env, texts(&[("A", "{{ not expanded }}")]));
     assert_eq!(component.limits.deadline_ms, Some(1_000));
     let (kind, what) = first_error(resolve(&path, &token()));
     assert_eq!(
@@ -899,6 +912,10 @@ fn a_megabyte_of_anything_is_judged() {
     }
 }
 
+fn length(text: &Text) -> usize {
+    text.constant().expect("no variable is left").len()
+}
+
 #[test]
 fn expansion_is_bounded() {
     let dir = folder(&[]);
@@ -915,7 +932,7 @@ fn expansion_is_bounded() {
         .expect("exactly as much as may be")
         .app;
     assert_eq!(
-        app.components[0].args[0].len() + app.components[0].env[0].1.len(),
+        length(&app.components[0].args[0]) + length(&app.components[0].env[0].1),
         most
     );
     assert_eq!(

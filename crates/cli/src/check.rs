@@ -1,15 +1,18 @@
 //! `hostel check [PATH]`: everything that `hostel up` does before it listens, for every component, and nothing after it.
+//! With `--config` also whether the backends answer that the operator's file names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use hostel_app::{App, Resolved, resolve};
+use hostel_app::{App, Resolved, ServerConfig, resolve};
 use hostel_host::LogSink;
 use hostel_host::detect;
 use hostel_host::{Role, Runtime};
 use serde::Serialize;
 
-use crate::args::{DataFlags, FormatFlag, GuestFlags, VariableFlags};
+use crate::args::{ConfigFlag, DataFlags, FormatFlag, GuestFlags, VariableFlags};
+use crate::backends::{self, Checked};
 use crate::failure::{Failure, Kind};
 use crate::output::{self, Meanwhile};
 use crate::runtime;
@@ -17,9 +20,11 @@ use crate::runtime;
 /// The flags of `hostel check`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A manifest, the folder that it is in, or a .wasm or .wat file.
-    #[arg(default_value = ".")]
-    path: PathBuf,
+    /// A manifest, the folder that it is in, or a .wasm or .wat file [default: `.`; with --config and without a manifest
+    /// there, only that file is checked].
+    path: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFlag,
     #[command(flatten)]
     variables: VariableFlags,
     #[command(flatten)]
@@ -31,18 +36,27 @@ pub(crate) struct Args {
 }
 
 /// The result in JSON.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Report {
+    #[serde(flatten)]
+    app: Option<AppReport>,
+    /// What the operator's file names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backends: Option<Vec<Checked>>,
+}
+
+#[derive(Debug, Serialize)]
+struct AppReport {
     app: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     digest: String,
-    components: Vec<Checked>,
+    components: Vec<Loaded>,
     routes: Vec<Route>,
 }
 
 #[derive(Debug, Serialize)]
-struct Checked {
+struct Loaded {
     component: String,
     abi: &'static str,
     bytes: usize,
@@ -59,21 +73,49 @@ struct Route {
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
-    let resolved = resolve(&args.path, &args.guest.operator(&args.variables))?;
+    let config = args.config.read(&args.variables)?;
+    let app = match app_path(args) {
+        Some(path) => Some(check_app(args, &config, path)?),
+        None => None,
+    };
+    let name = app.as_ref().map_or("check", |report| report.app.as_str());
+    let backends = match args.config.config {
+        Some(_) => Some(backends::check(&config, name, &runtime::stores(None)?)?),
+        None => None,
+    };
+    if let Some(failure) = backends::failure(&config.file, backends.as_deref().unwrap_or_default())
+    {
+        return Err(failure);
+    }
+    let report = Report { app, backends };
+    output::data(args.format.format, &report, || in_words(&report))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What there is of an app to check: whoever names only the operator's file need not be in an app's folder.
+fn app_path(args: &Args) -> Option<&Path> {
+    let here = Path::new(".");
+    match &args.path {
+        Some(path) => Some(path),
+        None if args.config.config.is_none() => Some(here),
+        None => here.join("hostel.toml").exists().then_some(here),
+    }
+}
+
+fn check_app(args: &Args, config: &Arc<ServerConfig>, path: &Path) -> Result<AppReport, Failure> {
+    let resolved = resolve(path, &args.guest.operator(&args.variables, config))?;
     let meanwhile = Meanwhile::default();
-    let runtime = runtime::start(&args.data, &LogSink::null(), &meanwhile)?;
+    let runtime = runtime::start(&args.data, config, &LogSink::null(), &meanwhile)?;
     let components = components(&runtime, &resolved, &meanwhile);
     meanwhile.tell();
     let app = &resolved.app;
-    let report = Report {
+    Ok(AppReport {
         app: app.name.clone(),
         version: app.version.clone(),
         digest: app.digest.to_string(),
         components: components?,
         routes: routes(app),
-    };
-    output::data(args.format.format, &report, || in_words(&report))?;
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// Loads every component, so that one run shows everything that is wrong.
@@ -81,7 +123,7 @@ fn components(
     runtime: &Runtime,
     resolved: &Resolved,
     meanwhile: &Meanwhile,
-) -> Result<Vec<Checked>, Failure> {
+) -> Result<Vec<Loaded>, Failure> {
     let scope = runtime.app(&resolved.app.name);
     let mut checked = Vec::new();
     let mut problems = Vec::new();
@@ -94,7 +136,7 @@ fn components(
     {
         let role = role(&resolved.app, index, code);
         match scope.load(component, code, role, &|event| meanwhile.show(event)) {
-            Ok(guest) => checked.push(Checked {
+            Ok(guest) => checked.push(Loaded {
                 component: component.name.clone(),
                 abi: guest.abi().name(),
                 bytes: code.len(),
@@ -148,6 +190,16 @@ fn routes(app: &App) -> Vec<Route> {
 }
 
 fn in_words(report: &Report) -> String {
+    let mut text = report.app.as_ref().map_or(String::new(), app_in_words);
+    for checked in report.backends.iter().flatten() {
+        let Checked { kind, label, .. } = checked;
+        let place = checked.backend.as_deref().unwrap_or_default();
+        text.push_str(&format!("{kind}.{label}: ok, {place}\n"));
+    }
+    text
+}
+
+fn app_in_words(report: &AppReport) -> String {
     let version = report
         .version
         .as_ref()
@@ -160,7 +212,7 @@ fn in_words(report: &Report) -> String {
         .max()
         .unwrap_or(0);
     for checked in &report.components {
-        let Checked {
+        let Loaded {
             component,
             abi,
             bytes,
@@ -195,18 +247,18 @@ mod tests {
 
     #[test]
     fn the_text_has_components_and_routes() {
-        let report = Report {
+        let report = AppReport {
             app: "guestbook".into(),
             version: Some("1.0.0".into()),
             digest: "blake3:0".into(),
             components: vec![
-                Checked {
+                Loaded {
                     component: "a".into(),
                     abi: "http-p2",
                     bytes: 12,
                     digest: "blake3:1".into(),
                 },
-                Checked {
+                Loaded {
                     component: "long".into(),
                     abi: "http-p3",
                     bytes: 1_500,
@@ -229,7 +281,7 @@ mod tests {
             ],
         };
         assert_eq!(
-            in_words(&report),
+            app_in_words(&report),
             "guestbook 1.0.0: ok\n  a     http-p2, 12 B\n  long  http-p3, 1.5 kB\n  /... -> a\n  GET,PUT h.example/x -> long\n"
         );
     }

@@ -342,6 +342,8 @@ mod tests {
             args: vec![],
             env: vec![],
             config: Default::default(),
+            variables: Default::default(),
+            withheld: Default::default(),
             grants: Default::default(),
             limits,
             reuse: Default::default(),

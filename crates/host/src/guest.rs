@@ -182,6 +182,16 @@ impl Guest {
 }
 
 impl Inner {
+    /// An instance that may answer again. Those that began with values which have changed since are dropped.
+    pub(crate) fn idle_instance(&self) -> Option<Warm> {
+        loop {
+            let warm = self.idle.take()?;
+            if warm.store.data().is_current() {
+                return Some(warm);
+            }
+        }
+    }
+
     /// Keeps an instance for the next call, but not for ever.
     pub(crate) fn keep(self: &Arc<Self>, warm: Warm) {
         self.idle.put(warm);

@@ -37,6 +37,7 @@ mod ticker;
 pub use abi::response::ResponseBody;
 pub use cache::CacheStats;
 pub use capability::log::LogSink;
+pub use capability::places::{LabelledPlace, places};
 pub use compile::{CompileCaps, Compiler, CompilerProcess, LoadError, compile_guest};
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};

@@ -320,8 +320,7 @@ mod tests {
         Template {
             component: "test".into(),
             metrics: Arc::new(Component::new("test".into(), "test".into())),
-            args: vec![],
-            env: vec![],
+            settings: Arc::default(),
             grants,
             limits: Limits::default(),
             reuse: Reuse::default(),

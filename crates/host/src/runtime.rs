@@ -15,6 +15,7 @@ use wasmtime_wasi::p2::bindings::io;
 
 use crate::abi::shared::Crew;
 use crate::cache::{Cache, CacheStats};
+use crate::capability::config::Settings;
 use crate::capability::granted::{Granted, Places};
 use crate::capability::log::{AppLog, LogSink};
 use crate::compile::{self, Compiler, Job, LoadError};
@@ -163,16 +164,20 @@ impl Runtime {
                 guests.drop_idle();
             }
         });
+        let places = options.stores.map(|stores| {
+            Places::new(stores, &options.config).map_err(|error| LoadError {
+                component: String::new(),
+                what: error.what,
+                help: error.help,
+            })
+        });
         Ok(Self(Arc::new(Shared {
             cache: cache.transpose()?,
             compiler: options.compiler,
             compiling: Mutex::new(()),
             log: options.log,
             metered: options.metered,
-            places: options.stores.map(|stores| Places {
-                stores,
-                config: options.config.clone(),
-            }),
+            places: places.transpose()?,
             config: options.config,
             sync: OnceLock::new(),
             asynchronous: OnceLock::new(),
@@ -255,8 +260,8 @@ impl AppScope {
             progress(Progress::OnDemand);
         }
         let account = Account::new(self.number);
-        let granted = self.granted(component)?;
-        let template = Arc::new(self.template(component, role, granted));
+        let held = (self.granted(component)?, self.settings(component)?);
+        let template = Arc::new(self.template(component, role, held));
         let (owner, metrics) = (account.owner(), template.metrics.clone());
         let permits = self.shared.pool.permits(owner, &component.limits, metrics);
         let guest = Arc::new(Inner {
@@ -293,16 +298,27 @@ impl AppScope {
         }
     }
 
-    fn template(&self, component: &Component, role: Role, granted: Granted) -> Template {
-        let file = format!("{}.wasm", component.name);
+    /// Its values, all of which have to be there.
+    fn settings(&self, component: &Component) -> std::result::Result<Settings, LoadError> {
+        let program = format!("{}.wasm", component.name);
+        Settings::new(program, component).map_err(|error| LoadError {
+            component: component.name.clone(),
+            what: error.to_string(),
+            help: error.help(),
+        })
+    }
+
+    fn template(
+        &self,
+        component: &Component,
+        role: Role,
+        (granted, settings): (Granted, Settings),
+    ) -> Template {
         let name: Arc<str> = component.name.as_str().into();
         Template {
             metrics: self.shared.metrics.component(&self.name, &name),
             component: name,
-            args: std::iter::once(file)
-                .chain(component.args.iter().cloned())
-                .collect(),
-            env: component.env.clone(),
+            settings: Arc::new(settings),
             grants: Arc::new(component.grants.clone()),
             limits: component.limits.clone(),
             metered: self.shared.metered,
@@ -438,7 +454,7 @@ impl HasData for Tables {
 mod tests {
     use super::*;
     use crate::guest::RequestId;
-    use crate::imports::{PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
+    use crate::imports::{DRAFTS, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
 
     /// Whether the linker has something of this name: then it cannot be defined a second time.
     fn defines(half: &mut Half, import: &str) -> bool {
@@ -462,6 +478,9 @@ mod tests {
                     assert!(defines(&mut half, &import), "{import} on {flavor:?}");
                 }
             }
+            for import in DRAFTS {
+                assert!(defines(&mut half, import), "{import} on {flavor:?}");
+            }
             assert!(!defines(&mut half, "wasi:http/types@0.4.0"));
             assert_eq!(
                 defines(&mut half, "wasi:http/types@0.3.0"),
@@ -476,8 +495,7 @@ mod tests {
         let template = Template {
             component: "test".into(),
             metrics: Arc::new(crate::metrics::Component::new("test".into(), "test".into())),
-            args: vec![],
-            env: vec![],
+            settings: Arc::default(),
             grants: Arc::default(),
             limits: hostel_app::limits::Limits::default(),
             metered: true,

@@ -3,6 +3,7 @@
 //! A [`Template`] is what can be prepared once per component; a `Host` is made from it for every instance. WASI's own
 //! context is built when the guest first asks for it: many short requests never do.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use hostel_app::limits::Limits;
@@ -13,7 +14,9 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::capability::blob;
 use crate::capability::charge::Charge;
+use crate::capability::config::{Settings, Start};
 use crate::capability::granted::Granted;
 use crate::capability::log::{AppLog, Channel};
 use crate::capability::stdio::{LineStream, Origin};
@@ -37,8 +40,8 @@ pub(crate) enum Stdio {
 pub(crate) struct Template {
     pub(crate) component: Arc<str>,
     pub(crate) metrics: Arc<Component>,
-    pub(crate) args: Vec<String>,
-    pub(crate) env: Vec<(String, String)>,
+    /// Arguments, environment, configuration values.
+    pub(crate) settings: Arc<Settings>,
     pub(crate) grants: Arc<Grants>,
     pub(crate) limits: Limits,
     /// False only to measure what budgets cost.
@@ -55,12 +58,15 @@ pub(crate) struct Template {
 /// What one store holds.
 pub(crate) struct Host {
     template: Arc<Template>,
+    /// What the instance began with.
+    start: Arc<Start>,
     request: CurrentRequest,
     wasi: Option<WasiCtx>,
     p1: Option<WasiP1Ctx>,
     table: ResourceTable,
     http: WasiHttpCtx,
     outgoing: net::Outgoing,
+    blobs_held: blob::Held,
     charge: Charge,
     pub(crate) meter: Meter,
 }
@@ -80,18 +86,21 @@ impl Host {
         http.set_field_size_limit(limits.header_bytes);
         // A directory that cannot be opened must be an error of the call, so it is opened before the call.
         let outgoing = net::Outgoing::new(template);
+        let start = template.start();
         let wasi = match template.grants.files.is_empty() {
             true => None,
-            false => Some(template.wasi(&request, &outgoing)?.build()),
+            false => Some(template.wasi(&start, &request, &outgoing)?.build()),
         };
         let host = Host {
             template: template.clone(),
+            start,
             request,
             wasi,
             p1: None,
             table,
             http,
             outgoing,
+            blobs_held: blob::Held::new(limits.blob_bytes),
             charge: Charge::new(template),
             meter: Meter::new(limits, template.memory.open()),
         };
@@ -143,9 +152,19 @@ impl Host {
         &self.request
     }
 
+    /// Whether the instance began with the values of now: see [`Settings::generation`].
+    pub(crate) fn is_current(&self) -> bool {
+        self.start.generation() == self.template.settings.generation()
+    }
+
     /// The way out to the network.
     pub(crate) fn outgoing(&self) -> &net::Outgoing {
         &self.outgoing
+    }
+
+    /// Blobs that the host holds for this instance.
+    pub(crate) fn blobs_held(&self) -> &blob::Held {
+        &self.blobs_held
     }
 
     /// The table of host objects that the guest holds.
@@ -157,7 +176,7 @@ impl Host {
     pub(crate) fn enable_p1(&mut self) -> Result<()> {
         let mut p1 = self
             .template
-            .wasi(&self.request, &self.outgoing)?
+            .wasi(&self.start, &self.request, &self.outgoing)?
             .build_p1();
         // Its descriptors are in a table of its own.
         p1.ctx()
@@ -175,8 +194,24 @@ impl Host {
 }
 
 impl Template {
-    fn wasi(&self, request: &CurrentRequest, outgoing: &net::Outgoing) -> Result<WasiCtxBuilder> {
-        let mut wasi = self.wasi_without_files(request, outgoing);
+    fn start(&self) -> Arc<Start> {
+        self.settings.start(|problem| self.trouble(problem))
+    }
+
+    /// Something of the operator's is not as the component needs it: told, but no more often than faults are.
+    pub(crate) fn trouble(&self, problem: impl Display) {
+        if let Stdio::Log(log) = &self.stdio {
+            log.notice(&format!("component \"{}\": {problem}", self.component));
+        }
+    }
+
+    fn wasi(
+        &self,
+        start: &Start,
+        request: &CurrentRequest,
+        outgoing: &net::Outgoing,
+    ) -> Result<WasiCtxBuilder> {
+        let mut wasi = self.wasi_without_files(start, request, outgoing);
         for grant in &self.grants.files {
             let access = if grant.write {
                 FsPerms::ReadWrite
@@ -190,12 +225,13 @@ impl Template {
 
     fn wasi_without_files(
         &self,
+        start: &Start,
         request: &CurrentRequest,
         outgoing: &net::Outgoing,
     ) -> WasiCtxBuilder {
         let mut wasi = WasiCtxBuilder::new();
-        wasi.args(&self.args)
-            .envs(&self.env)
+        wasi.args(&start.args)
+            .envs(&start.env)
             .max_random_size(self.limits.random_bytes);
         match &self.stdio {
             Stdio::Inherit => {
@@ -217,10 +253,13 @@ impl Template {
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (template, request, outgoing) = (&self.template, &self.request, &self.outgoing);
-        let ctx = self
-            .wasi
-            .get_or_insert_with(|| template.wasi_without_files(request, outgoing).build());
+        let (template, start) = (&self.template, &self.start);
+        let (request, outgoing) = (&self.request, &self.outgoing);
+        let ctx = self.wasi.get_or_insert_with(|| {
+            template
+                .wasi_without_files(start, request, outgoing)
+                .build()
+        });
         WasiCtxView {
             ctx,
             table: &mut self.table,

@@ -34,6 +34,8 @@ pub(crate) fn component(code: &[u8]) -> hostel_app::Component {
         args: vec![],
         env: vec![],
         config: Default::default(),
+        variables: Default::default(),
+        withheld: Default::default(),
         grants: Default::default(),
         limits: Default::default(),
         reuse: Default::default(),

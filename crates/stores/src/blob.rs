@@ -5,13 +5,27 @@
 //! readers see what was there before, and a reader that began before goes on reading that. When it returns, the object is on
 //! disk (or what the server calls that).
 
+mod directory;
+pub mod memory;
+mod names;
+mod s3;
+
+pub use directory::Directory;
+pub use memory::Memory;
+pub use s3::S3;
+
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::Failure;
+
+/// How many times a place's timeout an operation may take that consists of many requests, or during which the server itself
+/// moves an object.
+pub const PATIENCE: u32 = 15;
 
 /// What is known of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +51,14 @@ impl Span {
         start: 0,
         last: u64::MAX,
     };
+}
+
+impl Span {
+    /// Bytes of it that an object of this size has.
+    pub fn length_in(self, size: u64) -> u64 {
+        let end = self.last.saturating_add(1).min(size);
+        end.saturating_sub(self.start)
+    }
 }
 
 /// Why a writer gives up: nothing is stored.
@@ -144,4 +166,12 @@ pub trait Blob: fmt::Debug + Send + Sync {
 
     /// Removes every object and leaves the container.
     async fn clear(&self) -> Result<()>;
+}
+
+/// This machine's clock, in milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }

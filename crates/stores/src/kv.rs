@@ -5,6 +5,12 @@
 //! returns `Ok`, every later read of any handle sees it, and it survives what the driver promises to survive: the memory
 //! driver nothing, the embedded one a crash and a power failure, a server what its own configuration says.
 
+mod cache;
+pub(crate) mod embedded;
+pub(crate) mod memory;
+pub(crate) mod nats;
+pub(crate) mod redis;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -55,6 +61,45 @@ pub struct Page {
     pub keys: Vec<String>,
     /// `None` when there are no more. A page may be empty and still have one.
     pub next: Option<Cursor>,
+}
+
+/// What the stores without a server may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The longest key, in bytes.
+    pub key_bytes: usize,
+    /// The largest value, in bytes.
+    pub value_bytes: usize,
+    /// How much of one app's values the embedded driver keeps in memory in front of the file, in bytes.
+    pub cache_bytes: usize,
+    /// The bytes of one label's keys and values in the memory driver; beyond it a write is [`Failure::Full`].
+    pub memory_bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            key_bytes: 64 << 10,
+            value_bytes: 64 << 20,
+            cache_bytes: 32 << 20,
+            memory_bytes: 256 << 20,
+        }
+    }
+}
+
+impl Bounds {
+    fn admit(&self, key: &str, value: &[u8]) -> Result<()> {
+        let pairs = [
+            ("a key", key.len(), self.key_bytes),
+            ("a value", value.len(), self.value_bytes),
+        ];
+        for (what, bytes, most) in pairs {
+            if bytes > most {
+                return Err(Error::TooLarge { what, bytes, most });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Why an operation failed.
@@ -121,4 +166,48 @@ pub trait Kv: fmt::Debug + Send + Sync {
 
     /// Removes several keys, there or not. An error may leave some removed.
     async fn delete_many(&self, keys: &[String]) -> Result<()>;
+}
+
+/// The sum that [`Kv::increment`] stores, by the same rule in every driver: a number is what this function writes.
+///
+/// # Errors
+/// The value is no such number, or the sum is beyond 64 bits.
+pub(crate) fn sum(value: Option<&[u8]>, delta: i64) -> Result<i64> {
+    let number = match value {
+        None => 0,
+        Some(value) => std::str::from_utf8(value)
+            .ok()
+            .and_then(|text| text.parse::<i64>().ok())
+            .filter(|number| number.to_string().as_bytes() == value)
+            .ok_or(Error::NotANumber(
+                "the value is not a decimal number of 64 bits",
+            ))?,
+    };
+    number
+        .checked_add(delta)
+        .ok_or(Error::NotANumber("the sum is beyond 64 bits"))
+}
+
+/// When a time to live that begins now ends.
+fn end_of(ttl: Option<Duration>, now_ms: u64) -> Option<u64> {
+    ttl.map(|ttl| {
+        let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        now_ms.saturating_add(ttl).min(i64::MAX.cast_unsigned())
+    })
+}
+
+const AFTER: &str = "after:";
+
+/// The cursor of drivers that list in the order of the keys.
+fn cursor_after(key: &str) -> Cursor {
+    Cursor(format!("{AFTER}{key}"))
+}
+
+/// The key that such a cursor stands for.
+fn after(cursor: Option<&Cursor>) -> Result<Option<String>> {
+    let Some(Cursor(cursor)) = cursor else {
+        return Ok(None);
+    };
+    let key = cursor.strip_prefix(AFTER).ok_or(Error::BadCursor)?;
+    Ok(Some(key.to_owned()))
 }

@@ -9,6 +9,7 @@
 //! `embedded` is the one engine below everything that must survive without a server.
 
 pub mod blob;
+pub mod clock;
 pub mod embedded;
 pub mod failure;
 pub mod faulty;
@@ -17,6 +18,7 @@ pub mod kv;
 pub mod messaging;
 pub mod place;
 pub mod scope;
+mod server;
 pub mod sql;
 pub mod stores;
 

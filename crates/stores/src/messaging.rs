@@ -4,11 +4,25 @@
 //! group whose pattern matches its topic, and again until somebody acknowledges it or it has been tried as often as the group
 //! allows; then it goes to the group's dead-letter topic, if it has one. A duplicate is possible after a crash, a
 //! disconnection and a negative acknowledgement, and never otherwise. Groups are remembered by name: messages wait for a
-//! group while none of its subscribers is there, but not from before its first subscription.
+//! group while none of its subscribers is there, but not from before its first subscription. A group is known by its name
+//! and its pattern together: the same name with another pattern is a group beside it.
 //!
 //! What a message survives depends on the driver: `memory` and NATS core nothing; the embedded driver, JetStream and Redis
 //! streams keep a published message and each group's place in it on disk before `publish` returns. NATS core is **at most
 //! once**, has no redelivery, and says so with [`Messaging::is_durable`].
+
+mod broker;
+pub(crate) mod brokers;
+mod embedded;
+mod group;
+mod journal;
+mod memory;
+pub(crate) mod nats;
+pub(crate) mod redis;
+mod redis_scripts;
+mod remote;
+
+pub(crate) use journal::TABLES;
 
 use std::fmt;
 use std::time::Duration;
@@ -130,6 +144,39 @@ pub trait Messaging: fmt::Debug + Send + Sync {
 
     /// Whether messages and groups survive a restart of everything.
     fn is_durable(&self) -> bool;
+}
+
+/// What the drivers without a server may hold for one scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of one message, headers included; a larger one is [`Error::TooLarge`].
+    pub message_bytes: usize,
+    /// Messages that some group has not settled; one more is [`Failure::Full`].
+    pub backlog: usize,
+    /// Bytes of those messages.
+    pub backlog_bytes: usize,
+    /// How long a group without a subscriber is remembered once there is no room for more.
+    pub forget: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            message_bytes: 1 << 20,
+            backlog: 100_000,
+            backlog_bytes: 64 << 20,
+            forget: Duration::from_secs(7 * 24 * 60 * 60),
+        }
+    }
+}
+
+impl Message {
+    /// Its size: topic, body, and headers with 32 bytes for each.
+    pub fn size(&self) -> usize {
+        let headers = self.headers.iter();
+        let headers = headers.map(|(name, value)| name.len() + value.len() + 32);
+        self.topic.len() + self.body.len() + headers.sum::<usize>()
+    }
 }
 
 /// The longest topic.

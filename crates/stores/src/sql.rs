@@ -3,6 +3,15 @@
 //! One handle is one database that belongs to one [`Scope`](crate::Scope). Statements are the backend's own dialect, one at a
 //! time, with parameters as the dialect writes them (`?1` for SQLite, `$1` for PostgreSQL). Rows stream: a large result is
 //! never whole in memory. A statement that has run longer than its time is stopped in the backend too, not only left.
+//!
+//! A statement that changes data and returns rows (`INSERT ... RETURNING`) is complete when its rows have been read to their
+//! end; dropped before that it is undone.
+
+mod open;
+mod postgres;
+mod sqlite;
+
+pub(crate) use open::Opened;
 
 use std::fmt;
 use std::time::Duration;
@@ -12,6 +21,39 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::Failure;
+
+/// What the process decides about its databases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlOptions {
+    /// How large an embedded database may become.
+    pub database_bytes: u64,
+    /// The largest value, row or statement text of an embedded database.
+    pub value_bytes: usize,
+    /// What one statement may put into temporary files of an embedded database, to sort for example.
+    pub temporary_bytes: u64,
+    /// Statements of one embedded database that may read at once, each on a thread of its own.
+    pub readers: usize,
+    /// Connections to one database of a server.
+    pub connections: usize,
+    /// How long a transaction may be open; then it is rolled back.
+    pub transaction: Duration,
+    /// How long a connection that nobody uses is kept.
+    pub idle: Duration,
+}
+
+impl Default for SqlOptions {
+    fn default() -> Self {
+        Self {
+            database_bytes: 1 << 30,
+            value_bytes: 16 << 20,
+            temporary_bytes: 256 << 20,
+            readers: 4,
+            connections: 16,
+            transaction: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+        }
+    }
+}
 
 /// A parameter or a column's value.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +70,17 @@ pub enum Value {
     Text(String),
     /// Bytes.
     Bytes(Bytes),
+}
+
+impl Value {
+    /// Bytes that it takes, as bounds count them.
+    pub fn size(&self) -> usize {
+        16 + match self {
+            Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Null | Self::Boolean(_) | Self::Integer(_) | Self::Float(_) => 0,
+        }
+    }
 }
 
 /// A column of a result.
@@ -91,6 +144,9 @@ pub enum Error {
 
 /// What operations return.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// What happens to rows that were not read before the transaction's next statement.
+const GIVEN_UP: &str = "these rows were given up when the transaction went on";
 
 /// One database. Methods may be awaited on any thread and runtime. A call or a stream that is dropped stops its statement.
 #[async_trait]

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::error::{Kind, Report};
 
 /// Reports syntax errors in the order of the text, one for each line, as far as the text can still be understood.
-pub(super) fn report_all(report: &mut Report<'_>, mut errors: Vec<toml::de::Error>) {
+pub(crate) fn report_all(report: &mut Report<'_>, mut errors: Vec<toml::de::Error>) {
     errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
     let mut last_line = None;
     for error in errors {
@@ -32,18 +32,19 @@ fn report_one(report: &mut Report<'_>, message: &str, span: Option<Range<usize>>
         report.at(Kind::Syntax, span, what, help);
         return false;
     }
-    let written = report
-        .text()
-        .get(span.clone())
-        .unwrap_or("")
-        .trim()
-        .to_owned();
+    let duplicate = message == "duplicate key";
+    let written = match duplicate {
+        true => report.text().get(span.clone()),
+        false => report.written(span.clone()),
+    };
+    let hidden = written.is_none();
+    let written = written.unwrap_or("").trim().to_owned();
     let word = !written.is_empty()
         && written
             .chars()
             .all(|c| c.is_alphanumeric() || "-_./: ".contains(c));
     let (what, help, confined) = match message.split_once(", expected ") {
-        None if message == "duplicate key" => (
+        None if duplicate => (
             format!("the key \"{written}\" is there twice"),
             "remove one of the two".to_owned(),
             true,
@@ -57,6 +58,11 @@ fn report_one(report: &mut Report<'_>, message: &str, span: Option<Range<usize>>
                 true,
             )
         }
+        Some((what, _)) if hidden && what.starts_with("string values") => (
+            "not TOML: this is not a value".to_owned(),
+            "put text in quotes: \"...\"".to_owned(),
+            true,
+        ),
         Some((what, _)) if written.is_empty() && what.starts_with("string values") => (
             "not TOML: the value is missing".to_owned(),
             "write one behind the \"=\"".to_owned(),

@@ -30,8 +30,9 @@ pub(crate) async fn run(guest: &Inner, args: &[String]) -> Result<u8, Fault> {
             "an HTTP guest is not a command; serve it with `hostel up`".into(),
         ));
     };
+    let settings = guest.template.settings.with_args(args);
     let template = Arc::new(Template {
-        args: args.to_vec(),
+        settings: Arc::new(settings.map_err(|error| Fault::Host(error.to_string()))?),
         ..guest.template.as_ref().clone()
     });
     let host_fault = |error: wasmtime::Error| Fault::Host(format!("{error:?}"));

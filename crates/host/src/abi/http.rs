@@ -169,7 +169,7 @@ fn work(
     answer: oneshot::Sender<Answer>,
 ) -> Work {
     Box::pin(async move {
-        let mut warm = match guest.idle.take() {
+        let mut warm = match guest.idle_instance() {
             Some(mut warm) => {
                 warm.store.data_mut().works_for(call.id);
                 warm.store.set_epoch_deadline(1);

@@ -39,6 +39,8 @@ pub(super) struct Seat {
     requests_max: u32,
     concurrent_max: u32,
     deadline: Option<Duration>,
+    /// Of the values that its instance begins with, or older.
+    generation: u64,
 }
 
 /// What runs.
@@ -103,6 +105,7 @@ impl Seat {
             requests_max: guest.reuse.requests,
             concurrent_max: guest.reuse.concurrent,
             deadline: template.limits.deadline_ms.map(Duration::from_millis),
+            generation: template.settings.generation(),
         });
         tokio::spawn(attend(seat.clone()));
         seat
@@ -111,6 +114,16 @@ impl Seat {
     pub(super) fn may_accept(&self) -> bool {
         let book = lock(&self.book);
         !book.retired && book.fault.is_none() && book.accepted < self.requests_max
+    }
+
+    /// Whether its instance began with values of this generation; if not, it takes no further requests.
+    pub(super) fn is_of(&self, generation: u64) -> bool {
+        let same = self.generation == generation;
+        if !same {
+            self.retire();
+            self.retire_if_empty();
+        }
+        same
     }
 
     pub(super) fn has_room(&self) -> bool {

@@ -98,9 +98,10 @@ pub(crate) async fn answer(
 impl Ticket {
     /// A place in an instance of this thread that has one, or in a fresh one.
     fn take(guest: &Arc<Inner>, permit: Permit, request: RequestId) -> Self {
+        let generation = guest.template.settings.generation();
         let mut crew = lock(&guest.crew.0);
         let seats = crew.entry(std::thread::current().id()).or_default();
-        seats.retain(|seat| seat.may_accept());
+        seats.retain(|seat| seat.may_accept() && seat.is_of(generation));
         let free = seats.iter().find(|seat| seat.has_room());
         let seat = match free {
             Some(seat) => seat.clone(),

@@ -182,8 +182,7 @@ mod tests {
         Template {
             component: "web".into(),
             metrics: Arc::new(Component::new("shop".into(), "web".into())),
-            args: vec![],
-            env: vec![],
+            settings: Arc::default(),
             grants: Arc::new(grants),
             limits: Default::default(),
             metered: true,

@@ -61,7 +61,7 @@ impl AppLog {
 
 impl AppLog {
     /// Something of this app that the operator should know, other than a fault; counted with the faults.
-    pub(super) fn notice(&self, what: &str) {
+    pub(crate) fn notice(&self, what: &str) {
         self.sink.limited(&self.share, what);
     }
 }

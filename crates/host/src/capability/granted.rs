@@ -5,9 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use hostel_app::{Grants, MessagingGrants, ServerConfig, StorePlace};
+use hostel_app::{Grants, MessagingGrants, ServerConfig};
 use hostel_stores::blob::Blob;
 use hostel_stores::kv::Kv;
 use hostel_stores::messaging::Messaging;
@@ -16,6 +15,7 @@ use hostel_stores::sql::Sql;
 use hostel_stores::{Scope, Stores};
 
 use super::denied::Told;
+use crate::capability::places::places;
 
 /// The stores of one component.
 #[derive(Debug, Default)]
@@ -34,10 +34,33 @@ pub(crate) struct Granted {
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     pub(crate) stores: Stores,
-    pub(crate) config: Arc<ServerConfig>,
+    /// What the operator's file names; everything else is embedded.
+    named: BTreeMap<(Kind, String), Place>,
 }
 
 impl Places {
+    /// The places that the operator's file names, which all have to make sense. Nothing is reached yet.
+    pub(crate) fn new(stores: Stores, config: &ServerConfig) -> Result<Self, PlaceError> {
+        let named = places(config).into_iter().map(|labelled| {
+            let (kind, label) = (labelled.kind, labelled.label);
+            let place = labelled.place.map_err(|error| PlaceError {
+                what: format!(
+                    "{}:{}: [{}.{label}]: {}",
+                    config.file,
+                    labelled.line,
+                    kind.name(),
+                    error.what
+                ),
+                help: error.help,
+            })?;
+            Ok(((kind, label), place))
+        });
+        Ok(Self {
+            stores,
+            named: named.collect::<Result<_, _>>()?,
+        })
+    }
+
     /// The stores that these grants of this app name. Nothing is reached yet.
     pub(crate) fn granted(&self, app: &str, grants: &Grants) -> Result<Granted, PlaceError> {
         let stores = &self.stores;
@@ -66,31 +89,20 @@ impl Places {
         grants: &Grants,
         open: impl Fn(&Place, &Scope) -> Result<T, PlaceError>,
     ) -> Result<BTreeMap<String, T>, PlaceError> {
-        let (labels, places) = match kind {
-            Kind::KeyValue => (&grants.keyvalue, &self.config.keyvalue),
-            Kind::Blob => (&grants.blobstore, &self.config.blobstore),
-            Kind::Sql => (&grants.sql, &self.config.sql),
-            Kind::Messaging => (&grants.messaging.clients, &self.config.messaging),
+        let labels = match kind {
+            Kind::KeyValue => &grants.keyvalue,
+            Kind::Blob => &grants.blobstore,
+            Kind::Sql => &grants.sql,
+            Kind::Messaging => &grants.messaging.clients,
         };
         let opened = labels.iter().map(|label| {
             let scope = Scope::new(app, label).ok_or_else(|| bad_name(app, label))?;
-            let store = open(&place(kind, places.get(label))?, &scope)?;
-            Ok((label.clone(), store))
+            let named = self.named.get(&(kind, label.clone()));
+            let place = named.cloned().unwrap_or(Place::embedded(kind));
+            Ok((label.clone(), open(&place, &scope)?))
         });
         opened.collect()
     }
-}
-
-/// Where the operator put it; embedded where nothing was said.
-fn place(kind: Kind, written: Option<&StorePlace>) -> Result<Place, PlaceError> {
-    let Some(StorePlace { url, timeout }) = written else {
-        return Ok(Place::embedded(kind));
-    };
-    let mut place = Place::parse(kind, url)?;
-    place.timeout = timeout
-        .unwrap_or(place.timeout)
-        .max(Duration::from_millis(1));
-    Ok(place)
 }
 
 fn bad_name(app: &str, label: &str) -> PlaceError {

@@ -39,6 +39,8 @@ pub(crate) fn app(routes: &[(&str, &[&str])]) -> App {
             args: Vec::new(),
             env: Vec::new(),
             config: Default::default(),
+            variables: Default::default(),
+            withheld: Default::default(),
             grants: Default::default(),
             limits: Limits::default(),
             reuse: Default::default(),

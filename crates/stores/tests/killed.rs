@@ -1,0 +1,248 @@
+//! `kill -9` while key-value entries are written: every acknowledged write is there, none is torn, several at once are all or
+//! none, and the file opens at once.
+//!
+//! The program starts itself again as the writer, which says each acknowledgement on its standard output, and kills it at a
+//! random moment; then it opens the same folder and looks. The folder is the same for all rounds.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use hostel_stores::kv::{Kv, SetOptions, When};
+use hostel_stores::place::Kind;
+use hostel_stores::{Place, Scope, Stores, StoresOptions};
+use tokio::runtime::{Builder, Runtime};
+
+const ROUNDS: u32 = 30;
+const WRITERS: u32 = 16;
+/// In the writer's environment: the folder and the round.
+const FOLDER: &str = "KILLED_FOLDER";
+const ROUND: &str = "KILLED_ROUND";
+
+fn main() {
+    let child = env::var(FOLDER).ok().zip(env::var(ROUND).ok());
+    // As any test it is left out where another name was asked for.
+    let name = "no_acknowledged_write_is_lost_when_the_process_is_killed";
+    let mut asked = env::args()
+        .skip(1)
+        .filter(|asked| !asked.starts_with('-'))
+        .peekable();
+    let is_asked = asked.peek().is_none() || asked.any(|asked| name.contains(&asked));
+    match child {
+        Some((folder, round)) => write_until_killed(Path::new(&folder), round.parse().unwrap()),
+        None if is_asked => no_acknowledged_write_is_lost_when_the_process_is_killed(),
+        None => {}
+    }
+}
+
+fn no_acknowledged_write_is_lost_when_the_process_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut acknowledged = Acknowledged::default();
+    let (mut writes, mut slowest) = (0, Duration::ZERO);
+    for round in 0..ROUNDS {
+        let said = kill_a_writer(folder.path(), round);
+        writes += said.len();
+        for line in &said {
+            acknowledged.hear(line);
+        }
+        let began = Instant::now();
+        runtime().block_on(async {
+            let (_stores, kv) = open(folder.path(), true);
+            kv.check().await.unwrap();
+            slowest = slowest.max(began.elapsed());
+            look(&*kv, round, &mut acknowledged).await;
+        });
+    }
+    println!("{ROUNDS} kills, {writes} acknowledged writes, none lost; opened within {slowest:?}");
+    assert!(slowest <= Duration::from_secs(2), "{slowest:?}");
+    assert!(writes > 10 * ROUNDS as usize, "only {writes} writes");
+}
+
+/// What a writer said before it was killed.
+fn kill_a_writer(folder: &Path, round: u32) -> Vec<String> {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .env(FOLDER, folder)
+        .env(ROUND, round.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    // It has begun.
+    let first = said.next().unwrap().unwrap();
+    let rest = std::thread::spawn(move || said.map_while(Result::ok).collect::<Vec<_>>());
+    let mut random = [0; 2];
+    getrandom::fill(&mut random).unwrap();
+    let alive = Duration::from_micros(u64::from(u16::from_ne_bytes(random)));
+    std::thread::park_timeout(alive);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut said = rest.join().unwrap();
+    said.insert(0, first);
+    said
+}
+
+/// What must be there.
+#[derive(Default)]
+struct Acknowledged {
+    /// Written, and not deleted since.
+    there: Vec<String>,
+    gone: Vec<String>,
+    /// The last of the numbers that grow.
+    hot: u64,
+    sum: u64,
+}
+
+impl Acknowledged {
+    fn hear(&mut self, line: &str) {
+        let (what, which) = line.split_once(' ').unwrap();
+        match what {
+            "set" => self.there.push(which.to_owned()),
+            "many" => self.there.extend(parts(which)),
+            // From here on it may be gone, or not yet.
+            "deleting" => self.there.retain(|key| key != which),
+            "deleted" => self.gone.push(which.to_owned()),
+            "hot" => self.hot = self.hot.max(which.parse().unwrap()),
+            "sum" => self.sum = self.sum.max(which.parse().unwrap()),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+async fn look(kv: &dyn Kv, round: u32, acknowledged: &mut Acknowledged) {
+    for key in &acknowledged.there {
+        let entry = kv.get(key).await.unwrap();
+        let entry = entry.unwrap_or_else(|| panic!("{key} is lost after kill {round}"));
+        assert!(
+            entry.value == value(key),
+            "{key} is torn after kill {round}"
+        );
+    }
+    for key in &acknowledged.gone {
+        assert_eq!(kv.get(key).await, Ok(None), "{key} is back");
+    }
+    // Also what was not acknowledged is whole, and several at once are all or none.
+    let mut from = None;
+    let mut keys = Vec::new();
+    loop {
+        let page = kv
+            .list(&format!("{round}-"), from.as_ref(), 1000)
+            .await
+            .unwrap();
+        keys.extend(page.keys);
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    for key in &keys {
+        let entry = kv.get(key).await.unwrap().unwrap();
+        assert!(
+            entry.value == value(key),
+            "{key} is torn after kill {round}"
+        );
+        if let Some((many, _)) = key.split_once('+') {
+            assert!(
+                parts(many).iter().all(|part| keys.contains(part)),
+                "{many} is in part"
+            );
+        }
+    }
+    let number = async |key: &str| {
+        let entry = kv.get(key).await.unwrap();
+        entry.map_or(0, |entry| {
+            std::str::from_utf8(&entry.value)
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        })
+    };
+    let (hot, sum) = (number("hot").await, number("sum").await);
+    assert!(hot >= acknowledged.hot, "{hot} after {}", acknowledged.hot);
+    assert!(sum >= acknowledged.sum, "{sum} after {}", acknowledged.sum);
+    (acknowledged.hot, acknowledged.sum) = (hot, sum);
+}
+
+fn write_until_killed(folder: &Path, round: u32) {
+    runtime().block_on(async {
+        // A process that ends takes nothing with it that was only not synced yet: every third round.
+        let (_stores, kv) = open(folder, !round.is_multiple_of(3));
+        let writers = (0..WRITERS).map(|writer| write(&*kv, round, writer));
+        join_all(writers).await;
+    });
+}
+
+async fn write(kv: &dyn Kv, round: u32, writer: u32) {
+    for number in 0_u64.. {
+        let key = format!("{round}-{writer}-{number}");
+        match number % 5 {
+            0 | 1 => {
+                set(kv, &key, value(&key)).await;
+                say(&format!("set {key}"));
+            }
+            2 => {
+                let entries = parts(&key)
+                    .into_iter()
+                    .map(|key| (key.clone(), value(&key)));
+                kv.set_many(entries.collect()).await.unwrap();
+                say(&format!("many {key}"));
+            }
+            3 => {
+                let old = format!("{round}-{writer}-{}", number - 3);
+                say(&format!("deleting {old}"));
+                assert!(kv.delete(&old, When::Always).await.unwrap());
+                say(&format!("deleted {old}"));
+            }
+            _ if writer == 0 => {
+                let hot = u64::from(round) * 1_000_000 + number;
+                set(kv, "hot", hot.to_string().into()).await;
+                say(&format!("hot {hot}"));
+            }
+            _ => {
+                let sum = kv.increment("sum", 1).await.unwrap();
+                say(&format!("sum {sum}"));
+            }
+        }
+    }
+}
+
+async fn set(kv: &dyn Kv, key: &str, value: Bytes) {
+    assert!(kv.set(key, value, SetOptions::default()).await.unwrap());
+}
+
+/// In one piece, so that the parent reads all of it or nothing.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    out.write_all(format!("{line}\n").as_bytes()).unwrap();
+    out.flush().unwrap();
+}
+
+/// The keys that are written at once.
+fn parts(key: &str) -> [String; 3] {
+    [0, 1, 2].map(|part| format!("{key}+{part}"))
+}
+
+/// What belongs under a key: its own text, as often as its last digits say, up to several pages of the file.
+fn value(key: &str) -> Bytes {
+    let digits = key.bytes().map(usize::from).sum::<usize>();
+    key.repeat(1 + digits % 16 * (digits % 16) * 4).into()
+}
+
+fn open(folder: &Path, durable: bool) -> (Stores, Arc<dyn Kv>) {
+    let stores = Stores::new(StoresOptions {
+        data: Some(folder.to_owned()),
+        ..StoresOptions::default()
+    });
+    let stores = stores.unwrap();
+    let place = Place::parse(Kind::KeyValue, &format!("embedded:?durable={durable}"));
+    let kv = stores.kv(&place.unwrap(), &Scope::new("shop", "default").unwrap());
+    (stores, kv.unwrap())
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}

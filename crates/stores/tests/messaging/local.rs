@@ -1,0 +1,164 @@
+//! What the drivers without a server do beyond the contract: their bounds.
+
+use std::time::Duration;
+
+use hostel_stores::Failure;
+use hostel_stores::StoresOptions;
+use hostel_stores::messaging::{Bounds, Error, Message};
+use tempfile::TempDir;
+
+use super::driver::{Driver, LONG, message, next, take, terms};
+
+/// With little room.
+fn small(url: &str, bounds: Bounds) -> Driver {
+    let data = TempDir::new().unwrap();
+    let options = StoresOptions {
+        data: Some(data.path().to_owned()),
+        messaging: bounds,
+        ..StoresOptions::default()
+    };
+    Driver::new(url, options, data)
+}
+
+const LOCAL: [&str; 3] = ["memory:", "embedded:", "embedded:?durable=false"];
+
+#[tokio::test]
+async fn a_backlog_has_an_end_and_says_whose_it_is() {
+    for url in LOCAL {
+        let bounds = Bounds {
+            backlog: 10,
+            ..Bounds::default()
+        };
+        let driver = small(url, bounds);
+        let broker = driver.fresh();
+        drop(broker.subscribe(terms("a", "absent")).await.unwrap());
+        for number in 0..10 {
+            broker
+                .publish(message("a", &number.to_string()))
+                .await
+                .unwrap();
+        }
+        let full = broker.publish(message("a", "one more")).await.unwrap_err();
+        let Error::Failed(Failure::Full(why)) = &full else {
+            panic!("{full:?}")
+        };
+        assert!(
+            why.contains("10 messages") && why.contains("absent"),
+            "{why}"
+        );
+        broker
+            .publish(message("other", "nobody needs it"))
+            .await
+            .unwrap();
+        let mut heard = broker.subscribe(terms("a", "absent")).await.unwrap();
+        assert_eq!(take(&mut heard).await, "0");
+        broker.publish(message("a", "10")).await.unwrap();
+        for number in 1..=10 {
+            assert_eq!(take(&mut heard).await, number.to_string());
+        }
+    }
+}
+
+#[tokio::test]
+async fn bytes_are_bounded_too() {
+    for url in LOCAL {
+        let bounds = Bounds {
+            backlog_bytes: 10_000,
+            message_bytes: 4_000,
+            ..Bounds::default()
+        };
+        let driver = small(url, bounds);
+        let broker = driver.fresh();
+        let mut heard = broker.subscribe(terms("a", "group")).await.unwrap();
+        let large = message("a", &"x".repeat(4_000));
+        let refused = broker.publish(large.clone()).await.unwrap_err();
+        assert_eq!(
+            refused,
+            Error::TooLarge {
+                bytes: 4_001,
+                most: 4_000
+            }
+        );
+        let asked = broker.request(large, 1, LONG).await.unwrap_err();
+        assert!(matches!(asked, Error::TooLarge { .. }), "{asked}");
+        let headers = Message {
+            headers: vec![(String::new(), String::new()); 125],
+            ..message("a", "")
+        };
+        let refused = broker.publish(headers).await.unwrap_err();
+        assert!(matches!(refused, Error::TooLarge { .. }), "{refused}");
+        for _ in 0..2 {
+            broker
+                .publish(message("a", &"x".repeat(3_500)))
+                .await
+                .unwrap();
+        }
+        let full = broker.publish(message("a", &"x".repeat(3_500))).await;
+        assert!(
+            matches!(full, Err(Error::Failed(Failure::Full(_)))),
+            "{full:?}"
+        );
+        take(&mut heard).await;
+        broker
+            .publish(message("a", &"x".repeat(3_500)))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_never_comes_back_is_forgotten_when_there_is_no_room() {
+    for url in LOCAL {
+        let bounds = Bounds {
+            backlog: 10,
+            forget: Duration::ZERO,
+            ..Bounds::default()
+        };
+        let driver = small(url, bounds);
+        let broker = driver.fresh();
+        drop(broker.subscribe(terms("a", "gone")).await.unwrap());
+        let mut heard = broker.subscribe(terms("a", "here")).await.unwrap();
+        for number in 0..100 {
+            broker
+                .publish(message("a", &number.to_string()))
+                .await
+                .unwrap();
+            assert_eq!(take(&mut heard).await, number.to_string());
+        }
+        // A group that is there is never forgotten.
+        for number in 0..10 {
+            broker
+                .publish(message("a", &number.to_string()))
+                .await
+                .unwrap();
+        }
+        let full = broker.publish(message("a", "11")).await;
+        assert!(
+            matches!(full, Err(Error::Failed(Failure::Full(_)))),
+            "{full:?}"
+        );
+        let mut again = broker.subscribe(terms("a", "gone")).await.unwrap();
+        drop(next(&mut heard).await);
+        let nothing = tokio::time::timeout(Duration::from_millis(20), next(&mut again)).await;
+        assert!(nothing.is_err(), "{nothing:?}");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_nobody_takes_in_time_are_gone() {
+    let driver = Driver::local("memory:").await;
+    let broker = driver.fresh();
+    let mut terms = terms("a", "busy");
+    terms.in_flight = 1;
+    let mut heard = broker.subscribe(terms).await.unwrap();
+    broker.publish(message("a", "work")).await.unwrap();
+    let work = next(&mut heard).await;
+    let wait = Duration::from_millis(20);
+    for _ in 0..10 {
+        let asked = broker.request(message("a", "asked"), 1, wait).await;
+        assert!(matches!(asked, Err(Error::NoReply(_))), "{asked:?}");
+    }
+    work.settle.ack().await.unwrap();
+    broker.publish(message("a", "after")).await.unwrap();
+    assert_eq!(take(&mut heard).await, "after");
+}
