@@ -1,10 +1,12 @@
 //! What works, seen from outside.
 
+mod backends;
 mod blobs;
 mod bodies;
 mod cache;
 mod chores;
 mod compile;
+mod config;
 mod files;
 mod framing;
 mod grants;

@@ -149,6 +149,20 @@ pub struct Grants {
     pub messaging: MessagingGrants,
     /// Names of secrets.
     pub secrets: BTreeSet<String>,
+    /// Those of `http`, `tcp` and `udp` that the operator gave on the command line.
+    pub operator: OperatorGrants,
+}
+
+/// What the operator granted of the network. These are part of the component's other grants; they are told apart because
+/// only the operator opens addresses outside the public internet, by naming them.
+#[derive(Debug, Clone, Default)]
+pub struct OperatorGrants {
+    /// Outgoing HTTP.
+    pub http: Vec<HttpGrant>,
+    /// TCP connections.
+    pub tcp: Vec<AddressGrant>,
+    /// UDP peers.
+    pub udp: Vec<AddressGrant>,
 }
 
 /// What a component may say to whom. Topics are words separated by dots; in a pattern `*` stands for one word and `>` at the

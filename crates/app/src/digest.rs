@@ -6,7 +6,9 @@
 
 use std::path::Path;
 
-use crate::app::{App, Component, Digest, Grants, MessageTrigger, MessagingGrants, Reuse};
+use crate::app::{
+    App, Component, Digest, Grants, MessageTrigger, MessagingGrants, OperatorGrants, Reuse,
+};
 use crate::grant::FileGrant;
 use crate::limits::Limits;
 use crate::route::Route;
@@ -130,6 +132,7 @@ fn write_grants(out: &mut Canonical, grants: &Grants, folder: &Path) {
         sql,
         messaging,
         secrets,
+        operator,
     } = grants;
     out.set(http.iter().map(|grant| grant.to_string().into_bytes()));
     for addresses in [tcp, udp, listen] {
@@ -157,6 +160,11 @@ fn write_grants(out: &mut Canonical, grants: &Grants, folder: &Path) {
     for patterns in [publish, request] {
         out.set(patterns.iter().map(|pattern| pattern.clone().into_bytes()));
     }
+    let OperatorGrants { http, tcp, udp } = operator;
+    out.set(http.iter().map(|grant| grant.to_string().into_bytes()));
+    for addresses in [tcp, udp] {
+        out.set(addresses.iter().map(|grant| grant.to_string().into_bytes()));
+    }
 }
 
 fn write_limits(out: &mut Canonical, limits: &Limits) {
@@ -183,12 +191,13 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         store_bytes,
         store_key_bytes,
         store_value_bytes,
+        outbound_rate,
     } = limits;
     for bound in [deadline_ms, cpu_ms, store_bytes] {
         out.number(u64::from(bound.is_some()));
         out.number(bound.unwrap_or(0));
     }
-    for count in [outbound, outbound_open, store_calls] {
+    for count in [outbound, outbound_open, store_calls, outbound_rate] {
         out.number(u64::from(count.is_some()));
         out.number(count.map_or(0, u64::from));
     }

@@ -145,8 +145,8 @@ table! {
     /// Outgoing HTTP requests, connects, binds, datagrams and name look-ups that one call may start; one more fails inside
     /// the guest.
     OUTBOUND = "outbound", Count, 100, [0, 10_000], "tests/limits::outbound";
-    /// Outgoing HTTP connections that the app may have open at once for this component to begin another; one more fails
-    /// inside the guest.
+    /// Outgoing HTTP requests and sockets that the app may have open at once for this component to begin another; one
+    /// more fails inside the guest.
     OUTBOUND_OPEN = "outbound_open", Count, 64, [0, 10_000], "tests/limits::outbound_open";
     /// Operations on key-value stores, blobs, databases and messages that one call may make; one more fails inside the guest.
     STORE_CALLS = "store_calls", Count, 10_000, [0, 1_000_000_000], "tests/limits::store_calls";
@@ -156,6 +156,9 @@ table! {
     STORE_KEY = "store_key", Bytes, KIB, [16, 64 * KIB], "tests/limits::store_key";
     /// Size of one value that the guest writes to a key-value store; a larger one fails inside the guest.
     STORE_VALUE = "store_value", Bytes, MIB, [KIB, 128 * MIB], "tests/limits::store_value";
+    /// New outgoing connections in one second, with a second's worth at once, that the app may have made for this component
+    /// to make another; it waits for its turn, and fails inside the guest where that takes longer than a connection may.
+    OUTBOUND_RATE = "outbound_rate", Count, 50, [1, 10_000], "tests/limits::outbound_rate";
 
     // How an instance is used again: keys beside the limits, `reuse` and `concurrent` of a component.
 
@@ -242,6 +245,25 @@ table! {
     COMPILE_TIME_MS = "compile_time", Milliseconds, 5 * MINUTE, [SECOND, HOUR], "tests/limits::compile_time";
     /// Size of one guest's machine code; a guest with more is refused.
     ARTIFACT_BYTES_MAX = "artifact", Bytes, 512 * MIB, [MIB, 4 * GIB], "tests/limits::artifact";
+
+    // What guests dial.
+
+    /// How long it may take until an outgoing connection is ready: name, dial, TLS; `connect_timeout` in
+    /// `server.toml` says otherwise. A guest may ask for less.
+    CONNECT_TIMEOUT_MS = "connect_timeout", Milliseconds, 5 * SECOND, [10, MINUTE], "crates/host/src/net/tests/times.rs::a_server_that_does_not_answer_the_handshake";
+    /// How long an outgoing HTTP request may take, its answer's body included; `total_timeout` in `server.toml`
+    /// says otherwise. A guest may ask for less.
+    OUTBOUND_TIMEOUT_MS = "outbound_timeout", Milliseconds, 30 * SECOND, [10, HOUR], "crates/host/src/net/tests/times.rs::an_answer_that_does_not_end";
+    /// Addresses of one name that are tried, one after the other.
+    DIAL_ATTEMPTS = "dial_attempts", Count, 4, [1, 16], "crates/host/src/net/tests/rebinding.rs::only_so_many_addresses_are_tried";
+    /// Name look-ups of one app that are made at once; further ones wait.
+    LOOKUPS = "lookups", Count, 16, [1, 256], "crates/host/src/net/resolve.rs::only_so_many_look_ups_are_made_at_once";
+    /// Idle outgoing connections of one app to one server that are kept for the next request.
+    OUTBOUND_IDLE = "outbound_idle", Count, 64, [0, 10_000], "crates/host/src/net/pool.rs::idle_connections_are_bounded";
+    /// The same over all apps and servers.
+    OUTBOUND_IDLE_TOTAL = "outbound_idle_total", Count, 1024, [0, 100_000], "crates/host/src/net/pool.rs::idle_connections_are_bounded";
+    /// How long an outgoing connection is kept idle.
+    OUTBOUND_IDLE_MS = "outbound_idle_time", Milliseconds, 30 * SECOND, [10, HOUR], "crates/host/src/net/tests/reuse.rs::an_idle_connection_is_closed_after_a_while";
 
     // Connections.
 
@@ -336,10 +358,6 @@ table! {
 
     /// How long one operation of a store may take; `timeout` in `server.toml` says otherwise.
     STORE_TIMEOUT_MS = "store_timeout", Milliseconds, 2 * SECOND, [10, 10 * MINUTE], "tests/limits::store_timeout";
-    /// How long an outgoing connection may take; `connect_timeout` in `server.toml` says otherwise.
-    CONNECT_TIMEOUT_MS = "connect_timeout", Milliseconds, 5 * SECOND, [10, 10 * MINUTE], "tests/limits::connect_timeout";
-    /// How long an outgoing request may take, its answer's body included; `total_timeout` in `server.toml` says otherwise.
-    OUTBOUND_TIMEOUT_MS = "outbound_timeout", Milliseconds, 30 * SECOND, [10, HOUR], "tests/limits::outbound_timeout";
     /// Size of one variable's value in a file.
     VARIABLE_BYTES_MAX = "variable", Bytes, 64 * KIB, [KIB, MIB], "tests/limits::variable";
     /// Providers of variables in one `server.toml`.

@@ -28,7 +28,7 @@ use crate::lanes::{self, Account, Lanes};
 use crate::lookup;
 use crate::memory::Budget;
 use crate::metrics::{Family, Kind, Metrics};
-use crate::net;
+use crate::net::{self, AppNetwork, Network, NetworkError};
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -124,6 +124,7 @@ pub(crate) struct Shared {
     metered: bool,
     places: Option<Places>,
     config: Arc<ServerConfig>,
+    network: Arc<Network>,
     sync: OnceLock<Half>,
     asynchronous: OnceLock<Half>,
     guests: Arc<Guests>,
@@ -159,6 +160,7 @@ impl Runtime {
                 help: "name another one with `--data DIR`, or do without: `--no-cache`".into(),
             })
         });
+        let network = Network::new(&options.config.network);
         let guests = Arc::<Guests>::default();
         let memory = Budget::new(options.memory);
         let idle = Arc::downgrade(&guests);
@@ -182,6 +184,7 @@ impl Runtime {
             metered: options.metered,
             places: places.transpose()?,
             config: options.config,
+            network: Arc::new(network.map_err(network_error)?),
             sync: OnceLock::new(),
             asynchronous: OnceLock::new(),
             guests,
@@ -199,7 +202,7 @@ impl Runtime {
         AppScope {
             shared: self.0.clone(),
             log: self.0.log.app(&name),
-            open: Arc::default(),
+            network: Arc::new(AppNetwork::new(&self.0.network)),
             number: lanes::number(),
             name,
         }
@@ -228,7 +231,7 @@ pub struct AppScope {
     /// Unlike its name, no other scope's.
     number: u64,
     log: AppLog,
-    open: Arc<net::Open>,
+    network: Arc<AppNetwork>,
 }
 
 impl AppScope {
@@ -352,9 +355,17 @@ impl AppScope {
                 Role::Serve | Role::Handle => Stdio::Log(self.log.clone()),
                 Role::Run => Stdio::Inherit,
             },
-            open: self.open.clone(),
+            network: self.network.clone(),
             granted: Arc::new(granted),
         }
+    }
+}
+
+fn network_error(NetworkError { what, help }: NetworkError) -> LoadError {
+    LoadError {
+        component: String::new(),
+        what,
+        help,
     }
 }
 
@@ -433,6 +444,7 @@ impl Half {
             wasmtime_wasi_http::p3::add_to_linker(&mut components)?;
         }
         lookup::add_to_linker(&mut components, flavor)?;
+        net::add_to_linker(&mut components, flavor)?;
         kept::add_to_linker(&mut components, flavor)?;
         interface::add_to_linker(&mut components)?;
         let mut modules = wasmtime::Linker::new(&engine);
@@ -478,7 +490,7 @@ impl HasData for Tables {
 mod tests {
     use super::*;
     use crate::guest::RequestId;
-    use crate::imports::{DRAFTS, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
+    use crate::imports::{BEYOND, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
 
     /// Whether the linker has something of this name: then it cannot be defined a second time.
     fn defines(half: &mut Half, import: &str) -> bool {
@@ -491,19 +503,16 @@ mod tests {
     #[test]
     fn what_the_table_of_imports_offers_is_in_the_linkers() {
         let halves = [
-            (Flavor::Sync, vec![WASI_0_2]),
-            (Flavor::Async, vec![WASI_0_2, WASI_0_3]),
+            (Flavor::Sync, &[WASI_0_2][..]),
+            (Flavor::Async, &[WASI_0_2, WASI_0_3]),
         ];
         for (flavor, offers) in halves {
             let mut half = Half::new(flavor, true).unwrap();
-            for offer in offers {
+            for offer in offers.iter().chain(BEYOND) {
                 for interface in offer.interfaces {
                     let import = format!("{interface}@{}", offer.version);
                     assert!(defines(&mut half, &import), "{import} on {flavor:?}");
                 }
-            }
-            for import in DRAFTS {
-                assert!(defines(&mut half, import), "{import} on {flavor:?}");
             }
             assert!(!defines(&mut half, "wasi:http/types@0.4.0"));
             assert_eq!(
@@ -526,7 +535,7 @@ mod tests {
             memory: Budget::new(None).share(),
             reuse: hostel_app::Reuse::default(),
             stdio: Stdio::Log(LogSink::null().app(&"test".into())),
-            open: Arc::default(),
+            network: Arc::default(),
             granted: Arc::default(),
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();

@@ -1,10 +1,10 @@
 //! The app that is being served: its routes and its guests, compiled and ready.
 
+use crate::messages::Consumer;
 use hostel_app::App;
 use hostel_app::Resolved;
 use hostel_app::route::Match;
 use hostel_host::{Guest, LoadError, Progress, Role, Runtime};
-use crate::messages::Consumer;
 use http::header;
 use http::request::Parts;
 

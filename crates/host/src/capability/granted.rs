@@ -85,7 +85,8 @@ impl Places {
     /// The broker of a label, whoever subscribes there.
     pub(crate) fn broker(&self, app: &str, label: &str) -> Result<Arc<dyn Messaging>, PlaceError> {
         let scope = Scope::new(app, label).ok_or_else(|| bad_name(app, label))?;
-        self.stores.messaging(&self.place(Kind::Messaging, label), &scope)
+        self.stores
+            .messaging(&self.place(Kind::Messaging, label), &scope)
     }
 
     fn place(&self, kind: Kind, label: &str) -> Place {

@@ -30,12 +30,12 @@ pub struct Letter {
     pub(crate) content_type: Option<String>,
     pub(crate) metadata: Vec<(String, String)>,
     /// Where its answer goes, for one that was received and wants one.
-    answer: Option<Answer>,
+    pub(crate) answer: Option<Answer>,
 }
 
 /// The way back to a requester.
 #[derive(Debug, Clone)]
-struct Answer {
+pub(crate) struct Answer {
     broker: Arc<dyn Messaging>,
     to: String,
 }

@@ -23,12 +23,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::remote::{
-    Ending, Endings, REPLIES_MAX, TRY_AGAIN, check_message, check_subscription, dead_letter,
-    deliveries, from_line, line, nonce, pause, plain,
+    Ending, Endings, Permits, REPLIES_MAX, TRY_AGAIN, check_message, check_subscription,
+    dead_letter, deliveries, from_line, line, nonce, pause, plain,
 };
 use super::{Delivery, Error, Message, Messaging, Result, Settle, Subscription};
 use crate::server::nats::{
@@ -43,6 +43,8 @@ const HEADERS: &str = "Hostel-Headers";
 const TOPIC: &str = "Hostel-Topic";
 /// How long a request for messages stays with the server.
 const PULL: Duration = Duration::from_secs(5);
+/// The same where requests of guests wait for it.
+const PULL_SHARED: Duration = Duration::from_millis(250);
 /// Requests for messages may be for so many at once.
 const PULL_MAX: usize = 256;
 
@@ -136,7 +138,10 @@ impl Messaging for NatsMessaging {
         let (sender, receiver) = mpsc::channel(in_flight.min(PULL_MAX));
         let subscriber = Arc::new(Subscriber {
             shared: self.shared.clone(),
-            permits: Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS))),
+            permits: match self.shared.durable {
+                true => Permits::new(in_flight),
+                false => Permits::unstored(in_flight),
+            },
             terms: Arc::new(subscription),
             sender,
         });
@@ -357,8 +362,7 @@ impl Shared {
 struct Subscriber {
     shared: Arc<Shared>,
     terms: Arc<Subscription>,
-    /// One for each message that may be unsettled.
-    permits: Arc<Semaphore>,
+    permits: Permits,
     sender: mpsc::Sender<Delivery>,
 }
 
@@ -404,7 +408,7 @@ impl Subscriber {
             let Some(topic) = message.subject.strip_prefix(&prefix).map(str::to_owned) else {
                 continue;
             };
-            let Ok(permit) = self.permits.clone().acquire_owned().await else {
+            let Some(permit) = self.permits.one().await else {
                 return;
             };
             let delivery = Delivery {
@@ -489,11 +493,17 @@ impl Subscriber {
         let mut messages = messages.map_err(|error| nats.unavailable(error))?;
         loop {
             let mut permits = tokio::select! {
-                permits = self.some_permits() => permits?,
+                biased;
                 () = self.sender.closed() => break,
+                permits = self.permits.some(PULL_MAX) => permits.ok_or_else(stopped)?,
                 _ = lost.changed() => return Err(lost_connection().into()),
             };
-            let (batch, expires) = (permits.num_permits(), PULL.as_nanos());
+            let wait = if self.permits.are_shared() {
+                PULL_SHARED
+            } else {
+                PULL
+            };
+            let (batch, expires) = (permits.num_permits(), wait.as_nanos());
             let ask = format!("{{\"batch\":{batch},\"expires\":{expires}}}");
             let asked = client.publish_with_reply(source.clone(), inbox.clone(), ask.into());
             asked.await.map_err(|error| nats.unavailable(error))?;
@@ -539,19 +549,6 @@ impl Subscriber {
             }
         }
         Ok(round_trip(&connected.client).await?)
-    }
-
-    /// For as many messages as may be unsettled more.
-    async fn some_permits(&self) -> Result<OwnedSemaphorePermit> {
-        let one = self.permits.clone().acquire_owned().await;
-        let mut permits = one.map_err(|_| Error::from(lost_connection()))?;
-        while permits.num_permits() < PULL_MAX {
-            let Ok(one) = self.permits.clone().try_acquire_owned() else {
-                break;
-            };
-            permits.merge(one);
-        }
-        Ok(permits)
     }
 
     /// A delivery, unless the message was tried often enough: then it is given up.

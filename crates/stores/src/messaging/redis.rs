@@ -26,11 +26,12 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::redis_scripts::{ACK, CLAIM, GIVE_UP, PUBLISH, REFUSE, TAKE_REQUEST, TRIM};
 use super::remote::{
-    Ending, Endings, REPLIES_MAX, TRY_AGAIN, check_message, check_subscription, dead_letter,
-    deliveries, from_line, line, nonce, pause,
+    Ending, Endings, Permits, REPLIES_MAX, TRY_AGAIN, check_message, check_subscription,
+    dead_letter, deliveries, from_line, line, nonce, pause,
 };
 use super::{Delivery, Error, Message, Messaging, Result, Settle, Subscription, matches};
 use crate::server::redis::{Redis, STRING_BYTES_MAX};
+use crate::server::stopped;
 use crate::{Failure, Scope};
 
 /// Messages that some group has not settled; one more is [`Failure::Full`].
@@ -146,12 +147,12 @@ impl Messaging for RedisMessaging {
     async fn subscribe(&self, subscription: Subscription) -> Result<BoxStream<'static, Delivery>> {
         check_subscription(&subscription)?;
         self.shared.endings.wait().await;
-        let in_flight = subscription.in_flight.clamp(1, Semaphore::MAX_PERMITS);
+        let in_flight = subscription.in_flight.max(1);
         let (sender, receiver) = mpsc::channel(in_flight.min(READ_MAX));
         let subscriber = Arc::new(Subscriber {
             group: format!("{} {}", subscription.pattern, subscription.group),
             shared: self.shared.clone(),
-            permits: Arc::new(Semaphore::new(in_flight)),
+            permits: Permits::new(in_flight),
             terms: Arc::new(subscription),
             sender,
         });
@@ -222,8 +223,7 @@ struct Subscriber {
     terms: Arc<Subscription>,
     /// `PATTERN GROUP`
     group: String,
-    /// One for each message that may be unsettled.
-    permits: Arc<Semaphore>,
+    permits: Permits,
     sender: mpsc::Sender<Delivery>,
 }
 
@@ -268,8 +268,9 @@ impl Subscriber {
         let mut trimmed = Instant::now();
         loop {
             let mut permits = tokio::select! {
-                permits = self.some_permits() => permits?,
+                biased;
                 () = self.sender.closed() => return Ok(()),
+                permits = self.permits.some(READ_MAX) => permits.ok_or_else(stopped)?,
             };
             let soon = self.claim(&mut permits).await?;
             if permits.num_permits() > 0 {
@@ -392,19 +393,6 @@ impl Subscriber {
         }
     }
 
-    /// For as many messages as may be unsettled more.
-    async fn some_permits(&self) -> Result<OwnedSemaphorePermit> {
-        let one = self.permits.clone().acquire_owned().await;
-        let mut permits = one.map_err(|_| Error::from(crate::server::stopped()))?;
-        while permits.num_permits() < READ_MAX {
-            let Ok(one) = self.permits.clone().try_acquire_owned() else {
-                break;
-            };
-            permits.merge(one);
-        }
-        Ok(permits)
-    }
-
     /// A connection over which requests come. A channel's pattern takes more than a topic's: see [`Self::heard`].
     async fn listen(&self) -> Result<PubSub> {
         let redis = &self.shared.redis;
@@ -459,7 +447,7 @@ impl Subscriber {
         if !matches(&self.terms.pattern, &request.topic) {
             return;
         }
-        let Ok(permit) = self.permits.clone().acquire_owned().await else {
+        let Some(permit) = self.permits.one().await else {
             return;
         };
         let shared = &self.shared;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use url::form_urlencoded;
 
@@ -131,6 +131,57 @@ pub(super) fn nonce() -> String {
     format!("{:016x}{:016x}", random.0, random.1)
 }
 
+/// One for each message of a subscription that may be unsettled. Whoever asks a server for messages holds permits for as many
+/// until they come, and so a part of them is for requests alone, which come by themselves.
+#[derive(Debug)]
+pub(super) struct Permits {
+    stored: Arc<Semaphore>,
+    /// `None` where there are too few: then requests take from the others.
+    requests: Option<Arc<Semaphore>>,
+}
+
+impl Permits {
+    pub(super) fn new(in_flight: usize) -> Self {
+        let in_flight = in_flight.clamp(1, Semaphore::MAX_PERMITS);
+        let requests = in_flight / 4;
+        Self {
+            stored: Arc::new(Semaphore::new(in_flight - requests)),
+            requests: (requests > 0).then(|| Arc::new(Semaphore::new(requests))),
+        }
+    }
+
+    /// Where everything is as a request.
+    pub(super) fn unstored(in_flight: usize) -> Self {
+        Self {
+            stored: Arc::new(Semaphore::new(in_flight.clamp(1, Semaphore::MAX_PERMITS))),
+            requests: None,
+        }
+    }
+
+    /// Whether requests wait for those who ask for messages.
+    pub(super) const fn are_shared(&self) -> bool {
+        self.requests.is_none()
+    }
+
+    /// For a request.
+    pub(super) async fn one(&self) -> Option<OwnedSemaphorePermit> {
+        let permits = self.requests.as_ref().unwrap_or(&self.stored);
+        permits.clone().acquire_owned().await.ok()
+    }
+
+    /// For as many messages as may be unsettled more, up to `most`; for one at least.
+    pub(super) async fn some(&self, most: usize) -> Option<OwnedSemaphorePermit> {
+        let mut permits = self.stored.clone().acquire_owned().await.ok()?;
+        while permits.num_permits() < most {
+            let Ok(one) = self.stored.clone().try_acquire_owned() else {
+                break;
+            };
+            permits.merge(one);
+        }
+        Some(permits)
+    }
+}
+
 /// How many tasks still tidy up whose subscription is dropped. What is published by the same handle afterwards waits a
 /// moment for them: they may be about to take it, for nobody.
 #[derive(Debug)]
@@ -197,6 +248,20 @@ impl Drop for Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn permits_are_as_many_as_were_asked_for() {
+        for in_flight in [0, 1, 3, 4, 64, usize::MAX] {
+            let permits = Permits::new(in_flight);
+            let requests = permits
+                .requests
+                .as_ref()
+                .map_or(0, |r| r.available_permits());
+            let all = permits.stored.available_permits() + requests;
+            assert_eq!(all, in_flight.clamp(1, Semaphore::MAX_PERMITS));
+            assert!(permits.stored.available_permits() > 0);
+        }
+    }
 
     #[test]
     fn headers_keep_their_order_and_every_character() {

@@ -1,0 +1,33 @@
+//! How long one operation of a store may take.
+
+use std::net::TcpListener;
+use std::time::Instant;
+
+use hostel_app::limits::STORE_TIMEOUT_MS;
+
+use crate::harness::app::App;
+use crate::harness::command::hostel;
+
+#[test]
+fn a_backend_that_never_answers_is_given_up() {
+    // The kernel accepts for it, and nobody ever reads.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = silent.local_addr().expect("an address");
+    let text = |rest: &str| format!("[keyvalue.default]\nurl = \"redis://{address}\"\n{rest}");
+    let app = App::new("");
+    let config = app.path("server.toml");
+    let check = |text: String| {
+        std::fs::write(&config, text).expect("a file");
+        let begin = Instant::now();
+        let flag = config.display().to_string();
+        let error = hostel(&["check", "--config", &flag]).failure(1);
+        (error, begin.elapsed())
+    };
+    let (error, took) = check(text("timeout = \"300ms\"\n"));
+    assert!(error.contains("within 300 ms"), "{error}");
+    assert!(took.as_millis() >= 300);
+    let (error, took) = check(text(""));
+    let default = STORE_TIMEOUT_MS.duration();
+    assert!(error.contains("within 2000 ms"), "{error}");
+    assert!(took >= default);
+}
