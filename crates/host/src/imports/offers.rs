@@ -75,6 +75,7 @@ pub const WASI_0_3: Offer = Offer {
 
 /// Beyond WASI's releases, for every component: drafts, each in exactly these versions.
 pub const DRAFTS: &[&str] = &[
+    "hostel:sql/database@0.1.0",
     "wasi:blobstore/blobstore@0.2.0-draft",
     "wasi:blobstore/container@0.2.0-draft",
     "wasi:blobstore/types@0.2.0-draft",
