@@ -7,6 +7,7 @@ mod cache;
 mod chores;
 mod compile;
 mod config;
+mod databases;
 mod files;
 mod framing;
 mod grants;
