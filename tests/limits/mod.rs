@@ -49,6 +49,8 @@ mod request_body;
 mod resources;
 mod response_body;
 mod slice;
+mod sql_rows;
+mod sql_timeout;
 mod store_timeout;
 mod stream_chunk;
 mod table_elements;

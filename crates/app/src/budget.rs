@@ -35,6 +35,8 @@ pub struct Limits {
     pub host_bytes: usize,
     /// Bytes of blobs that the host holds for one instance ([`limits::BLOB_BYTES`]).
     pub blob_bytes: usize,
+    /// Milliseconds of one statement of a database ([`limits::SQL_TIMEOUT`]).
+    pub sql_timeout_ms: u64,
     /// Random bytes of one call ([`limits::RANDOM`]).
     pub random_bytes: u64,
     /// Bytes of one request body ([`limits::REQUEST_BODY`]).
@@ -75,6 +77,7 @@ impl Default for Limits {
             header_bytes: limits::HEADERS.size(),
             host_bytes: limits::HOST_BYTES.size(),
             blob_bytes: limits::BLOB_BYTES.size(),
+            sql_timeout_ms: limits::SQL_TIMEOUT.default,
             random_bytes: limits::RANDOM.default,
             request_body_bytes: limits::REQUEST_BODY.default,
             response_body_bytes: limits::RESPONSE_BODY.default,
@@ -90,7 +93,7 @@ impl Default for Limits {
 }
 
 /// The entries that a manifest or the command line can set.
-const BUDGET: [&Limit; 23] = [
+const BUDGET: [&Limit; 24] = [
     &limits::MEMORY,
     &limits::TABLE_ELEMENTS,
     &limits::DEADLINE,
@@ -104,6 +107,7 @@ const BUDGET: [&Limit; 23] = [
     &limits::HEADERS,
     &limits::HOST_BYTES,
     &limits::BLOB_BYTES,
+    &limits::SQL_TIMEOUT,
     &limits::RANDOM,
     &limits::REQUEST_BODY,
     &limits::RESPONSE_BODY,
@@ -166,6 +170,7 @@ impl Limits {
             "headers" => self.header_bytes as u64,
             "host_bytes" => self.host_bytes as u64,
             "blob_bytes" => self.blob_bytes as u64,
+            "sql_timeout" => self.sql_timeout_ms,
             "random" => self.random_bytes,
             "request_body" => self.request_body_bytes,
             "response_body" => self.response_body_bytes,
@@ -210,6 +215,7 @@ impl Limits {
             "headers" => self.header_bytes = size,
             "host_bytes" => self.host_bytes = size,
             "blob_bytes" => self.blob_bytes = size,
+            "sql_timeout" => self.sql_timeout_ms = value,
             "random" => self.random_bytes = value,
             "request_body" => self.request_body_bytes = value,
             "response_body" => self.response_body_bytes = value,

@@ -182,6 +182,7 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         header_bytes,
         host_bytes,
         blob_bytes,
+        sql_timeout_ms,
         random_bytes,
         request_body_bytes,
         response_body_bytes,
@@ -204,6 +205,7 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
     for number in [
         memory_bytes,
         queue_wait_ms,
+        sql_timeout_ms,
         random_bytes,
         request_body_bytes,
         response_body_bytes,

@@ -136,6 +136,8 @@ table! {
     /// Bytes of blobs that the host holds for one instance: written before it is known where they go, or read at once; more
     /// fails inside the guest.
     BLOB_BYTES = "blob_bytes", Bytes, 8 * MIB, [64 * KIB, 128 * MIB], "tests/limits::blob_bytes";
+    /// How long one statement of a database may run, its rows included; a longer one is stopped and fails inside the guest.
+    SQL_TIMEOUT = "sql_timeout", Milliseconds, 10 * SECOND, [10, HOUR], "tests/limits::sql_timeout";
     /// Random bytes that one call may ask for.
     RANDOM = "random", Bytes, 64 * KIB, [64, MIB], "tests/limits::random";
     /// Size of one request body. Bodies stream in small chunks, so this bounds time and traffic, not memory.
@@ -209,6 +211,25 @@ table! {
     STORE_BATCH = "store_batch", Count, 1000, [1, 100_000], "tests/limits::store_batch";
     /// Listings that one open bucket of the first draft of `wasi:keyvalue` can be asked to continue, the newest ones.
     STORE_CURSORS = "store_cursors", Count, 16, [1, 1000], "tests/limits::store_cursors";
+    /// Rows that a guest gets at once, however many it asks for.
+    SQL_ROWS = "sql_rows", Count, 1000, [1, 100_000], "tests/limits::sql_rows";
+    /// Bytes in the rows that a guest gets at once, unless one row has more.
+    SQL_BATCH_BYTES = "sql_batch", Bytes, MIB, [KIB, 128 * MIB], "tests/limits::sql_rows";
+    /// Size of one embedded database; a statement that needs more fails inside the guest.
+    SQL_DATABASE_BYTES = "sql_database", Bytes, GIB, [64 * KIB, TIB], "crates/stores/tests/sql/hostile.rs::a_database_has_a_size_and_so_have_its_temporary_files";
+    /// Size of one value, row or statement of an embedded database; a larger one fails inside the guest.
+    SQL_VALUE_BYTES = "sql_value", Bytes, 16 * MIB, [64 * KIB, 128 * MIB], "crates/stores/tests/sql/hostile.rs::a_database_has_a_size_and_so_have_its_temporary_files";
+    /// Temporary files of one statement of an embedded database, to sort for example; one that needs more fails inside the
+    /// guest.
+    SQL_TEMPORARY_BYTES = "sql_temporary", Bytes, 256 * MIB, [MIB, TIB], "crates/stores/tests/sql/hostile.rs::a_database_has_a_size_and_so_have_its_temporary_files";
+    /// Statements of one embedded database that read at once; others wait for their turn.
+    SQL_READERS = "sql_readers", Count, 4, [1, 100], "crates/stores/tests/sql.rs::a_statement_is_stopped_when_its_time_is_over";
+    /// Connections to one PostgreSQL database; who needs one more waits.
+    SQL_CONNECTIONS = "sql_connections", Count, 16, [1, 1000], "crates/stores/tests/sql.rs::a_statement_is_stopped_when_its_time_is_over";
+    /// How long a transaction may be open; then it is rolled back.
+    SQL_TRANSACTION_MS = "sql_transaction", Milliseconds, 30 * SECOND, [10, HOUR], "crates/stores/tests/sql.rs::a_transaction_that_is_left_open_ends_by_itself";
+    /// How long a connection to a database is kept that nobody uses.
+    SQL_IDLE_MS = "sql_idle", Milliseconds, MINUTE, [10, HOUR], "crates/stores/tests/sql/hostile.rs::connections_that_nobody_uses_are_closed";
 
     // Messages.
 

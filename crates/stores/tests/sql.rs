@@ -58,31 +58,51 @@ pub(crate) async fn count(sql: &dyn Sql, table: &str) -> i64 {
 
 /// Each case against each driver.
 macro_rules! contract {
-    ($($case:ident)+) => {
+    ($(#[test] fn $case:ident)+) => {
         mod sqlite {
-            $(#[tokio::test] async fn $case() { super::$case(super::World::sqlite()).await; })+
+            $(
+                #[tokio::test]
+                async fn $case() { super::$case(super::World::sqlite()).await; }
+            )+
         }
         mod postgres {
-            $(#[tokio::test] async fn $case() { super::$case(super::World::postgres().await).await; })+
+            $(
+                #[tokio::test]
+                async fn $case() { super::$case(super::World::postgres().await).await; }
+            )+
         }
     };
 }
 
 contract! {
-    values_come_back_as_they_went
-    statements_count_what_they_change
-    a_million_rows_stream_in_little_memory
-    a_statement_is_stopped_when_its_time_is_over
-    a_call_or_a_stream_that_is_dropped_stops_its_statement
-    a_transaction_is_whole_or_nothing
-    rows_that_are_not_read_are_given_up_with_the_next_call
-    transactions_that_collide_are_told_so
-    a_transaction_that_is_left_open_ends_by_itself
-    nothing_of_a_session_is_left_for_the_next
-    errors_say_what_is_wrong
-    rows_of_a_change_are_the_change
-    apps_have_databases_of_their_own
-    a_check_changes_nothing
+    #[test]
+    fn values_come_back_as_they_went
+    #[test]
+    fn statements_count_what_they_change
+    #[test]
+    fn a_million_rows_stream_in_little_memory
+    #[test]
+    fn a_statement_is_stopped_when_its_time_is_over
+    #[test]
+    fn a_call_or_a_stream_that_is_dropped_stops_its_statement
+    #[test]
+    fn a_transaction_is_whole_or_nothing
+    #[test]
+    fn rows_that_are_not_read_are_given_up_with_the_next_call
+    #[test]
+    fn transactions_that_collide_are_told_so
+    #[test]
+    fn a_transaction_that_is_left_open_ends_by_itself
+    #[test]
+    fn nothing_of_a_session_is_left_for_the_next
+    #[test]
+    fn errors_say_what_is_wrong
+    #[test]
+    fn rows_of_a_change_are_the_change
+    #[test]
+    fn apps_have_databases_of_their_own
+    #[test]
+    fn a_check_changes_nothing
 }
 
 async fn values_come_back_as_they_went(world: World) {

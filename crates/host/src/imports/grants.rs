@@ -5,7 +5,7 @@ use crate::detect::{Detected, Need};
 /// A grant that a guest would make use of, judged by its imports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantNeed {
-    /// The grant's name: `http`, `tcp`, `udp`, `listen`, `files`; or `env`, `args`, which are settings of a component.
+    /// The grant's name: `http`, `tcp`, `udp`, `listen`, `files`, `sql`; or `env`, `args`, which are settings of a component.
     pub grant: &'static str,
     /// The import that shows it.
     pub import: String,
@@ -49,6 +49,7 @@ const EXAMPLES: &[(&str, &str, &str, &str)] = &[
         "files = { \"/site\" = { host = \"site\", write = false } }",
         "--dir site::/site",
     ),
+    ("sql", "grants", "sql = [\"main\"]", "--grant sql=main"),
     ("env", "", "env = { LANG = \"en\" }", "--env LANG=en"),
     (
         "args",
@@ -98,6 +99,7 @@ fn uses(grant: &str, need: &Need) -> bool {
         ("listen", "wasi:sockets/tcp") => item(&["tcp-socket.start-listen"]),
         ("listen", "wasi:sockets/types") => item(&["tcp-socket.listen"]),
         ("files", "wasi:filesystem/preopens") => true,
+        ("sql", "hostel:sql/database") => true,
         ("env", "wasi:cli/environment") => item(&["get-environment"]),
         ("args", "wasi:cli/environment") => item(&["get-arguments"]),
         ("files", "wasi_snapshot_preview1.fd_prestat_get" | "wasi_snapshot_preview1.path_open") => {
@@ -174,6 +176,11 @@ mod tests {
             ("wasi_snapshot_preview1.path_open", "path_open", &["files"]),
             ("wasi_snapshot_preview1.args_get", "args_get", &["args"]),
             ("wasi_snapshot_preview1.fd_write", "fd_write", &[]),
+            (
+                "hostel:sql/database@0.1.0",
+                "[static]connection.open",
+                &["sql"],
+            ),
             ("wasi:io/poll@0.2.0", "poll", &[]),
         ] {
             assert_eq!(needing(name, item), grants, "{name} {item}");

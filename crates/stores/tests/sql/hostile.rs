@@ -229,3 +229,30 @@ async fn a_file_that_is_no_database_is_left_alone() {
     let kept = std::fs::read_to_string(folder.join("main.db")).unwrap();
     assert!(kept.starts_with("this is a text\n"));
 }
+
+/// Descriptors of this process that are open on files below a folder.
+fn open_below(folder: &std::path::Path) -> usize {
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    targets.filter(|target| target.starts_with(folder)).count()
+}
+
+#[tokio::test]
+async fn connections_that_nobody_uses_are_closed() {
+    let world = World::sqlite();
+    let sql = world.sql_with(SqlOptions {
+        idle: Duration::from_millis(100),
+        ..world.options()
+    });
+    for _ in 0..2 {
+        run(&*sql, "CREATE TABLE IF NOT EXISTS t (n)")
+            .await
+            .unwrap();
+        assert_eq!(count(&*sql, "t").await, 0);
+        let begin = Instant::now();
+        while open_below(world.folder()) > 0 {
+            assert!(begin.elapsed() < Duration::from_secs(20), "still open");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
