@@ -234,18 +234,21 @@ mod tests {
             File::create(folder.path().join(path)).unwrap();
         }
         std::fs::write(folder.path().join("blobs/uploads/objects/NOT OURS"), "").unwrap();
-        let (mut seen, mut from) = (0, None);
-        loop {
-            let page = blobs.list(from.as_ref(), 1_000_000).await.unwrap();
-            assert!(page.names.len() <= NAMES);
-            for name in page.names {
-                assert_eq!(name, format!("{seen:06}"));
-                seen += 1;
+        // The first pages and the last: each looks at every name.
+        for (from, first, last) in [(None, 0, 2_999), (Some("097999"), 98_000, 99_999)] {
+            let mut from = from.map(|name| Cursor(name.to_owned()));
+            let mut seen = first;
+            while seen <= last {
+                let page = blobs.list(from.as_ref(), 1_000_000).await.unwrap();
+                assert_eq!(page.names.len(), NAMES);
+                for name in page.names {
+                    assert_eq!(name, format!("{seen:06}"));
+                    seen += 1;
+                }
+                from = page.next;
+                assert_eq!(from.is_none(), seen == 100_000);
             }
-            let Some(next) = page.next else { break };
-            from = Some(next);
         }
-        assert_eq!(seen, 100_000);
     }
 
     #[tokio::test]
