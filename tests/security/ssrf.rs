@@ -62,7 +62,8 @@ impl Canary {
     /// are answered, what came before them was counted.
     fn hits(&self) -> usize {
         let mut bytes = [0; 64];
-        let mut own = TcpStream::connect(("127.0.0.1", self.port)).expect("the canary lives");
+        let own = TcpStream::connect_timeout(&([127, 0, 0, 1], self.port).into(), PATIENCE);
+        let mut own = own.expect("the canary lives");
         own.set_read_timeout(Some(PATIENCE)).expect("a socket");
         own.write_all(b"own").expect("the canary listens");
         assert!(own.read(&mut bytes).expect("the canary answers") > 0);

@@ -153,21 +153,23 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Host>, flavor: Flavor) -> Result
     let named = |name: &str| format!("wasi:sockets/{name}@{}", WASI_0_2.version);
     p2_tcp(&mut linker.instance(&named("tcp-create-socket"))?)?;
     p2_udp(&mut linker.instance(&named("udp-create-socket"))?)?;
-    dropped(
-        &mut linker.instance(&named("tcp"))?,
-        "tcp-socket",
-        drop_tcp_p2,
-    )?;
-    dropped(
-        &mut linker.instance(&named("udp"))?,
-        "udp-socket",
-        drop_udp_p2,
-    )?;
+    let tcp = &mut linker.instance(&named("tcp"))?;
+    dropped(tcp, "tcp-socket", |host, socket| {
+        p2::tcp::HostTcpSocket::drop(&mut host.sockets(), socket)
+    })?;
+    let udp = &mut linker.instance(&named("udp"))?;
+    dropped(udp, "udp-socket", |host, socket| {
+        p2::udp::HostUdpSocket::drop(&mut host.sockets(), socket)
+    })?;
     if flavor == Flavor::Async {
         let types = &mut linker.instance(&format!("wasi:sockets/types@{}", WASI_0_3.version))?;
         p3_sockets(types)?;
-        dropped(types, "tcp-socket", drop_tcp_p3)?;
-        dropped(types, "udp-socket", drop_udp_p3)?;
+        dropped(types, "tcp-socket", |host, socket| {
+            p3::HostTcpSocket::drop(&mut host.sockets(), socket)
+        })?;
+        dropped(types, "udp-socket", |host, socket| {
+            p3::HostUdpSocket::drop(&mut host.sockets(), socket)
+        })?;
     }
     linker.allow_shadowing(false);
     Ok(())
@@ -188,22 +190,6 @@ fn dropped<T: 'static>(
         host.sockets.0.remove(&rep);
         drops(host, Resource::new_own(rep))
     })
-}
-
-fn drop_tcp_p2(host: &mut Host, socket: Resource<wasmtime_wasi::p2::TcpSocket>) -> Result<()> {
-    p2::tcp::HostTcpSocket::drop(&mut host.sockets(), socket)
-}
-
-fn drop_udp_p2(host: &mut Host, socket: Resource<wasmtime_wasi::p2::UdpSocket>) -> Result<()> {
-    p2::udp::HostUdpSocket::drop(&mut host.sockets(), socket)
-}
-
-fn drop_tcp_p3(host: &mut Host, socket: Resource<p3::TcpSocket>) -> Result<()> {
-    p3::HostTcpSocket::drop(&mut host.sockets(), socket)
-}
-
-fn drop_udp_p3(host: &mut Host, socket: Resource<p3::UdpSocket>) -> Result<()> {
-    p3::HostUdpSocket::drop(&mut host.sockets(), socket)
 }
 
 fn p2_tcp(instance: &mut LinkerInstance<'_, Host>) -> Result<()> {
