@@ -16,6 +16,7 @@ mod http2;
 mod inspect;
 mod instances;
 mod log;
+mod messages;
 mod metrics;
 mod network;
 mod ready_line;

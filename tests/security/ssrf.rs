@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -38,8 +38,14 @@ impl Canary {
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 connections.fetch_add(1, SeqCst);
-                // Whoever speaks HTTP is not kept waiting.
-                let _gone = stream.write_all(b"HTTP/1.1 203 Canary\r\ncontent-length: 0\r\n\r\n");
+                // Whoever says something is answered.
+                std::thread::spawn(move || {
+                    let said = stream.read(&mut [0; 1024]);
+                    if said.is_ok_and(|length| length > 0) {
+                        let answer = b"HTTP/1.1 203 Canary\r\ncontent-length: 0\r\n\r\n";
+                        let _gone = stream.write_all(answer);
+                    }
+                });
             }
         });
         std::thread::spawn(move || {
@@ -58,6 +64,7 @@ impl Canary {
         let mut bytes = [0; 64];
         let mut own = TcpStream::connect(("127.0.0.1", self.port)).expect("the canary lives");
         own.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        own.write_all(b"own").expect("the canary listens");
         assert!(own.read(&mut bytes).expect("the canary answers") > 0);
         let datagram = UdpSocket::bind("127.0.0.1:0").expect("a port");
         datagram.set_read_timeout(Some(PATIENCE)).expect("a socket");
@@ -124,7 +131,11 @@ fn spellings(octets: [u8; 4]) -> Vec<String> {
         format!("{a}.{b}.{low}"),
         format!("{a}.{}", number & 0xff_ffff),
         format!("0x{a:x}.{b}.0{c:o}.{d}"),
-        format!("{a:03}.{b:03}.{c:03}.{d:03}"),
+        // Zeros in front mean octal to some: only where both read the same address.
+        match octets.iter().all(|octet| !(8..100).contains(octet)) {
+            true => format!("{a:03}.{b:03}.{c:03}.{d:03}"),
+            false => format!("0{a:o}.{b}.{c}.{d}"),
+        },
         format!("{a}.{b}.{c}.0x{d:x}"),
         wide,
         circled,
@@ -314,18 +325,12 @@ fn outgoing_http_reaches_none_of_them() {
             );
         }
         assert_eq!(canary.hits(), 0, "{guest}");
-        let log = server.stderr().text();
-        assert!(
-            log.contains("denied=network component=web http://127.0.0.1:")
-                && log.contains("(loopback)"),
-            "{log}"
-        );
-        assert!(
-            log.contains(&format!(
-                "`--grant http=http://127.0.0.1:{port}`, or `allow = [\"127.0.0.1\"]` in [network]"
-            )),
-            "{log}"
-        );
+        let line = format!("denied=network component=web http://127.0.0.1:{port} leads to");
+        let flag = format!("`--grant http=http://127.0.0.1:{port}`, or `allow = [\"127.0.0.1\"]`");
+        eventually("the log says what would allow it", || {
+            let log = server.stderr().text();
+            (log.contains(&line) && log.contains(&flag)).then_some(())
+        });
         let open = App::of(guest, "").up_with(&OPENED);
         let answer = open.get(&format!("/?url=http://127.0.0.1:{port}/"));
         assert_eq!(answer.status, 203, "{guest}: {}", answer.text());
@@ -440,12 +445,15 @@ fn sockets_reach_none_of_them() {
             }
             assert_eq!(canary.hits(), 0, "{guest} {kind}");
             let target: SocketAddr = ([127, 0, 0, 1], port).into();
-            let log = server.stderr().text();
+            // On a server of its own: a flood of such lines is cut.
+            let server = guarded(guest);
+            server.page(&format!("/?{kind}={target}"));
             let line = format!("{kind} {target} leads to 127.0.0.1");
-            assert!(
-                log.contains(&line) && log.contains(&format!("`--grant {kind}={target}`")),
-                "{log}"
-            );
+            let flag = format!("`--grant {kind}={target}`");
+            eventually("the log says what would allow it", || {
+                let log = server.stderr().text();
+                (log.contains(&line) && log.contains(&flag)).then_some(())
+            });
             let open = App::of(guest, "").up_with(&OPENED);
             let page = open.page(&format!("/?{kind}={target}"));
             assert!(page.starts_with("ok: "), "{guest} {kind}: {page}");
@@ -462,11 +470,11 @@ fn look_ups_tell_none_of_them() {
         let bare = |host: String| host.replace(['[', ']'], "");
         let names = hosts()
             .into_iter()
-            .flat_map(|host| [bare(host.clone()), host]);
-        for (path, _, text) in ask(
-            &server,
-            names.map(|name| format!("/?name={}", encoded(&name))),
-        ) {
+            .flat_map(|host| [bare(host.clone()), host])
+            // The standard library in the one guest reads these itself.
+            .filter(|name| guest == "lookup-p3" || name.parse::<IpAddr>().is_err());
+        let paths = names.map(|name| format!("/?name={}", encoded(&name)));
+        for (path, _, text) in ask(&server, paths) {
             assert!(text.starts_with("error: "), "{guest} {path}: {text}");
         }
         let open = App::of(guest, "").up_with(&OPENED);
@@ -475,7 +483,7 @@ fn look_ups_tell_none_of_them() {
             assert!(page.starts_with("ok: "), "{guest} {name}: {page}");
         }
         // Only what was named.
-        let page = open.page(&format!("/?name={}", Ipv6Addr::LOCALHOST));
+        let page = open.page("/?name=10.1");
         assert!(page.starts_with("error: "), "{guest}: {page}");
     }
 }

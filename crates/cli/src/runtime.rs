@@ -10,7 +10,7 @@ use hostel_host::{
     CompileCaps, Compiler, CompilerProcess, LoadError, LogSink, Runtime, RuntimeOptions,
 };
 use hostel_stores::embedded::EngineOptions;
-use hostel_stores::{Stores, StoresOptions, kv};
+use hostel_stores::{Stores, StoresOptions, kv, messaging};
 
 use crate::args::DataFlags;
 use crate::compile_guest;
@@ -52,6 +52,12 @@ pub(crate) fn stores(data: Option<&Path>) -> Result<Stores, LoadError> {
             value_bytes: limits::KEYVALUE_VALUE_BYTES_MAX.size(),
             cache_bytes: limits::KEYVALUE_CACHE_BYTES.size(),
             memory_bytes: limits::KEYVALUE_MEMORY_BYTES.size(),
+        },
+        messaging: messaging::Bounds {
+            message_bytes: limits::MESSAGE_BYTES_MAX.size(),
+            backlog: limits::MESSAGE_BACKLOG.size(),
+            backlog_bytes: limits::MESSAGE_BACKLOG_BYTES.size(),
+            ..messaging::Bounds::default()
         },
         ..StoresOptions::default()
     };

@@ -13,38 +13,16 @@ mod grants;
 mod offers;
 
 pub use grants::{GrantNeed, grants_needed};
-pub use offers::{BEYOND, Offer, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
+pub use offers::{DRAFTS, Offer, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
 
-/// What the linker of an ABI implements of WASI's releases; the newest last. Empty for a core module, which has
-/// [`PREVIEW1_FUNCTIONS`].
-fn released(abi: Abi) -> &'static [&'static Offer] {
+/// What the linker of an ABI implements; the newest last. Empty for a core module, which has [`PREVIEW1_FUNCTIONS`].
+pub fn offered(abi: Abi) -> &'static [&'static Offer] {
     match abi {
         Abi::CommandP1 => &[],
         Abi::HttpP2 | Abi::CommandP2 => &[&WASI_0_2],
         // On the engine that its imports and exports ask for.
         Abi::HttpP3 | Abi::CommandP3 | Abi::MessageP2 => &[&WASI_0_2, &WASI_0_3],
     }
-}
-
-/// All that the linker of an ABI implements; of one interface, the one to recommend last.
-pub fn offered(abi: Abi) -> impl DoubleEndedIterator<Item = &'static Offer> {
-    let beyond = match abi {
-        Abi::CommandP1 => &[],
-        _ => BEYOND,
-    };
-    released(abi).iter().copied().chain(beyond)
-}
-
-/// The offer that the linker takes for an import of this version, by its rules: the same track, or exactly the same name.
-fn offer_of(abi: Abi, interface: &str, version: &str) -> Option<&'static Offer> {
-    let track = track(version);
-    offered(abi).find(|offer| {
-        let same = match track {
-            Some(_) => self::track(offer.version) == track,
-            None => offer.version == version,
-        };
-        same && offer.interfaces.contains(&interface)
-    })
 }
 
 /// An import that the host lacks.
@@ -107,15 +85,17 @@ pub fn has(abi: Abi, import: &str) -> bool {
             .and_then(|rest| rest.strip_prefix('.'))
             .is_some_and(|function| PREVIEW1_FUNCTIONS.contains(&function));
     }
+    if DRAFTS.contains(&import) {
+        return true;
+    }
     let Some((interface, version)) = import.split_once('@') else {
         return false;
     };
-    offer_of(abi, interface, version).is_some()
-}
-
-/// Whether it is one of [`BEYOND`]'s, which no toolchain brings along.
-fn is_draft(offer: &Offer) -> bool {
-    BEYOND.iter().any(|beyond| std::ptr::eq(beyond, offer))
+    let track = track(version);
+    track.is_some()
+        && offered(abi).iter().any(|offer| {
+            self::track(offer.version) == track && offer.interfaces.contains(&interface)
+        })
 }
 
 fn track(version: &str) -> Option<(u64, u64)> {
@@ -143,18 +123,25 @@ fn nearest(abi: Abi, import: &str) -> Option<String> {
         return Some(format!("{PREVIEW1}.{best}"));
     }
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    let names = |draft: &&str| {
+        draft
+            .split_once('@')
+            .is_some_and(|(name, _)| name == interface)
+    };
+    if let Some(draft) = DRAFTS.iter().copied().find(names) {
+        return Some(draft.to_owned());
+    }
     let same = offered(abi)
+        .iter()
         .rev()
         .find(|offer| offer.interfaces.contains(&interface));
     if let Some(offer) = same {
         return Some(format!("{interface}@{}", offer.version));
     }
     let (package, name) = interface.split_once('/')?;
-    let offer = offered(abi).rev().find(|offer| {
-        let belongs = |offered: &&str| package_of(offered) == package;
-        offer.interfaces.iter().any(belongs)
-            && (is_draft(offer) || track(offer.version) == track(version))
-    })?;
+    let offer = offered(abi)
+        .iter()
+        .find(|offer| track(offer.version) == track(version))?;
     let siblings = offer
         .interfaces
         .iter()
@@ -202,11 +189,16 @@ fn way_out(abi: Abi, import: &str) -> String {
     if abi == Abi::CommandP1 {
         return module_way_out(import);
     }
-    if let Some(offer) = draft_of(import) {
-        let package = package_of(import);
+    let package = import
+        .split_once('/')
+        .map_or(import, |(package, _)| package);
+    if let Some((_, version)) = DRAFTS
+        .iter()
+        .find(|draft| draft.starts_with(&format!("{package}/")))
+        .and_then(|draft| draft.split_once('@'))
+    {
         return format!(
-            "this host implements {package} {}; build the guest against that, from the package in this host's `wit` folder",
-            offer.version
+            "build the guest against {package}@{version}, the draft that this host offers"
         );
     }
     if let Some((_, owner)) = OWNERS.iter().find(|(prefix, _)| import.starts_with(prefix)) {
@@ -233,7 +225,7 @@ fn way_out(abi: Abi, import: &str) -> String {
     }
     match Version::parse(version) {
         Some(version) if !version.pre_release.is_empty() || version.major == 0 && version.minor < 2 => candidate_way_out(&version),
-        Some(version) if version.track() == Some((0, 3)) && released(abi).len() == 1 => {
+        Some(version) if version.track() == Some((0, 3)) && offered(abi).len() == 1 => {
             format!("a guest of ABI {abi} is offered WASI 0.2 only; {}", rebuild_as_0_3(abi))
         }
         Some(version) if version.track().is_some_and(|track| track != (0, 2) && track != (0, 3)) => {
@@ -241,24 +233,6 @@ fn way_out(abi: Abi, import: &str) -> String {
         }
         _ => "this interface is not in WASI as released, or is unstable in it; build the guest without it".to_owned(),
     }
-}
-
-/// The newest of [`BEYOND`] that has anything of this import's package.
-fn draft_of(import: &str) -> Option<&'static Offer> {
-    let package = package_of(import);
-    let has = |offer: &&Offer| {
-        offer
-            .interfaces
-            .iter()
-            .any(|offered| package_of(offered) == package)
-    };
-    BEYOND.iter().rev().find(has)
-}
-
-fn package_of(import: &str) -> &str {
-    import
-        .split_once('/')
-        .map_or(import, |(package, _)| package)
 }
 
 fn rebuild_as_0_3(abi: Abi) -> &'static str {
@@ -321,10 +295,18 @@ pub fn explain(abi: Abi, engine_error: &str) -> Option<Missing> {
     if !has(abi, import) {
         return Some(lacking(abi, import));
     }
-    let (interface, version) = import.split_once('@')?;
-    let offer = offer_of(abi, interface, version)?;
-    let nearest = format!("{interface}@{}", offer.version);
     let item = quoted_after(engine_error, "instance export ").unwrap_or("");
+    if DRAFTS.contains(&import) {
+        return Some(misfits(import, item));
+    }
+    let version = import.split_once('@').map_or("", |(_, version)| version);
+    let offer = offered(abi)
+        .iter()
+        .find(|offer| track(offer.version) == track(version))?;
+    let interface = import
+        .split_once('@')
+        .map_or(import, |(interface, _)| interface);
+    let nearest = format!("{interface}@{}", offer.version);
     let absent = engine_error.contains("implementation is missing");
     let what = if absent {
         format!(
@@ -335,28 +317,34 @@ pub fn explain(abi: Abi, engine_error: &str) -> Option<Missing> {
             "the guest imports `{item}` of `{import}` with another type than this host's `{nearest}` has"
         )
     };
-    let package = package_of(interface);
+    let package = interface
+        .split_once('/')
+        .map_or(interface, |(package, _)| package);
     let toolchain = if offer.version == WASI_0_3.version {
         "crate `wasip3` 0.9"
     } else {
         "crate `wasip2` 1.0"
     };
-    let help = match is_draft(offer) {
-        true => format!(
-            "build the guest against {package} {}, from the package in this host's `wit` folder",
-            offer.version
-        ),
-        false => format!(
-            "build the guest against {package} {} or older, without unstable features (Rust: {toolchain})",
-            offer.version
-        ),
-    };
+    let help = format!(
+        "build the guest against {package} {} or older, without unstable features (Rust: {toolchain})",
+        offer.version
+    );
     Some(Missing {
         import: import.to_owned(),
         nearest: Some(nearest),
         what,
         help,
     })
+}
+
+/// A draft is one text: a guest that names it and means another one was built from a changed copy.
+fn misfits(import: &str, item: &str) -> Missing {
+    Missing {
+        import: import.to_owned(),
+        nearest: Some(import.to_owned()),
+        what: format!("the guest imports `{item}` of `{import}`, which is not as this host has it"),
+        help: "build the guest from the package in this host's `wit` folder".to_owned(),
+    }
 }
 
 /// A core module's import that exists with another type.
@@ -494,9 +482,15 @@ mod tests {
         (HttpP2, "wasi:clocks/timezone@0.2.3", None, "unstable"),
         (
             HttpP2,
-            "wasi:keyvalue/store@0.2.0-draft",
-            None,
-            "belongs to WASI key-value, which is not supported yet",
+            "wasi:keyvalue/store@0.2.0-draft3",
+            Some("wasi:keyvalue/store@0.2.0-draft2"),
+            "build the guest against wasi:keyvalue@0.2.0-draft2,",
+        ),
+        (
+            HttpP2,
+            "wasi:blobstore/types@0.2.0-draft2",
+            Some("wasi:blobstore/types@0.2.0-draft"),
+            "build the guest against wasi:blobstore@0.2.0-draft,",
         ),
         (HttpP2, "fermyon:spin/llm@2.0.0", None, "belongs to Spin"),
         (
@@ -624,6 +618,17 @@ mod tests {
                 .contains("`wasi_snapshot_preview1.proc_exit` with another type"),
             "{missing}"
         );
+        let draft = newer
+            .replace("wasi:http/types@0.2.13", "wasi:keyvalue/store@0.2.0-draft")
+            .replace("[method]fields.shuffle", "open");
+        let missing = explain(Abi::HttpP2, &draft).expect("about a draft");
+        assert!(
+            missing
+                .what
+                .contains("`open` of `wasi:keyvalue/store@0.2.0-draft`"),
+            "{missing}"
+        );
+        assert!(missing.help.contains("`wit` folder"), "{missing}");
         assert_eq!(explain(Abi::HttpP2, "out of memory"), None);
         assert_eq!(
             explain(Abi::HttpP2, "component imports instance `half"),

@@ -120,6 +120,9 @@ pub(crate) fn component(linker: &Linker<Host>, component: &Component) -> Result<
 
 /// The name under which the linker has an interface: a guest may have been built against an older release.
 fn offered(import: &str) -> String {
+    if imports::DRAFTS.contains(&import) {
+        return import.to_owned();
+    }
     let name = import.split_once('@').map_or(import, |(name, _)| name);
     [imports::WASI_0_2, imports::WASI_0_3]
         .iter()

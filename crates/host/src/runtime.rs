@@ -488,7 +488,7 @@ impl HasData for Tables {
 mod tests {
     use super::*;
     use crate::guest::RequestId;
-    use crate::imports::{BEYOND, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
+    use crate::imports::{DRAFTS, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
 
     /// Whether the linker has something of this name: then it cannot be defined a second time.
     fn defines(half: &mut Half, import: &str) -> bool {
@@ -506,11 +506,14 @@ mod tests {
         ];
         for (flavor, offers) in halves {
             let mut half = Half::new(flavor, true).unwrap();
-            for offer in offers.iter().chain(BEYOND) {
+            for offer in offers {
                 for interface in offer.interfaces {
                     let import = format!("{interface}@{}", offer.version);
                     assert!(defines(&mut half, &import), "{import} on {flavor:?}");
                 }
+            }
+            for import in DRAFTS {
+                assert!(defines(&mut half, import), "{import} on {flavor:?}");
             }
             assert!(!defines(&mut half, "wasi:http/types@0.4.0"));
             assert_eq!(

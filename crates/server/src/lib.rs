@@ -5,7 +5,8 @@
 //! (one thread of it), [`listen`] (sockets), `seats` (who may hold a connection), `connection` (one client), `stream` with
 //! `head_guard` and `frame_guard` (its bytes), `streams` (one stream of HTTP/2), `wire` (what the parts of a connection
 //! know of each other), `http` (one request: the trigger), `request` and `upload` (what a guest gets), [`live`] (which guest),
-//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]. Beside them: [`metrics`]
+//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]; `messages` (the other
+//! trigger). Beside them: [`metrics`]
 //! (what the operator asks), and [`supervisor`] (a parent process that starts a server again), with `restarts` (when) and
 //! `handover` (how its sockets pass).
 #![forbid(unsafe_code)]

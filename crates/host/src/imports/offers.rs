@@ -1,10 +1,9 @@
 //! The table of what the linker implements. A test beside the linker proves that every line of it links.
 
-/// A version and the interfaces of it that the linker implements.
+/// A released WASI version and the interfaces of it that the linker implements.
 #[derive(Debug)]
 pub struct Offer {
-    /// The newest release that is implemented; every older one of the same track is too. A draft is compatible with itself
-    /// only.
+    /// The newest release that is implemented; every older one of the same track is too.
     pub version: &'static str,
     /// `package/interface`, without a version.
     pub interfaces: &'static [&'static str],
@@ -74,57 +73,25 @@ pub const WASI_0_3: Offer = Offer {
     ],
 };
 
-/// What lies beyond WASI's own releases: drafts of WASI and packages of this host's own, for every component. In an order in
-/// which the nearest one to recommend comes last.
-pub const BEYOND: &[Offer] = &[
-    Offer {
-        version: "0.2.0-draft",
-        interfaces: &[
-            "wasi:keyvalue/atomics",
-            "wasi:keyvalue/batch",
-            "wasi:keyvalue/store",
-        ],
-    },
-    Offer {
-        version: "0.2.0-draft2",
-        interfaces: &[
-            "wasi:keyvalue/atomics",
-            "wasi:keyvalue/batch",
-            "wasi:keyvalue/store",
-        ],
-    },
-    Offer {
-        version: "0.2.0-draft",
-        interfaces: &[
-            "wasi:blobstore/blobstore",
-            "wasi:blobstore/container",
-            "wasi:blobstore/types",
-        ],
-    },
-    Offer {
-        version: "0.2.0-draft",
-        interfaces: &[
-            "wasi:messaging/producer",
-            "wasi:messaging/request-reply",
-            "wasi:messaging/types",
-        ],
-    },
-    Offer {
-        version: "0.2.0-draft-2024-09-27",
-        interfaces: &["wasi:config/store"],
-    },
-    Offer {
-        version: "0.2.0-rc.1",
-        interfaces: &["wasi:config/store"],
-    },
-    Offer {
-        version: "0.1.0-draft",
-        interfaces: &["wasi:logging/logging"],
-    },
-    Offer {
-        version: "0.1.0",
-        interfaces: &["hostel:keyvalue/store"],
-    },
+/// Beyond WASI's releases, for every component: drafts and this host's own packages, each in exactly these versions. Of an
+/// interface in several versions, the one to recommend comes first.
+pub const DRAFTS: &[&str] = &[
+    "hostel:keyvalue/store@0.1.0",
+    "wasi:blobstore/blobstore@0.2.0-draft",
+    "wasi:blobstore/container@0.2.0-draft",
+    "wasi:blobstore/types@0.2.0-draft",
+    "wasi:config/store@0.2.0-draft-2024-09-27",
+    "wasi:config/store@0.2.0-rc.1",
+    "wasi:keyvalue/atomics@0.2.0-draft2",
+    "wasi:keyvalue/atomics@0.2.0-draft",
+    "wasi:keyvalue/batch@0.2.0-draft2",
+    "wasi:keyvalue/batch@0.2.0-draft",
+    "wasi:keyvalue/store@0.2.0-draft2",
+    "wasi:keyvalue/store@0.2.0-draft",
+    "wasi:logging/logging@0.1.0-draft",
+    "wasi:messaging/producer@0.2.0-draft",
+    "wasi:messaging/request-reply@0.2.0-draft",
+    "wasi:messaging/types@0.2.0-draft",
 ];
 
 /// The module of WASI preview 1.

@@ -131,54 +131,34 @@ pub(super) fn nonce() -> String {
     format!("{:016x}{:016x}", random.0, random.1)
 }
 
-/// One for each message of a subscription that may be unsettled. Whoever asks a server for messages holds permits for as many
-/// until they come, and so a part of them is for requests alone, which come by themselves.
+/// One for each message of a subscription that may be unsettled, taken when it is handed over: while a server is asked for
+/// messages, requests can have them.
 #[derive(Debug)]
-pub(super) struct Permits {
-    stored: Arc<Semaphore>,
-    /// `None` where there are too few: then requests take from the others.
-    requests: Option<Arc<Semaphore>>,
-}
+pub(super) struct Permits(Arc<Semaphore>);
 
 impl Permits {
     pub(super) fn new(in_flight: usize) -> Self {
         let in_flight = in_flight.clamp(1, Semaphore::MAX_PERMITS);
-        let requests = in_flight / 4;
-        Self {
-            stored: Arc::new(Semaphore::new(in_flight - requests)),
-            requests: (requests > 0).then(|| Arc::new(Semaphore::new(requests))),
+        Self(Arc::new(Semaphore::new(in_flight)))
+    }
+
+    /// How many more there may be, up to `most`; waits until it is one at least.
+    pub(super) async fn free(&self, most: usize) -> usize {
+        let waited = self.0.acquire().await;
+        drop(waited);
+        self.0.available_permits().clamp(1, most)
+    }
+
+    /// For one message; `None` if nobody takes it any more.
+    pub(super) async fn one(
+        &self,
+        sender: &mpsc::Sender<Delivery>,
+    ) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = sender.closed() => None,
+            permit = self.0.clone().acquire_owned() => permit.ok(),
         }
-    }
-
-    /// Where everything is as a request.
-    pub(super) fn unstored(in_flight: usize) -> Self {
-        Self {
-            stored: Arc::new(Semaphore::new(in_flight.clamp(1, Semaphore::MAX_PERMITS))),
-            requests: None,
-        }
-    }
-
-    /// Whether requests wait for those who ask for messages.
-    pub(super) const fn are_shared(&self) -> bool {
-        self.requests.is_none()
-    }
-
-    /// For a request.
-    pub(super) async fn one(&self) -> Option<OwnedSemaphorePermit> {
-        let permits = self.requests.as_ref().unwrap_or(&self.stored);
-        permits.clone().acquire_owned().await.ok()
-    }
-
-    /// For as many messages as may be unsettled more, up to `most`; for one at least.
-    pub(super) async fn some(&self, most: usize) -> Option<OwnedSemaphorePermit> {
-        let mut permits = self.stored.clone().acquire_owned().await.ok()?;
-        while permits.num_permits() < most {
-            let Ok(one) = self.stored.clone().try_acquire_owned() else {
-                break;
-            };
-            permits.merge(one);
-        }
-        Some(permits)
     }
 }
 
@@ -248,20 +228,6 @@ impl Drop for Open {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn permits_are_as_many_as_were_asked_for() {
-        for in_flight in [0, 1, 3, 4, 64, usize::MAX] {
-            let permits = Permits::new(in_flight);
-            let requests = permits
-                .requests
-                .as_ref()
-                .map_or(0, |r| r.available_permits());
-            let all = permits.stored.available_permits() + requests;
-            assert_eq!(all, in_flight.clamp(1, Semaphore::MAX_PERMITS));
-            assert!(permits.stored.available_permits() > 0);
-        }
-    }
 
     #[test]
     fn headers_keep_their_order_and_every_character() {
