@@ -123,6 +123,23 @@ fn an_app_is_checked_too_where_one_is_named() {
 }
 
 #[test]
+fn grants_that_the_operator_does_not_open_are_named() {
+    let app = App::of(
+        "hello-p2",
+        "[component.web.grants]\ntcp = [\"10.0.0.5:5432\"]\n",
+    )
+    .with_file("closed.toml", "")
+    .with_file("open.toml", "[network]\nallow = [\"10.0.0.0/8\"]\n");
+    let closed = hostel_in(app.folder(), &["check", "--config", "closed.toml"]).success();
+    assert!(
+        closed.contains("web: the grant tcp 10.0.0.5:5432 does not reach 10.0.0.5 (private)"),
+        "{closed}"
+    );
+    let open = hostel_in(app.folder(), &["check", "--config", "open.toml"]).success();
+    assert!(!open.contains("10.0.0.5"), "{open}");
+}
+
+#[test]
 fn a_file_that_is_wrong_says_where() {
     let folder = tempfile::tempdir().expect("a folder");
     let said = check(folder.path(), "[keyvalu.default]\nurl = \"memory:\"\n", &[]).failure(1);

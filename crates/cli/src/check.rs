@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hostel_app::{App, Resolved, ServerConfig, resolve};
 use hostel_host::LogSink;
 use hostel_host::detect;
-use hostel_host::{Role, Runtime};
+use hostel_host::{Role, Runtime, narrowed};
 use serde::Serialize;
 
 use crate::args::{ConfigFlag, DataFlags, FormatFlag, GuestFlags, VariableFlags};
@@ -52,6 +52,9 @@ struct AppReport {
     version: Option<String>,
     digest: String,
     components: Vec<Loaded>,
+    /// Grants that reach less than they say, unless the operator allows it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    narrowed: Vec<Less>,
     routes: Vec<Route>,
 }
 
@@ -61,6 +64,15 @@ struct Loaded {
     abi: &'static str,
     bytes: usize,
     digest: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Less {
+    component: String,
+    kind: &'static str,
+    grant: String,
+    address: String,
+    range: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -114,8 +126,26 @@ fn check_app(args: &Args, config: &Arc<ServerConfig>, path: &Path) -> Result<App
         version: app.version.clone(),
         digest: app.digest.to_string(),
         components: components?,
+        narrowed: less(app, config)?,
         routes: routes(app),
     })
+}
+
+/// What the operator's network policy takes away from the grants.
+fn less(app: &App, config: &ServerConfig) -> Result<Vec<Less>, Failure> {
+    let mut all = Vec::new();
+    for component in &app.components {
+        let found = narrowed(&component.grants, &config.network);
+        let found = found.map_err(|error| Failure::new(Kind::Host, error.what, error.help))?;
+        all.extend(found.into_iter().map(|one| Less {
+            component: component.name.clone(),
+            kind: one.kind,
+            grant: one.grant,
+            address: one.address.to_string(),
+            range: one.range,
+        }));
+    }
+    Ok(all)
 }
 
 /// Loads every component, so that one run shows everything that is wrong.
@@ -240,6 +270,19 @@ fn app_in_words(report: &AppReport) -> String {
         };
         text.push_str(&format!("  {methods}{host}{route} -> {component}\n"));
     }
+    for less in &report.narrowed {
+        let Less {
+            component,
+            kind,
+            grant,
+            address,
+            range,
+        } = less;
+        text.push_str(&format!(
+            "  {component}: the grant {kind} {grant} does not reach {address} ({range}); to allow it, write it into `allow` of \
+             [network] in server.toml\n"
+        ));
+    }
     text
 }
 
@@ -267,6 +310,7 @@ mod tests {
                     digest: "blake3:2".into(),
                 },
             ],
+            narrowed: Vec::new(),
             routes: vec![
                 Route {
                     route: "/...".into(),

@@ -44,4 +44,5 @@ pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
 pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};
 pub use hostel_stores::messaging;
+pub use net::narrowed::{Narrowed, narrowed};
 pub use runtime::{AppScope, Progress, Role, Runtime, RuntimeOptions};

@@ -12,6 +12,7 @@ mod budget;
 mod client;
 mod dial;
 mod message;
+pub(crate) mod narrowed;
 mod policy;
 mod pool;
 mod resolve;
