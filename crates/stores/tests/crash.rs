@@ -4,6 +4,11 @@
 //!
 //! The program starts itself again as the writer, which says each acknowledgement on its standard output, and kills it at a
 //! random moment; then it opens the same folder and looks. The folder is the same for all rounds.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test, though not one of the harness: what goes wrong has to fail it"
+)]
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
