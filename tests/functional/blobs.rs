@@ -1,4 +1,6 @@
-//! Blobs of a guest, kept in the data directory: what `wasi:blobstore` does.
+//! Blobs of a guest, kept in the data directory and on S3: what `wasi:blobstore` does.
+
+use hostel_backends::S3;
 
 use crate::harness::app::App;
 use crate::harness::message::{Answer, post, request, sized_head};
@@ -24,6 +26,21 @@ impl Blobs {
         let app = App::of("blob-p2", &format!("{settings}\n{GRANTS}"));
         let data = tempfile::tempdir().expect("a folder");
         let server = Server::launch(app.folder(), data.path(), flags);
+        Self { app, data, server }
+    }
+
+    /// The same guest, with `uploads` on a server; `archive` stays in the data directory.
+    fn on(server: &S3) -> Self {
+        let app = App::of("blob-p2", GRANTS).with_file(
+            "server.toml",
+            format!(
+                "[blobstore.uploads]\nurl = \"{}\"\ntimeout = \"20s\"\n",
+                server.url()
+            ),
+        );
+        let data = tempfile::tempdir().expect("a folder");
+        let config = app.path("server.toml").display().to_string();
+        let server = Server::launch(app.folder(), data.path(), &["--config", &config]);
         Self { app, data, server }
     }
 
@@ -91,6 +108,49 @@ fn the_body_is_written_before_or_after_the_host_knows_where_it_goes() {
         blobs.stored(&format!("/?name={order}&order={order}"), &body);
         assert_eq!(blobs.page(&format!("/?name={order}")), body);
     }
+}
+
+#[test]
+fn the_same_guest_keeps_its_objects_on_s3() {
+    let mut s3 = S3::start();
+    let blobs = Blobs::on(&s3);
+    let large = "0123456789abcdef".repeat(450 << 10);
+    for order in ["before", "after"] {
+        blobs.stored(&format!("/?name=a/{order}&order={order}"), &large);
+        assert_eq!(blobs.page(&format!("/?name=a/{order}")), large);
+    }
+    blobs.stored("/?name=digits", "0123456789");
+    assert_eq!(blobs.page("/?name=digits&start=2&end=4"), "234");
+    assert_eq!(
+        blobs.page("/?list=1&len=2"),
+        "skipped 0: a/after a/before digits\n"
+    );
+    assert_eq!(blobs.page("/?copy=digits&to=here&into=archive"), "copied\n");
+    assert_eq!(blobs.page("/?move=digits&to=moved"), "moved\n");
+    assert_eq!(
+        blobs.page("/?c=archive&name=here") + &blobs.page("/?name=moved"),
+        "01234567890123456789"
+    );
+    let kept = s3.folder().join("tests/test/uploads/o/moved");
+    assert_eq!(
+        std::fs::read_to_string(kept).expect("the object"),
+        "0123456789"
+    );
+    // A server that is down is an error of the operation, and nothing else.
+    s3.kill();
+    let error = blobs.error("/?name=moved");
+    assert!(
+        error.starts_with("the backend cannot be reached"),
+        "{error}"
+    );
+    assert!(!error.contains(s3.secret()));
+    assert_eq!(blobs.page("/?c=archive&name=here"), "0123456789");
+    s3.restart();
+    crate::harness::eventually("it is back", || {
+        (blobs.server.get("/?name=moved").status == 200).then_some(())
+    });
+    blobs.deleted("/?name=a/after,a/before,moved");
+    assert_eq!(blobs.page("/?list=1"), "skipped 0: \n");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! What works, seen from outside.
 
+mod backends;
 mod blobs;
 mod bodies;
 mod cache;
 mod chores;
 mod compile;
+mod config;
 mod files;
 mod framing;
 mod grants;
@@ -14,6 +16,7 @@ mod http2;
 mod inspect;
 mod instances;
 mod log;
+mod messages;
 mod metrics;
 mod network;
 mod ready_line;

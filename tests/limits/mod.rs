@@ -40,6 +40,7 @@ mod metrics_connections;
 mod metrics_timeout;
 mod outbound;
 mod outbound_open;
+mod outbound_rate;
 mod queue_depth;
 mod queue_wait;
 mod random;
@@ -48,8 +49,10 @@ mod request_body;
 mod resources;
 mod response_body;
 mod slice;
+mod store_timeout;
 mod stream_chunk;
 mod table_elements;
+mod variable;
 mod wasm_stack;
 
 use std::fs;

@@ -43,7 +43,8 @@ pub struct Limits {
     pub response_body_bytes: u64,
     /// What one call may start on the network ([`limits::OUTBOUND`]); `None` only for a command in the foreground.
     pub outbound: Option<u32>,
-    /// Outgoing HTTP connections of the app ([`limits::OUTBOUND_OPEN`]); `None` only for a command in the foreground.
+    /// Outgoing HTTP requests and sockets of the app ([`limits::OUTBOUND_OPEN`]); `None` only for a command in the
+    /// foreground.
     pub outbound_open: Option<u32>,
     /// Store operations of one call ([`limits::STORE_CALLS`]); `None` only for a command in the foreground.
     pub store_calls: Option<u32>,
@@ -53,6 +54,9 @@ pub struct Limits {
     pub store_key_bytes: usize,
     /// Bytes of one value that is written ([`limits::STORE_VALUE`]).
     pub store_value_bytes: usize,
+    /// Outgoing connections of the app in one second ([`limits::OUTBOUND_RATE`]); `None` only for a command in the
+    /// foreground.
+    pub outbound_rate: Option<u32>,
 }
 
 impl Default for Limits {
@@ -80,12 +84,13 @@ impl Default for Limits {
             store_bytes: Some(limits::STORE_BYTES.default),
             store_key_bytes: limits::STORE_KEY.size(),
             store_value_bytes: limits::STORE_VALUE.size(),
+            outbound_rate: Some(limits::OUTBOUND_RATE.count()),
         }
     }
 }
 
 /// The entries that a manifest or the command line can set.
-const BUDGET: [&Limit; 22] = [
+const BUDGET: [&Limit; 23] = [
     &limits::MEMORY,
     &limits::TABLE_ELEMENTS,
     &limits::DEADLINE,
@@ -108,6 +113,7 @@ const BUDGET: [&Limit; 22] = [
     &limits::STORE_BYTES,
     &limits::STORE_KEY,
     &limits::STORE_VALUE,
+    &limits::OUTBOUND_RATE,
 ];
 
 impl Limits {
@@ -122,6 +128,7 @@ impl Limits {
             outbound_open: None,
             store_calls: None,
             store_bytes: None,
+            outbound_rate: None,
             ..Self::default()
         }
     }
@@ -168,6 +175,7 @@ impl Limits {
             "store_bytes" => self.store_bytes?,
             "store_key" => self.store_key_bytes as u64,
             "store_value" => self.store_value_bytes as u64,
+            "outbound_rate" => self.outbound_rate?.into(),
             _ => return None,
         })
     }
@@ -211,6 +219,7 @@ impl Limits {
             "store_bytes" => self.store_bytes = Some(value),
             "store_key" => self.store_key_bytes = size,
             "store_value" => self.store_value_bytes = size,
+            "outbound_rate" => self.outbound_rate = Some(count),
             _ => {}
         }
     }

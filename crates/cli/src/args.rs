@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hostel_app::grant::{FileGrant, GrantArg, GrantError};
-use hostel_app::{Operator, limits};
+use hostel_app::{Operator, ServerConfig, limits};
 
+use crate::failure::Failure;
 use crate::{build, check, compile_guest, completions, inspect, run, up};
 
 /// Runs server-side WebAssembly.
@@ -108,30 +110,58 @@ pub(crate) struct VariableFlags {
     vars: Vec<(String, String)>,
 }
 
+/// `--config`
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ConfigFlag {
+    /// The operator's file, server.toml: where stores are kept, values of variables, what the network allows.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+impl ConfigFlag {
+    /// What the operator decided: the file's word, and the command line's over it.
+    pub(crate) fn read(&self, variables: &VariableFlags) -> Result<Arc<ServerConfig>, Failure> {
+        let file = self.config.as_deref().map(ServerConfig::read);
+        let mut config = file.transpose()?.unwrap_or_default();
+        config.give(&variables.all());
+        Ok(Arc::new(config))
+    }
+}
+
+impl VariableFlags {
+    fn all(&self) -> BTreeMap<String, String> {
+        self.vars.iter().cloned().collect()
+    }
+}
+
 impl GuestFlags {
     /// What `hostel_app` adds to the manifest.
-    pub(crate) fn operator(&self, variables: &VariableFlags) -> Operator {
+    pub(crate) fn operator(
+        &self,
+        variables: &VariableFlags,
+        server: &Arc<ServerConfig>,
+    ) -> Operator {
         Operator {
             env: self.env.clone(),
             dirs: self.dirs.clone(),
             grants: self.grants.clone(),
-            vars: variables.vars.iter().cloned().collect::<BTreeMap<_, _>>(),
+            vars: variables.all(),
             limits: self.limits.clone(),
             ceilings: self.ceilings.clone(),
-            ..Operator::default()
+            server: server.clone(),
         }
     }
 }
 
-/// Where Hostel keeps what it can make again.
+/// Where Hostel keeps compiled code, and what guests store.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct DataFlags {
-    /// Folder for compiled code and the secret that protects it [default: $XDG_DATA_HOME/hostel, else
-    /// ~/.local/share/hostel]
+    /// Folder for compiled code with the secret that protects it, and for what guests store [default:
+    /// $XDG_DATA_HOME/hostel, else ~/.local/share/hostel]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Compile at every start and keep nothing.
-    #[arg(long, conflicts_with = "data")]
+    /// Compile at every start and keep no compiled code.
+    #[arg(long)]
     pub(crate) no_cache: bool,
     /// Memory of all guests together, such as 2GiB [default: 4GiB, but no more than half of the machine's].
     #[arg(long, value_name = "SIZE", value_parser = memory)]

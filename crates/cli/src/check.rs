@@ -1,15 +1,18 @@
 //! `hostel check [PATH]`: everything that `hostel up` does before it listens, for every component, and nothing after it.
+//! With `--config` also whether the backends answer that the operator's file names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use hostel_app::{App, Resolved, resolve};
+use hostel_app::{App, Resolved, ServerConfig, resolve};
 use hostel_host::LogSink;
 use hostel_host::detect;
 use hostel_host::{Role, Runtime};
 use serde::Serialize;
 
-use crate::args::{DataFlags, FormatFlag, GuestFlags, VariableFlags};
+use crate::args::{ConfigFlag, DataFlags, FormatFlag, GuestFlags, VariableFlags};
+use crate::backends::{self, Checked};
 use crate::failure::{Failure, Kind};
 use crate::output::{self, Meanwhile};
 use crate::runtime;
@@ -17,9 +20,11 @@ use crate::runtime;
 /// The flags of `hostel check`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A manifest, the folder that it is in, or a .wasm or .wat file.
-    #[arg(default_value = ".")]
-    path: PathBuf,
+    /// A manifest, the folder that it is in, or a .wasm or .wat file [default: `.`; with --config and without a manifest
+    /// there, only that file is checked].
+    path: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFlag,
     #[command(flatten)]
     variables: VariableFlags,
     #[command(flatten)]
@@ -31,18 +36,27 @@ pub(crate) struct Args {
 }
 
 /// The result in JSON.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Report {
+    #[serde(flatten)]
+    app: Option<AppReport>,
+    /// What the operator's file names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backends: Option<Vec<Checked>>,
+}
+
+#[derive(Debug, Serialize)]
+struct AppReport {
     app: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     digest: String,
-    components: Vec<Checked>,
+    components: Vec<Loaded>,
     routes: Vec<Route>,
 }
 
 #[derive(Debug, Serialize)]
-struct Checked {
+struct Loaded {
     component: String,
     abi: &'static str,
     bytes: usize,
@@ -59,21 +73,49 @@ struct Route {
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
-    let resolved = resolve(&args.path, &args.guest.operator(&args.variables))?;
+    let config = args.config.read(&args.variables)?;
+    let app = match app_path(args) {
+        Some(path) => Some(check_app(args, &config, path)?),
+        None => None,
+    };
+    let name = app.as_ref().map_or("check", |report| report.app.as_str());
+    let backends = match args.config.config {
+        Some(_) => Some(backends::check(&config, name, &runtime::stores(None)?)?),
+        None => None,
+    };
+    if let Some(failure) = backends::failure(&config.file, backends.as_deref().unwrap_or_default())
+    {
+        return Err(failure);
+    }
+    let report = Report { app, backends };
+    output::data(args.format.format, &report, || in_words(&report))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What there is of an app to check: whoever names only the operator's file need not be in an app's folder.
+fn app_path(args: &Args) -> Option<&Path> {
+    let here = Path::new(".");
+    match &args.path {
+        Some(path) => Some(path),
+        None if args.config.config.is_none() => Some(here),
+        None => here.join("hostel.toml").exists().then_some(here),
+    }
+}
+
+fn check_app(args: &Args, config: &Arc<ServerConfig>, path: &Path) -> Result<AppReport, Failure> {
+    let resolved = resolve(path, &args.guest.operator(&args.variables, config))?;
     let meanwhile = Meanwhile::default();
-    let runtime = runtime::start(&args.data, &LogSink::null(), &meanwhile)?;
+    let runtime = runtime::start(&args.data, config, &LogSink::null(), &meanwhile)?;
     let components = components(&runtime, &resolved, &meanwhile);
     meanwhile.tell();
     let app = &resolved.app;
-    let report = Report {
+    Ok(AppReport {
         app: app.name.clone(),
         version: app.version.clone(),
         digest: app.digest.to_string(),
         components: components?,
         routes: routes(app),
-    };
-    output::data(args.format.format, &report, || in_words(&report))?;
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// Loads every component, so that one run shows everything that is wrong.
@@ -81,7 +123,7 @@ fn components(
     runtime: &Runtime,
     resolved: &Resolved,
     meanwhile: &Meanwhile,
-) -> Result<Vec<Checked>, Failure> {
+) -> Result<Vec<Loaded>, Failure> {
     let scope = runtime.app(&resolved.app.name);
     let mut checked = Vec::new();
     let mut problems = Vec::new();
@@ -92,17 +134,18 @@ fn components(
         .zip(&resolved.code)
         .enumerate()
     {
-        let role = role(&resolved.app, index, code);
-        match scope.load(component, code, role, &|event| meanwhile.show(event)) {
-            Ok(guest) => checked.push(Checked {
-                component: component.name.clone(),
-                abi: guest.abi().name(),
-                bytes: code.len(),
-                digest: component.digest.to_string(),
-            }),
-            Err(error) => {
-                meanwhile.end();
-                problems.push(error.into());
+        for role in roles(&resolved.app, index, code) {
+            match scope.load(component, code, role, &|event| meanwhile.show(event)) {
+                Ok(guest) => checked.push(Loaded {
+                    component: component.name.clone(),
+                    abi: guest.abi().name(),
+                    bytes: code.len(),
+                    digest: component.digest.to_string(),
+                }),
+                Err(error) => {
+                    meanwhile.end();
+                    problems.push(error.into());
+                }
             }
         }
     }
@@ -113,21 +156,22 @@ fn components(
     }
 }
 
-/// What a component is there for. A route of a manifest promises a server; a bare file is taken for what it is.
-fn role(app: &App, index: usize, code: &[u8]) -> Role {
-    let routed = app
-        .routes
-        .all()
-        .iter()
-        .any(|route| route.component == index && route.line > 0);
+/// What a component is there for. A route of a manifest promises a server, and messages a handler; a bare file is taken for
+/// what it is.
+fn roles(app: &App, index: usize, code: &[u8]) -> Vec<Role> {
+    let mut routes = app.routes.all().iter();
+    let routed = routes.any(|route| route.component == index && route.line > 0);
+    let mut triggers = app.messages.iter();
+    let handles = triggers.any(|trigger| trigger.component == index);
     let is_command = || {
         let detected = detect::to_binary(code).and_then(|binary| detect::detect(&binary));
         detected.is_ok_and(|found| found.http_abi().is_none() && found.command_abi().is_some())
     };
-    if !routed && is_command() {
-        Role::Run
-    } else {
-        Role::Serve
+    match (routed, handles) {
+        (true, true) => vec![Role::Serve, Role::Handle],
+        (false, true) => vec![Role::Handle],
+        (false, false) if is_command() => vec![Role::Run],
+        (_, false) => vec![Role::Serve],
     }
 }
 
@@ -148,6 +192,16 @@ fn routes(app: &App) -> Vec<Route> {
 }
 
 fn in_words(report: &Report) -> String {
+    let mut text = report.app.as_ref().map_or(String::new(), app_in_words);
+    for checked in report.backends.iter().flatten() {
+        let Checked { kind, label, .. } = checked;
+        let place = checked.backend.as_deref().unwrap_or_default();
+        text.push_str(&format!("{kind}.{label}: ok, {place}\n"));
+    }
+    text
+}
+
+fn app_in_words(report: &AppReport) -> String {
     let version = report
         .version
         .as_ref()
@@ -160,7 +214,7 @@ fn in_words(report: &Report) -> String {
         .max()
         .unwrap_or(0);
     for checked in &report.components {
-        let Checked {
+        let Loaded {
             component,
             abi,
             bytes,
@@ -195,18 +249,18 @@ mod tests {
 
     #[test]
     fn the_text_has_components_and_routes() {
-        let report = Report {
+        let report = AppReport {
             app: "guestbook".into(),
             version: Some("1.0.0".into()),
             digest: "blake3:0".into(),
             components: vec![
-                Checked {
+                Loaded {
                     component: "a".into(),
                     abi: "http-p2",
                     bytes: 12,
                     digest: "blake3:1".into(),
                 },
-                Checked {
+                Loaded {
                     component: "long".into(),
                     abi: "http-p3",
                     bytes: 1_500,
@@ -229,7 +283,7 @@ mod tests {
             ],
         };
         assert_eq!(
-            in_words(&report),
+            app_in_words(&report),
             "guestbook 1.0.0: ok\n  a     http-p2, 12 B\n  long  http-p3, 1.5 kB\n  /... -> a\n  GET,PUT h.example/x -> long\n"
         );
     }

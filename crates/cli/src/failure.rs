@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Component,
     /// A build command failed.
     Build,
+    /// A backend that the operator's file names.
+    Backend,
     /// The program under `hostel run` ended in a fault.
     Fault,
     /// The machine or its settings: a port in use, a folder that cannot be written.

@@ -6,6 +6,7 @@
 //! [`runtime`] (where compiled code is kept), [`supervise`] (the processes of `--supervise`).
 
 mod args;
+mod backends;
 mod build;
 mod check;
 mod compile_guest;

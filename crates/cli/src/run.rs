@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use hostel_app::{Resolved, resolve_command};
+use hostel_app::{Resolved, ServerConfig, resolve_command};
 use hostel_host::{Guest, LogSink, Role};
 
-use crate::args::{DataFlags, GuestFlags, VariableFlags};
+use crate::args::{ConfigFlag, DataFlags, GuestFlags, VariableFlags};
 use crate::failure::{Failure, Kind};
 use crate::output::Meanwhile;
 use crate::runtime;
@@ -15,6 +16,10 @@ use crate::runtime;
 /// The flags of `hostel run`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    config: ConfigFlag,
+    #[command(flatten)]
+    variables: VariableFlags,
     #[command(flatten)]
     guest: GuestFlags,
     #[command(flatten)]
@@ -35,9 +40,11 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
     };
     let path = Path::new(file);
     let words = words(&args.command)?;
-    let resolved = resolve_command(path, &args.guest.operator(&VariableFlags::default()))?;
+    let config = args.config.read(&args.variables)?;
+    let operator = args.guest.operator(&args.variables, &config);
+    let resolved = resolve_command(path, &operator)?;
     let meanwhile = Meanwhile::default();
-    let guest = load(&args.data, &resolved, &meanwhile);
+    let guest = load(&args.data, &config, &resolved, &meanwhile);
     meanwhile.tell_people();
     let guest = guest.map_err(|failure| failure.in_file(path))?;
     let executor = tokio::runtime::Builder::new_current_thread()
@@ -84,8 +91,13 @@ fn words(command: &[OsString]) -> Result<Vec<String>, Failure> {
     Ok(words)
 }
 
-fn load(data: &DataFlags, resolved: &Resolved, meanwhile: &Meanwhile) -> Result<Guest, Failure> {
-    let runtime = runtime::start(data, &LogSink::null(), meanwhile)?;
+fn load(
+    data: &DataFlags,
+    config: &Arc<ServerConfig>,
+    resolved: &Resolved,
+    meanwhile: &Meanwhile,
+) -> Result<Guest, Failure> {
+    let runtime = runtime::start(data, config, &LogSink::null(), meanwhile)?;
     let (Some(component), Some(code)) = (resolved.app.components.first(), resolved.code.first())
     else {
         return Err(Failure::new(

@@ -1,16 +1,16 @@
-//! Starts the host's runtime with its cache of compiled code in the right folder.
+//! Starts the host's runtime with its folder: compiled code in `compiled`, what guests store in `state`.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hostel_app::limits;
+use hostel_app::{ServerConfig, limits};
 use hostel_host::{
     CompileCaps, Compiler, CompilerProcess, LoadError, LogSink, Runtime, RuntimeOptions,
 };
 use hostel_stores::embedded::EngineOptions;
-use hostel_stores::{Stores, StoresOptions, kv};
+use hostel_stores::{Stores, StoresOptions, kv, messaging};
 
 use crate::args::DataFlags;
 use crate::compile_guest;
@@ -18,40 +18,27 @@ use crate::failure::Failure;
 use crate::output::Meanwhile;
 
 /// Starts the runtime. A folder that was asked for must work; without one the user's own is taken, else one among the
-/// temporary files, else none, each with a notice.
+/// temporary files, else none, each with a notice. Nothing that guests store is made before one stores something.
 pub(crate) fn start(
     flags: &DataFlags,
+    config: &Arc<ServerConfig>,
     log: &LogSink,
     meanwhile: &Meanwhile,
 ) -> Result<Runtime, Failure> {
-    if flags.no_cache {
-        return Ok(with(flags, None, log)?);
-    }
-    if let Some(folder) = &flags.data {
-        return Ok(with(flags, Some(folder), log)?);
-    }
+    let start = Start { flags, config, log };
     let own = own_folder(std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME"));
-    let folders = (own.as_deref(), temporary_folder());
-    start_in(flags, (folders.0, &folders.1), log, meanwhile)
-}
-
-fn with(flags: &DataFlags, data: Option<&Path>, log: &LogSink) -> Result<Runtime, LoadError> {
-    let cache_dir = data.map(|data| data.join("compiled"));
-    Runtime::new(RuntimeOptions {
-        cache_dir,
-        log: log.clone(),
-        memory: flags.memory,
-        metered: !flags.unmetered,
-        compiler: compiler(flags),
-        stores: Some(stores(data)?),
-        config: Arc::default(),
-    })
+    match &flags.data {
+        Some(folder) => Ok(start.with(Some(folder))?),
+        // There is nothing to be tried: without a cache, nothing is made at the start.
+        None if flags.no_cache => Ok(start.with(own.as_deref())?),
+        None => start.in_first_of((own.as_deref(), &temporary_folder()), meanwhile),
+    }
 }
 
 /// Where guests keep their data; without a folder there are no embedded stores.
-fn stores(data: Option<&Path>) -> Result<Stores, LoadError> {
+pub(crate) fn stores(data: Option<&Path>) -> Result<Stores, LoadError> {
     let data = data.map(|data| data.join("state"));
-    Stores::new(StoresOptions {
+    let options = StoresOptions {
         data,
         engine: EngineOptions {
             writes_waiting: limits::STORE_WRITES_WAITING.size(),
@@ -66,13 +53,70 @@ fn stores(data: Option<&Path>) -> Result<Stores, LoadError> {
             cache_bytes: limits::KEYVALUE_CACHE_BYTES.size(),
             memory_bytes: limits::KEYVALUE_MEMORY_BYTES.size(),
         },
+        messaging: messaging::Bounds {
+            message_bytes: limits::MESSAGE_BYTES_MAX.size(),
+            backlog: limits::MESSAGE_BACKLOG.size(),
+            backlog_bytes: limits::MESSAGE_BACKLOG_BYTES.size(),
+            ..messaging::Bounds::default()
+        },
         ..StoresOptions::default()
-    })
-    .map_err(|cause| LoadError {
+    };
+    Stores::new(options).map_err(|cause| LoadError {
         component: String::new(),
         what: format!("the thread of the stores cannot be started: {cause}"),
         help: "raise the limit of processes, or stop others".into(),
     })
+}
+
+/// What the runtime is started with, whatever the folder.
+struct Start<'a> {
+    flags: &'a DataFlags,
+    config: &'a Arc<ServerConfig>,
+    log: &'a LogSink,
+}
+
+impl Start<'_> {
+    fn with(&self, data: Option<&Path>) -> Result<Runtime, LoadError> {
+        let Self { flags, config, log } = *self;
+        let cache_dir = data.filter(|_| !flags.no_cache);
+        Runtime::new(RuntimeOptions {
+            cache_dir: cache_dir.map(|data| data.join("compiled")),
+            log: log.clone(),
+            memory: flags.memory,
+            metered: !flags.unmetered,
+            compiler: compiler(flags),
+            stores: Some(stores(data)?),
+            config: config.clone(),
+        })
+    }
+
+    fn in_first_of(
+        &self,
+        (own, temporary): (Option<&Path>, &Path),
+        meanwhile: &Meanwhile,
+    ) -> Result<Runtime, Failure> {
+        let cause = match own.map(|folder| self.with(Some(folder))) {
+            Some(Ok(runtime)) => return Ok(runtime),
+            Some(Err(error)) => error.what,
+            None => "neither XDG_DATA_HOME nor HOME names a folder".to_owned(),
+        };
+        match self.with(Some(temporary)) {
+            Ok(runtime) => {
+                let place = temporary.display();
+                meanwhile.later(format!(
+                    "{cause}; compiled code, and what guests store, is kept in {place} instead"
+                ));
+                Ok(runtime)
+            }
+            Err(error) => {
+                meanwhile.later(format!(
+                    "{cause}; {}; compiled code is not kept",
+                    error.what
+                ));
+                Ok(self.with(None)?)
+            }
+        }
+    }
 }
 
 fn compiler(flags: &DataFlags) -> Compiler {
@@ -86,33 +130,6 @@ fn compiler(flags: &DataFlags) -> Compiler {
         arguments: vec![compile_guest::COMMAND.into()],
         caps: CompileCaps::default(),
     })
-}
-
-fn start_in(
-    flags: &DataFlags,
-    (own, temporary): (Option<&Path>, &Path),
-    log: &LogSink,
-    meanwhile: &Meanwhile,
-) -> Result<Runtime, Failure> {
-    let cause = match own.map(|folder| with(flags, Some(folder), log)) {
-        Some(Ok(runtime)) => return Ok(runtime),
-        Some(Err(error)) => error.what,
-        None => "neither XDG_DATA_HOME nor HOME names a folder".to_owned(),
-    };
-    match with(flags, Some(temporary), log) {
-        Ok(runtime) => {
-            let place = temporary.display();
-            meanwhile.later(format!("{cause}; compiled code is kept in {place} instead"));
-            Ok(runtime)
-        }
-        Err(error) => {
-            meanwhile.later(format!(
-                "{cause}; {}; compiled code is not kept",
-                error.what
-            ));
-            Ok(with(flags, None, log)?)
-        }
-    }
 }
 
 /// The folder of the XDG base directory specification, which wants a relative path ignored.
@@ -157,7 +174,12 @@ mod tests {
     fn started(own: Option<&str>, temporary: &Path) -> (Vec<String>, bool) {
         let meanwhile = Meanwhile::default();
         let folders = (own.map(Path::new), temporary);
-        start_in(&DataFlags::default(), folders, &LogSink::null(), &meanwhile).expect("a runtime");
+        let start = Start {
+            flags: &DataFlags::default(),
+            config: &Arc::default(),
+            log: &LogSink::null(),
+        };
+        start.in_first_of(folders, &meanwhile).expect("a runtime");
         let made = temporary.join("compiled").is_dir();
         let _absent = std::fs::remove_dir_all(temporary);
         (meanwhile.waiting(), made)
@@ -195,9 +217,14 @@ mod tests {
             data: Some("/dev/null/x".into()),
             ..DataFlags::default()
         };
-        let failure = start(&flags, &LogSink::null(), &Meanwhile::default())
-            .err()
-            .expect("refused");
+        let failure = start(
+            &flags,
+            &Arc::default(),
+            &LogSink::null(),
+            &Meanwhile::default(),
+        )
+        .err()
+        .expect("refused");
         assert!(
             failure.problems[0].what.contains("/dev/null/x"),
             "{failure:?}"
@@ -206,6 +233,14 @@ mod tests {
             no_cache: true,
             ..DataFlags::default()
         };
-        assert!(start(&flags, &LogSink::null(), &Meanwhile::default()).is_ok());
+        assert!(
+            start(
+                &flags,
+                &Arc::default(),
+                &LogSink::null(),
+                &Meanwhile::default()
+            )
+            .is_ok()
+        );
     }
 }

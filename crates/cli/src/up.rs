@@ -13,7 +13,7 @@ use hostel_server::{
     Bounds, LifeLine, MetricsOptions, Outcome, ServeError, ServeOptions, deploy, serve,
 };
 
-use crate::args::{DataFlags, GuestFlags, VariableFlags, listen};
+use crate::args::{ConfigFlag, DataFlags, GuestFlags, VariableFlags, listen};
 use crate::build::{self, Streams};
 use crate::failure::{Failure, Kind};
 use crate::output::{self, Meanwhile};
@@ -32,6 +32,8 @@ pub(crate) struct Args {
     /// Run the manifest's build commands first.
     #[arg(long)]
     build: bool,
+    #[command(flatten)]
+    config: ConfigFlag,
     #[command(flatten)]
     variables: VariableFlags,
     #[command(flatten)]
@@ -86,7 +88,8 @@ fn serve_here(
     ready_line: &str,
     supervisor: Option<LifeLine>,
 ) -> Result<ExitCode, Failure> {
-    let resolved = resolve(&args.path, &args.guest.operator(&args.variables))?;
+    let config = args.config.read(&args.variables)?;
+    let resolved = resolve(&args.path, &args.guest.operator(&args.variables, &config))?;
     let app = resolved.app.clone();
     let log = if args.raw_output {
         LogSink::raw()
@@ -94,7 +97,7 @@ fn serve_here(
         LogSink::tagged()
     };
     let meanwhile = Meanwhile::default();
-    let runtime = runtime::start(&args.data, &log, &meanwhile)?;
+    let runtime = runtime::start(&args.data, &config, &log, &meanwhile)?;
     let live = deploy(&runtime, resolved, &|event| meanwhile.show(event)).map_err(|error| {
         meanwhile.tell();
         Failure::from(error).in_app(&app)
@@ -195,7 +198,7 @@ mod tests {
             (2, Some(2), true)
         );
         assert!(Cli::try_parse_from(["hostel", "up", "--threads", "0"]).is_err());
-        assert!(Cli::try_parse_from(["hostel", "up", "--data", "d", "--no-cache"]).is_err());
+        assert!(Cli::try_parse_from(["hostel", "up", "--data", "d", "--no-cache"]).is_ok());
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub fn offered(abi: Abi) -> &'static [&'static Offer] {
     match abi {
         Abi::CommandP1 => &[],
         Abi::HttpP2 | Abi::CommandP2 => &[&WASI_0_2],
-        Abi::HttpP3 | Abi::CommandP3 => &[&WASI_0_2, &WASI_0_3],
+        // On the engine that its imports and exports ask for.
+        Abi::HttpP3 | Abi::CommandP3 | Abi::MessageP2 => &[&WASI_0_2, &WASI_0_3],
     }
 }
 
@@ -176,10 +177,6 @@ const OWNERS: &[(&str, &str)] = &[
     ("spin:", "Spin"),
     ("wasmcloud:", "wasmCloud"),
     ("fastly:", "Fastly Compute"),
-    ("wasi:keyvalue/", "WASI key-value"),
-    ("wasi:config/", "WASI config"),
-    ("wasi:messaging/", "WASI messaging"),
-    ("wasi:logging/", "WASI logging"),
     ("wasi:sql/", "WASI SQL"),
     ("wasi:nn/", "WASI neural networks"),
     ("wasi:otel/", "WASI OpenTelemetry"),
@@ -298,6 +295,10 @@ pub fn explain(abi: Abi, engine_error: &str) -> Option<Missing> {
     if !has(abi, import) {
         return Some(lacking(abi, import));
     }
+    let item = quoted_after(engine_error, "instance export ").unwrap_or("");
+    if DRAFTS.contains(&import) {
+        return Some(misfits(import, item));
+    }
     let version = import.split_once('@').map_or("", |(_, version)| version);
     let offer = offered(abi)
         .iter()
@@ -306,7 +307,6 @@ pub fn explain(abi: Abi, engine_error: &str) -> Option<Missing> {
         .split_once('@')
         .map_or(import, |(interface, _)| interface);
     let nearest = format!("{interface}@{}", offer.version);
-    let item = quoted_after(engine_error, "instance export ").unwrap_or("");
     let absent = engine_error.contains("implementation is missing");
     let what = if absent {
         format!(
@@ -335,6 +335,16 @@ pub fn explain(abi: Abi, engine_error: &str) -> Option<Missing> {
         what,
         help,
     })
+}
+
+/// A draft is one text: a guest that names it and means another one was built from a changed copy.
+fn misfits(import: &str, item: &str) -> Missing {
+    Missing {
+        import: import.to_owned(),
+        nearest: Some(import.to_owned()),
+        what: format!("the guest imports `{item}` of `{import}`, which is not as this host has it"),
+        help: "build the guest from the package in this host's `wit` folder".to_owned(),
+    }
 }
 
 /// A core module's import that exists with another type.
@@ -472,9 +482,9 @@ mod tests {
         (HttpP2, "wasi:clocks/timezone@0.2.3", None, "unstable"),
         (
             HttpP2,
-            "wasi:keyvalue/store@0.2.0-draft",
-            None,
-            "belongs to WASI key-value, which is not supported yet",
+            "wasi:keyvalue/store@0.2.0-draft3",
+            Some("wasi:keyvalue/store@0.2.0-draft2"),
+            "build the guest against wasi:keyvalue@0.2.0-draft2,",
         ),
         (
             HttpP2,
@@ -608,6 +618,17 @@ mod tests {
                 .contains("`wasi_snapshot_preview1.proc_exit` with another type"),
             "{missing}"
         );
+        let draft = newer
+            .replace("wasi:http/types@0.2.13", "wasi:keyvalue/store@0.2.0-draft")
+            .replace("[method]fields.shuffle", "open");
+        let missing = explain(Abi::HttpP2, &draft).expect("about a draft");
+        assert!(
+            missing
+                .what
+                .contains("`open` of `wasi:keyvalue/store@0.2.0-draft`"),
+            "{missing}"
+        );
+        assert!(missing.help.contains("`wit` folder"), "{missing}");
         assert_eq!(explain(Abi::HttpP2, "out of memory"), None);
         assert_eq!(
             explain(Abi::HttpP2, "component imports instance `half"),

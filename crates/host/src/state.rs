@@ -3,6 +3,7 @@
 //! A [`Template`] is what can be prepared once per component; a `Host` is made from it for every instance. WASI's own
 //! context is built when the guest first asks for it: many short requests never do.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use hostel_app::limits::Limits;
@@ -49,7 +50,7 @@ pub(crate) struct Template {
     pub(crate) reuse: Reuse,
     pub(crate) stdio: Stdio,
     /// Shared with the other components of the app.
-    pub(crate) open: Arc<net::Open>,
+    pub(crate) network: Arc<net::AppNetwork>,
     /// The stores that its grants name.
     pub(crate) granted: Arc<Granted>,
 }
@@ -67,6 +68,8 @@ pub(crate) struct Host {
     outgoing: net::Outgoing,
     blobs_held: blob::Held,
     charge: Charge,
+    /// Those that are open; named by `net`.
+    pub(crate) sockets: net::Sockets,
     pub(crate) meter: Meter,
 }
 
@@ -101,6 +104,7 @@ impl Host {
             outgoing,
             blobs_held: blob::Held::new(limits.blob_bytes),
             charge: Charge::new(template),
+            sockets: net::Sockets::default(),
             meter: Meter::new(limits, template.memory.open()),
         };
         let mut store = Store::new(engine, host);
@@ -194,11 +198,14 @@ impl Host {
 
 impl Template {
     fn start(&self) -> Arc<Start> {
-        self.settings.start(|problem| {
-            if let Stdio::Log(log) = &self.stdio {
-                log.notice(&format!("component \"{}\": {problem}", self.component));
-            }
-        })
+        self.settings.start(|problem| self.trouble(problem))
+    }
+
+    /// Something of the operator's is not as the component needs it: told, but no more often than faults are.
+    pub(crate) fn trouble(&self, problem: impl Display) {
+        if let Stdio::Log(log) = &self.stdio {
+            log.notice(&format!("component \"{}\": {problem}", self.component));
+        }
     }
 
     fn wasi(

@@ -18,6 +18,7 @@ mod group;
 mod journal;
 mod memory;
 pub(crate) mod nats;
+pub(crate) mod redis;
 mod remote;
 
 pub(crate) use journal::TABLES;

@@ -28,6 +28,7 @@ use crate::kv::nats::NatsKv;
 use crate::kv::redis::RedisKv;
 use crate::messaging::Messaging;
 use crate::messaging::nats::NatsMessaging;
+use crate::messaging::redis::RedisMessaging;
 use crate::place::PlaceError;
 use crate::{Failure, Scope};
 
@@ -48,7 +49,7 @@ type Known<T> = Mutex<HashMap<(Secret, Duration), Weak<T>>>;
 
 /// A text that holds a password and does not show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Secret(String);
+pub(crate) struct Secret(pub(crate) String);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,6 +94,10 @@ impl Servers {
                 let (durable, settings) = (url.scheme() == "nats", Settings::of(url)?);
                 let messaging = NatsMessaging::new(nats, durable, &settings, scope);
                 Some(Arc::new(messaging))
+            }
+            "redis" | "rediss" => {
+                let redis = self.redis(url, timeout, handle)?;
+                Some(Arc::new(RedisMessaging::new(redis, scope)))
             }
             _ => None,
         })

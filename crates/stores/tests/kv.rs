@@ -59,3 +59,5 @@ macro_rules! contract {
 contract!(memory, Subject::memory);
 contract!(embedded_durable, Subject::embedded);
 contract!(embedded_buffered, Subject::embedded_buffered);
+contract!(redis, Subject::redis);
+contract!(nats, Subject::nats);

@@ -62,3 +62,6 @@ macro_rules! contract {
 contract!(on_memory, Driver::local("memory:"));
 contract!(on_embedded, Driver::local("embedded:"));
 contract!(on_embedded_behind, Driver::local("embedded:?durable=false"));
+contract!(on_jetstream, Driver::jetstream());
+contract!(on_nats_core, Driver::nats_core());
+contract!(on_redis_streams, Driver::redis());

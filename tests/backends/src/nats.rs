@@ -14,6 +14,11 @@ impl Nats {
         Self(Server::start("nats", nats))
     }
 
+    /// Starts one that asks for the user `shop` and the password `open sesame`.
+    pub fn start_with_password() -> Self {
+        Self(Server::start("nats", nats_with_password))
+    }
+
     /// The same server behind another port: a proxy's.
     pub fn url_at(&self, port: u16) -> String {
         format!("nats://127.0.0.1:{port}")
@@ -21,6 +26,12 @@ impl Nats {
 }
 
 crate::process::controls!(Nats);
+
+fn nats_with_password(folder: &Folder, port: u16) -> Command {
+    let mut command = nats(folder, port);
+    command.args(["--user", "shop", "--pass", "open sesame"]);
+    command
+}
 
 fn nats(folder: &Folder, port: u16) -> Command {
     let mut command = command(find("nats-server", &[tools().join("nats/bin")]), None);

@@ -73,11 +73,25 @@ pub const WASI_0_3: Offer = Offer {
     ],
 };
 
-/// Beyond WASI's releases, for every component: drafts, each in exactly these versions.
+/// Beyond WASI's releases, for every component: drafts and this host's own packages, each in exactly these versions. Of an
+/// interface in several versions, the one to recommend comes first.
 pub const DRAFTS: &[&str] = &[
+    "hostel:keyvalue/store@0.1.0",
     "wasi:blobstore/blobstore@0.2.0-draft",
     "wasi:blobstore/container@0.2.0-draft",
     "wasi:blobstore/types@0.2.0-draft",
+    "wasi:config/store@0.2.0-draft-2024-09-27",
+    "wasi:config/store@0.2.0-rc.1",
+    "wasi:keyvalue/atomics@0.2.0-draft2",
+    "wasi:keyvalue/atomics@0.2.0-draft",
+    "wasi:keyvalue/batch@0.2.0-draft2",
+    "wasi:keyvalue/batch@0.2.0-draft",
+    "wasi:keyvalue/store@0.2.0-draft2",
+    "wasi:keyvalue/store@0.2.0-draft",
+    "wasi:logging/logging@0.1.0-draft",
+    "wasi:messaging/producer@0.2.0-draft",
+    "wasi:messaging/request-reply@0.2.0-draft",
+    "wasi:messaging/types@0.2.0-draft",
 ];
 
 /// The module of WASI preview 1.

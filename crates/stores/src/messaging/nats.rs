@@ -9,42 +9,33 @@
 //! `hostel-request.APP.LABEL.TOPIC` with JetStream, and answers to `hostel-reply.APP.LABEL.NONCE` with both. The name of a
 //! guest's topic is checked, and then follows one of these: no guest reaches another subject.
 
-use std::fmt;
+mod subscriber;
+mod wire;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy};
-use async_nats::{HeaderMap, RequestErrorKind, Subject};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout_at};
 
+use self::subscriber::{PULL_MAX, Subscriber};
+use self::wire::{TOPIC, fits, headers, heard, topic_of};
 use super::remote::{
-    Ending, Endings, REPLIES_MAX, TRY_AGAIN, check_message, check_subscription, dead_letter,
-    deliveries, from_line, line, nonce, pause, plain,
+    Endings, Permits, REPLIES_MAX, TRY_AGAIN, check_message, check_subscription, deliveries, line,
+    nonce,
 };
-use super::{Delivery, Error, Message, Messaging, Result, Settle, Subscription};
-use crate::server::nats::{
-    Connected, Nats, Settings, lost_connection, message_bytes_max, round_trip,
-};
-use crate::server::stopped;
+use super::{Delivery, Error, Message, Messaging, Result, Subscription};
+use crate::server::nats::{Connected, Nats, Settings, lost_connection, round_trip};
+use crate::server::{patience, stopped};
 use crate::{Failure, Scope};
-
-/// All headers of a message in one, in their order.
-const HEADERS: &str = "Hostel-Headers";
-/// The topic of an answer.
-const TOPIC: &str = "Hostel-Topic";
-/// How long a request for messages stays with the server.
-const PULL: Duration = Duration::from_secs(5);
-/// Requests for messages may be for so many at once.
-const PULL_MAX: usize = 256;
 
 /// One scope on NATS.
 #[derive(Debug)]
@@ -136,7 +127,7 @@ impl Messaging for NatsMessaging {
         let (sender, receiver) = mpsc::channel(in_flight.min(PULL_MAX));
         let subscriber = Arc::new(Subscriber {
             shared: self.shared.clone(),
-            permits: Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS))),
+            permits: Permits::new(in_flight),
             terms: Arc::new(subscription),
             sender,
         });
@@ -203,17 +194,18 @@ impl Shared {
         }
     }
 
-    /// Stores a message. While nothing says whether it is there it is sent again under the same name, which the server
-    /// recognises.
+    /// Stores a message. If the connection breaks before it is acknowledged it is sent again under the same name, which the
+    /// server recognises.
     async fn store(&self, message: &Message, id: &str) -> Result<()> {
-        let until = Instant::now() + self.nats.timeout();
+        let timeout = self.nats.timeout();
+        let until = Instant::now() + patience(timeout);
         loop {
             let tried = self
                 .nats
                 .run(|connected| async move { self.put(&connected, message, id).await });
             match timeout_at(until, tried).await {
-                Err(_) => return Err(Failure::TimedOut(self.nats.timeout()).into()),
-                Ok(Err(Error::Failed(Failure::Unavailable(_)))) if Instant::now() < until => {
+                Err(_) => return Err(Failure::TimedOut(timeout).into()),
+                Ok(Err(Error::Failed(failure))) if failure == lost_connection() => {
                     sleep(TRY_AGAIN.0).await;
                 }
                 Ok(result) => return result,
@@ -349,454 +341,4 @@ impl Shared {
             })
             .await
     }
-}
-
-/// One subscription.
-#[derive(Debug)]
-struct Subscriber {
-    shared: Arc<Shared>,
-    terms: Arc<Subscription>,
-    /// One for each message that may be unsettled.
-    permits: Arc<Semaphore>,
-    sender: mpsc::Sender<Delivery>,
-}
-
-impl Subscriber {
-    /// Takes what is not stored: requests, and with NATS core everything. The library subscribes again by itself after a
-    /// reconnection.
-    async fn listen(&self) -> Result<async_nats::Subscriber> {
-        let shared = &self.shared;
-        shared
-            .nats
-            .run(|connected| async move {
-                let subject = format!("{}{}", shared.requested(), self.terms.pattern);
-                let group = format!(
-                    "{}+{}",
-                    plain(&self.terms.group),
-                    plain(&self.terms.pattern)
-                );
-                let client = &connected.client;
-                let heard = client.queue_subscribe(subject, group).await;
-                let heard = heard.map_err(|error| shared.nats.unavailable(error))?;
-                // What is published after this function is heard.
-                round_trip(client).await?;
-                Ok(heard)
-            })
-            .await
-    }
-
-    async fn hear_for_ever(self: Arc<Self>, mut heard: async_nats::Subscriber, _ending: Ending) {
-        let prefix = self.shared.requested();
-        loop {
-            let message = tokio::select! {
-                message = heard.next() => message,
-                () = self.sender.closed() => return,
-            };
-            let Some(message) = message else {
-                // The connection's task is gone.
-                match self.listen().await {
-                    Ok(again) => heard = again,
-                    Err(_) => sleep(TRY_AGAIN.1).await,
-                }
-                continue;
-            };
-            let Some(topic) = message.subject.strip_prefix(&prefix).map(str::to_owned) else {
-                continue;
-            };
-            let Ok(permit) = self.permits.clone().acquire_owned().await else {
-                return;
-            };
-            let delivery = Delivery {
-                message: heard_request(&self.shared, &message, topic),
-                attempt: 1,
-                settle: Box::new(Heard { _permit: permit }),
-            };
-            if self.sender.send(delivery).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// The group's durable consumer, and the stream below it, made or changed as the subscription says.
-    async fn consumer(&self) -> Result<PullConsumer> {
-        let shared = &self.shared;
-        let name = &format!(
-            "{}+{}",
-            plain(&self.terms.group),
-            plain(&self.terms.pattern)
-        );
-        shared
-            .nats
-            .run(|connected| async move {
-                let stream = shared
-                    .nats
-                    .stream(&connected, shared.stream_config())
-                    .await?;
-                let made = stream.create_consumer(pull::Config {
-                    durable_name: Some(name.clone()),
-                    description: Some(format!("{} of {}", self.terms.pattern, self.terms.group)),
-                    deliver_policy: DeliverPolicy::New,
-                    ack_policy: AckPolicy::Explicit,
-                    ack_wait: self.terms.ack_wait,
-                    // The driver counts: the server would forget a message without a dead letter.
-                    max_deliver: -1,
-                    max_ack_pending: -1,
-                    filter_subject: format!("{}{}", shared.published(), self.terms.pattern),
-                    ..pull::Config::default()
-                });
-                made.await.map_err(|error| match error.kind() {
-                    async_nats::jetstream::stream::ConsumerErrorKind::JetStream(error) => {
-                        shared.nats.jetstream(error.error_code(), error).into()
-                    }
-                    _ => Error::from(shared.nats.unavailable(error)),
-                })
-            })
-            .await
-    }
-
-    async fn pull_for_ever(self: Arc<Self>, _ending: Ending) {
-        let mut wait = TRY_AGAIN.0;
-        while !self.sender.is_closed() {
-            let began = Instant::now();
-            // Ends when the connection was lost, the consumer is gone, or nobody listens any more.
-            let _why = self.pull().await;
-            wait = match began.elapsed() > TRY_AGAIN.1 {
-                true => TRY_AGAIN.0,
-                false => (wait * 2).min(TRY_AGAIN.1),
-            };
-            tokio::select! {
-                () = sleep(wait) => {}
-                () = self.sender.closed() => return,
-            }
-        }
-    }
-
-    /// Takes messages over one connection.
-    async fn pull(&self) -> Result<()> {
-        let nats = &self.shared.nats;
-        let connected = nats.connected().await?;
-        let mut lost = connected.lost();
-        let consumer = self.consumer().await?;
-        let source = format!(
-            "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
-            self.shared.stream,
-            consumer.cached_info().name
-        );
-        let client = &connected.client;
-        let inbox = client.new_inbox();
-        let messages = client.subscribe(inbox.clone()).await;
-        let mut messages = messages.map_err(|error| nats.unavailable(error))?;
-        loop {
-            let mut permits = tokio::select! {
-                permits = self.some_permits() => permits?,
-                () = self.sender.closed() => break,
-                _ = lost.changed() => return Err(lost_connection().into()),
-            };
-            let (batch, expires) = (permits.num_permits(), PULL.as_nanos());
-            let ask = format!("{{\"batch\":{batch},\"expires\":{expires}}}");
-            let asked = client.publish_with_reply(source.clone(), inbox.clone(), ask.into());
-            asked.await.map_err(|error| nats.unavailable(error))?;
-            while permits.num_permits() > 0 {
-                let message = tokio::select! {
-                    message = timeout(PULL * 2, messages.next()) => message,
-                    () = self.sender.closed() => break,
-                    _ = lost.changed() => return Err(lost_connection().into()),
-                };
-                let Ok(Some(message)) = message else {
-                    return Err(lost_connection().into());
-                };
-                match message.status.map(|status| status.as_u16()) {
-                    None | Some(200) => {}
-                    Some(100) => continue,
-                    Some(404 | 408) => break,
-                    // The consumer is gone, or the server goes down.
-                    Some(_) => return Err(lost_connection().into()),
-                }
-                let Some(permit) = permits.split(1) else {
-                    break;
-                };
-                if let Some(delivery) = self.taken(&connected, message, permit).await {
-                    let _nobody = self.sender.send(delivery).await;
-                }
-            }
-        }
-        self.give_back(&connected, messages).await
-    }
-
-    /// What the server has sent meanwhile goes to others at once.
-    async fn give_back(
-        &self,
-        connected: &Connected,
-        mut messages: async_nats::Subscriber,
-    ) -> Result<()> {
-        let unavailable = |error| Error::from(self.shared.nats.unavailable(error));
-        messages.drain().await.map_err(unavailable)?;
-        round_trip(&connected.client).await?;
-        while let Ok(Some(message)) = timeout(TRY_AGAIN.1, messages.next()).await {
-            if let Some(to) = message.reply.filter(|_| message.status.is_none()) {
-                let _unsure = connected.client.publish(to, "-NAK".into()).await;
-            }
-        }
-        Ok(round_trip(&connected.client).await?)
-    }
-
-    /// For as many messages as may be unsettled more.
-    async fn some_permits(&self) -> Result<OwnedSemaphorePermit> {
-        let one = self.permits.clone().acquire_owned().await;
-        let mut permits = one.map_err(|_| Error::from(lost_connection()))?;
-        while permits.num_permits() < PULL_MAX {
-            let Ok(one) = self.permits.clone().try_acquire_owned() else {
-                break;
-            };
-            permits.merge(one);
-        }
-        Ok(permits)
-    }
-
-    /// A delivery, unless the message was tried often enough: then it is given up.
-    async fn taken(
-        &self,
-        connected: &Connected,
-        message: async_nats::Message,
-        permit: OwnedSemaphorePermit,
-    ) -> Option<Delivery> {
-        let message = async_nats::jetstream::Message {
-            message,
-            context: connected.jetstream.clone(),
-        };
-        let info = message.info().ok()?;
-        let topic = message.subject.strip_prefix(&self.shared.published())?;
-        let stored = Stored {
-            shared: self.shared.clone(),
-            terms: self.terms.clone(),
-            acknowledge: message.reply.clone()?,
-            id: format!("{}+{}+dead", info.stream_sequence, info.consumer),
-            attempt: u32::try_from(info.delivered).unwrap_or(u32::MAX),
-            message: heard(&message, topic.to_owned()),
-            permit: Some(permit),
-        };
-        if stored.attempt > self.terms.deliveries.max(1) {
-            // If that fails the server brings it again.
-            let attempts = stored.attempt - 1;
-            let _later = stored.give_up(attempts).await;
-            stored.forget();
-            return None;
-        }
-        Some(Delivery {
-            message: stored.message.clone(),
-            attempt: stored.attempt,
-            settle: Box::new(stored),
-        })
-    }
-}
-
-/// A delivery of NATS core: nothing becomes of it.
-#[derive(Debug)]
-struct Heard {
-    _permit: OwnedSemaphorePermit,
-}
-
-#[async_trait]
-impl Settle for Heard {
-    async fn ack(self: Box<Self>) -> Result<()> {
-        Ok(())
-    }
-
-    async fn nack(self: Box<Self>) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// A delivery of JetStream.
-struct Stored {
-    shared: Arc<Shared>,
-    terms: Arc<Subscription>,
-    /// Where the server is told what became of it.
-    acknowledge: Subject,
-    /// Under which the dead letter is stored once.
-    id: String,
-    attempt: u32,
-    message: Message,
-    /// `None` when it is settled.
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl fmt::Debug for Stored {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Stored({}, attempt {})",
-            self.message.topic, self.attempt
-        )
-    }
-}
-
-impl Stored {
-    fn forget(mut self) {
-        self.permit = None;
-    }
-
-    /// Tells the server, and waits until it knows.
-    async fn tell(&self, what: Bytes) -> Result<()> {
-        let (nats, what) = (&self.shared.nats, &what);
-        nats.run(|connected| async move {
-            let told = connected
-                .client
-                .request(self.acknowledge.clone(), what.clone())
-                .await;
-            match told.map_err(|error| error.kind()) {
-                Ok(_) => Ok(()),
-                Err(RequestErrorKind::TimedOut) => Err(Failure::TimedOut(nats.timeout()).into()),
-                Err(kind) => Err(nats.unavailable(kind).into()),
-            }
-        })
-        .await
-    }
-
-    async fn give_up(&self, attempts: u32) -> Result<()> {
-        if let Some(letter) = dead_letter(&self.terms, &self.message, attempts) {
-            self.shared.store(&letter, &self.id).await?;
-        }
-        self.tell(Bytes::from_static(b"+TERM")).await
-    }
-
-    fn later(&self) -> Bytes {
-        let pause = pause(&self.terms, self.attempt);
-        format!("-NAK {{\"delay\": {}}}", pause.as_nanos()).into()
-    }
-}
-
-#[async_trait]
-impl Settle for Stored {
-    async fn ack(mut self: Box<Self>) -> Result<()> {
-        let told = self.tell(Bytes::from_static(b"+ACK")).await;
-        self.permit = None;
-        told
-    }
-
-    async fn nack(mut self: Box<Self>) -> Result<()> {
-        let told = match self.attempt >= self.terms.deliveries.max(1) {
-            true => self.give_up(self.attempt).await,
-            false => self.tell(self.later()).await,
-        };
-        self.permit = None;
-        told
-    }
-}
-
-impl Drop for Stored {
-    fn drop(&mut self) {
-        // Nobody settled it: the server is told, if it can be, and else waits for the acknowledgement in vain.
-        let Some(permit) = self.permit.take() else {
-            return;
-        };
-        let (nats, to, later) = (
-            self.shared.nats.clone(),
-            self.acknowledge.clone(),
-            self.later(),
-        );
-        self.shared.nats.handle().spawn(async move {
-            if let Ok(connected) = nats.connected().await {
-                let _unsure = connected.client.publish(to, later).await;
-            }
-            drop(permit);
-        });
-    }
-}
-
-/// A message's headers as NATS takes them. One plain header goes as it is, so that other clients see it; where there are
-/// more, or names that mean something to the server, all of them are in one line beside.
-fn headers(message: &Message) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    let mut whole = message.headers.len() <= 1;
-    for (name, value) in &message.headers {
-        match (
-            is_plain(name) && !value.contains(['\r', '\n']),
-            name.parse(),
-        ) {
-            (true, Ok(name)) => {
-                let name: async_nats::HeaderName = name;
-                map.append(name, value.as_str());
-            }
-            _ => whole = false,
-        }
-    }
-    if !whole {
-        map.insert(HEADERS, line(&message.headers));
-    }
-    map
-}
-
-/// Whether a header of a guest may stand for itself: the server heeds names that begin with `Nats-`.
-fn is_plain(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    let lower = name.to_ascii_lowercase();
-    let reserved =
-        lower.starts_with("nats-") || lower == "hostel-headers" || lower == "hostel-topic";
-    !name.is_empty() && name.bytes().all(plain) && !reserved
-}
-
-fn fits(connected: &Connected, headers: &HeaderMap, message: &Message) -> Result<()> {
-    let headers = headers.iter();
-    let headers = headers.flat_map(|(name, values)| values.iter().map(move |v| (name, v)));
-    let headers = headers.map(|(name, value)| {
-        let name: &str = name.as_ref();
-        name.len() + value.as_str().len() + 4
-    });
-    // The frame of the headers, and the name under which a message is stored.
-    let bytes = message.body.len() + headers.sum::<usize>() + 64;
-    let most = message_bytes_max(connected);
-    match bytes <= most {
-        true => Ok(()),
-        false => Err(Error::TooLarge { bytes, most }),
-    }
-}
-
-fn heard(message: &async_nats::Message, topic: String) -> Message {
-    Message {
-        topic,
-        body: message.payload.clone(),
-        headers: message
-            .headers
-            .as_ref()
-            .map_or_else(Vec::new, heard_headers),
-        reply_to: None,
-    }
-}
-
-fn heard_headers(map: &HeaderMap) -> Vec<(String, String)> {
-    if let Some(whole) = map.get(HEADERS) {
-        return from_line(whole.as_str());
-    }
-    let mut headers = Vec::new();
-    for (name, values) in map.iter() {
-        let name: &str = name.as_ref();
-        if is_plain(name) {
-            let values = values.iter();
-            headers.extend(values.map(|value| (name.to_owned(), value.as_str().to_owned())));
-        }
-    }
-    // Another client's: their order is not known.
-    headers.sort();
-    headers
-}
-
-/// A request, with the address of its answer if that is one of this scope's.
-fn heard_request(shared: &Shared, message: &async_nats::Message, topic: String) -> Message {
-    let reply = message.reply.as_ref();
-    let nonce = reply.and_then(|reply| reply.strip_prefix(&shared.reply_subject("")));
-    Message {
-        reply_to: nonce.map(str::to_owned),
-        ..heard(message, topic)
-    }
-}
-
-fn topic_of(answer: &async_nats::Message) -> String {
-    let topic = answer
-        .headers
-        .as_ref()
-        .and_then(|headers| headers.get(TOPIC));
-    let topic = topic.map(|topic| from_line(topic.as_str()));
-    let topic = topic.and_then(|pairs| pairs.into_iter().next());
-    topic.map_or_else(String::new, |(_, topic)| topic)
 }

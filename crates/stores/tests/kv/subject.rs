@@ -69,10 +69,22 @@ impl Subject {
         }
     }
 
+    pub(crate) async fn redis() -> Self {
+        let server = crate::shared::redis();
+        Self::server(&server.url(), server)
+    }
+
+    pub(crate) async fn nats() -> Self {
+        let server = crate::shared::nats();
+        Self::server(&server.url(), server)
+    }
+
     /// A server at this URL; `keep` is what runs it.
-    #[expect(dead_code, reason = "for the drivers that need a server")]
     pub(crate) fn server(url: &str, keep: impl Any) -> Self {
-        Self::new(url, StoresOptions::default(), Box::new(keep))
+        let mut subject = Self::new(url, StoresOptions::default(), Box::new(keep));
+        // The machine may be busy with other tests.
+        subject.place.timeout = Duration::from_secs(30);
+        subject
     }
 
     fn new(url: &str, options: StoresOptions, keep: Box<dyn Any>) -> Self {

@@ -37,13 +37,30 @@ impl Driver {
     }
 
     /// A driver for a server; `keep` is what stops the server when it is dropped.
-    #[allow(dead_code, reason = "for drivers that need a server")]
     pub async fn server(url: &str, keep: impl Send + Sync + 'static) -> Self {
-        Self::new(url, StoresOptions::default(), keep)
+        let mut driver = Self::new(url, StoresOptions::default(), keep);
+        // The machine may be busy with other tests.
+        driver.place.timeout = LONG;
+        driver
+    }
+
+    pub async fn redis() -> Self {
+        let server = crate::shared::redis();
+        Self::server(&server.url(), server).await
+    }
+
+    pub async fn jetstream() -> Self {
+        let server = crate::shared::nats();
+        Self::server(&server.url(), server).await
+    }
+
+    pub async fn nats_core() -> Self {
+        let server = crate::shared::nats();
+        let url = server.url().replace("nats://", "nats+core://");
+        Self::server(&url, server).await.forgetful()
     }
 
     /// It delivers at most once.
-    #[allow(dead_code, reason = "for drivers that keep nothing")]
     pub fn forgetful(self) -> Self {
         Self {
             at_least_once: false,

@@ -52,6 +52,16 @@ pub(super) struct Share {
 }
 
 impl Share {
+    /// What may be added.
+    pub(super) fn free(&self) -> usize {
+        self.held.free()
+    }
+
+    /// The limit, in bytes.
+    pub(super) fn most(&self) -> usize {
+        self.held.most
+    }
+
     /// Whether there was room for so many more.
     pub(super) fn add(&mut self, bytes: usize) -> bool {
         let most = self.held.most;
