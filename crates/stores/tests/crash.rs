@@ -62,6 +62,7 @@ fn main() {
     }
 }
 
+// A test of its own.
 fn a_file_that_cannot_grow_is_said_and_over_when_it_can() {
     let folder = tempfile::tempdir().unwrap();
     // The signal that comes with the limit would end the process.
@@ -118,6 +119,7 @@ fn fill(folder: &Path) {
     });
 }
 
+// A test of its own.
 fn no_acknowledged_write_is_lost_when_the_process_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let mut acknowledged = Acknowledged::default();
