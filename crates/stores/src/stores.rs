@@ -26,7 +26,7 @@ use crate::sql::{Databases, Sql, SqlOptions};
 use crate::{Failure, Scope};
 
 /// What the process decides about its stores.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct StoresOptions {
     /// Where the embedded drivers keep their files, a folder for each app; `None` has no embedded stores.
     pub data: Option<PathBuf>,
@@ -40,19 +40,6 @@ pub struct StoresOptions {
     pub sql: SqlOptions,
     /// The time of day.
     pub clock: Clock,
-}
-
-impl Default for StoresOptions {
-    fn default() -> Self {
-        Self {
-            data: None,
-            engine: EngineOptions::default(),
-            kv: crate::kv::Bounds::default(),
-            messaging: Bounds::default(),
-            sql: SqlOptions::default(),
-            clock: Clock::default(),
-        }
-    }
 }
 
 /// All stores of this process. Clones are the same stores.

@@ -4,6 +4,11 @@
 //!
 //! The program starts itself again as the writer, which says each acknowledgement on its standard output, and kills it at a
 //! random moment; then it opens the same folder and looks. The folder is the same for all rounds.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test, though not one of the harness: what goes wrong has to fail it"
+)]
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
@@ -57,6 +62,7 @@ fn main() {
     }
 }
 
+// A test of its own.
 fn a_file_that_cannot_grow_is_said_and_over_when_it_can() {
     let folder = tempfile::tempdir().unwrap();
     // The signal that comes with the limit would end the process.
@@ -113,6 +119,7 @@ fn fill(folder: &Path) {
     });
 }
 
+// A test of its own.
 fn no_acknowledged_write_is_lost_when_the_process_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let mut acknowledged = Acknowledged::default();

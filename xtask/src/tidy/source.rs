@@ -36,14 +36,23 @@ pub(super) fn without_tests(text: &str) -> &str {
     text.get(..start).unwrap_or(text)
 }
 
-/// The names of all functions under a test attribute.
+/// The names of all tests: functions under a test attribute, those of a program of its own that say so in the line above, and
+/// the cases of a suite, of which a macro makes a test for each driver.
 pub(super) fn test_names(text: &str) -> Vec<&str> {
     let mut names = Vec::new();
     let mut awaited = false;
     for line in text.lines().map(str::trim) {
-        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+        let is_case = ["(subject: &Subject) {", "(driver: &Driver) {"]
+            .iter()
+            .any(|arguments| line.starts_with("pub") && line.ends_with(arguments));
+        if line.starts_with("#[test]")
+            || line.starts_with("#[tokio::test")
+            || line == "// A test of its own."
+        {
             awaited = true;
-        } else if awaited && let Some((_, signature)) = line.split_once("fn ") {
+        } else if (awaited || is_case)
+            && let Some((_, signature)) = line.split_once("fn ")
+        {
             names.extend(signature.split(['(', '<']).next());
             awaited = false;
         }
@@ -139,6 +148,13 @@ fn character(rest: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tests_are_found_with_and_without_an_attribute() {
+        let text = "#[test]\nfn one() {\npub(crate) async fn two(subject: &Subject) {\nfn helper(subject: &Subject) {\n\
+                    // A test of its own.\nfn three() {\nfn other() {";
+        assert_eq!(test_names(text), ["one", "two", "three"]);
+    }
 
     #[test]
     fn comments_and_literals_are_blanked_and_lines_stay() {

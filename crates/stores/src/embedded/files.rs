@@ -234,6 +234,13 @@ impl Files {
         ))
     }
 
+    /// Whether the disk has as much room as the log may need in the file. With less, taking it over would fail half-way and leave
+    /// no room for a deletion.
+    pub(super) fn has_room_for_its_log(&self) -> bool {
+        let log = fs::metadata(self.folder.join("store.db-wal")).map_or(0, |log| log.len());
+        statvfs(&self.folder).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= log)
+    }
+
     /// The log's index grows by a way that has no word for a full disk.
     fn has_no_room(&self) -> bool {
         statvfs(&self.folder).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < 65_536)

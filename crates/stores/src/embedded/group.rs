@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Result};
+use rusqlite::{Connection, ErrorCode, Result};
 
 use super::files::is_broken;
 use super::queue::Queue;
@@ -20,6 +20,9 @@ pub(super) struct Writer<'a> {
     durability: Durability,
     /// Since when something is not on disk.
     buffered: Option<Instant>,
+    /// A write found no room: from now on the log is cut off before each group, as soon as the disk has room for that, until it
+    /// succeeds, so that what is deleted gives room to what comes.
+    full: bool,
 }
 
 type Jobs = Vec<Queued>;
@@ -31,6 +34,7 @@ impl<'a> Writer<'a> {
             connection: None,
             durability: Durability::Synced,
             buffered: None,
+            full: false,
         }
     }
 
@@ -81,7 +85,12 @@ impl<'a> Writer<'a> {
         }
         match connection {
             Ok(opened) => {
-                if run_group(&opened, self.shared, next) {
+                if self.full && self.shared.files.has_room_for_its_log() {
+                    self.full = !reclaim(&opened);
+                }
+                let group = run_group(&opened, self.shared, next);
+                self.full |= group.full;
+                if group.good {
                     self.connection = Some(opened);
                 }
                 self.note(durability);
@@ -126,14 +135,34 @@ fn set_durability(
     Ok(())
 }
 
-/// Runs all jobs in one transaction and tells their callers; whether the connection is still good.
+/// Takes the log over into the file and cuts it off; whether that went well. Readers may prevent it.
+fn reclaim(connection: &Connection) -> bool {
+    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+        row.get::<_, bool>(0)
+    });
+    busy.is_ok_and(|busy| !busy)
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
+/// What a group leaves behind.
+struct Group {
+    /// The connection can be used again.
+    good: bool,
+    /// There was no room for a write.
+    full: bool,
+}
+
+/// Runs all jobs in one transaction and tells their callers.
 fn run_group(
     connection: &Connection,
     shared: &Shared,
     mut next: impl FnMut() -> Option<Queued>,
-) -> bool {
+) -> Group {
     let mut done: Jobs = Vec::new();
-    let mut good = true;
+    let (mut good, mut full) = (true, false);
     let mut begun = step(connection, "BEGIN IMMEDIATE");
     while let Some(job) = next() {
         if let Err(error) = &begun {
@@ -143,11 +172,15 @@ fn run_group(
         }
         match run_one(connection, job) {
             One::Kept(job) => done.push(job),
-            One::Undone(job, ran) => job.finish(&verdict(ran, &shared.files)),
+            One::Undone(job, ran) => {
+                full |= matches!(&ran, Ran::Failed(error) if is_full(error));
+                job.finish(&verdict(ran, &shared.files));
+            }
             One::Lost(job, error) => {
                 // SQLite gave up the whole transaction: the others' writes are gone with it.
                 let failure = shared.files.failure(&error);
                 good &= !is_broken(&error);
+                full |= is_full(&error);
                 finish_all(done.drain(..).chain([job]), &Err(failure));
                 undo(connection);
                 begun = step(connection, "BEGIN IMMEDIATE");
@@ -158,6 +191,7 @@ fn run_group(
         let committed = step(connection, "COMMIT");
         if let Err(error) = &committed {
             good &= !is_broken(error);
+            full |= is_full(error);
             undo(connection);
         }
         shared.commits.fetch_add(1, Ordering::Relaxed);
@@ -166,7 +200,10 @@ fn run_group(
             &committed.map_err(|error| shared.files.failure(&error)),
         );
     }
-    good && connection.is_autocommit()
+    Group {
+        good: good && connection.is_autocommit(),
+        full,
+    }
 }
 
 fn finish_all(jobs: impl IntoIterator<Item = Queued>, outcome: &std::result::Result<(), Failure>) {
