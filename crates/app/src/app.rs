@@ -49,6 +49,27 @@ pub struct App {
     pub components: Vec<Component>,
     /// Which component answers which HTTP request.
     pub routes: Routes,
+    /// Which component gets which messages.
+    pub messages: Vec<MessageTrigger>,
+}
+
+/// Messages that a component is called with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageTrigger {
+    /// A topic or a pattern of topics.
+    pub topic: String,
+    /// The component, by its index in [`App::components`].
+    pub component: usize,
+    /// Subscribers of one group share the messages.
+    pub group: String,
+    /// The broker's label.
+    pub client: String,
+    /// Messages that the component works on at once.
+    pub concurrency: u32,
+    /// How often a message is delivered at the most.
+    pub deliveries: u32,
+    /// Where messages go that were delivered in vain.
+    pub dead_letter: Option<String>,
 }
 
 /// One guest artifact of an app.

@@ -6,7 +6,9 @@
 
 use std::path::Path;
 
-use crate::app::{App, Component, Digest, Grants, MessagingGrants, OperatorGrants, Reuse};
+use crate::app::{
+    App, Component, Digest, Grants, MessageTrigger, MessagingGrants, OperatorGrants, Reuse,
+};
 use crate::grant::FileGrant;
 use crate::limits::Limits;
 use crate::route::Route;
@@ -21,6 +23,7 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
         digest: _,
         components,
         routes,
+        messages,
     } = app;
     let mut out = Canonical::default();
     out.text("hostel app 1");
@@ -36,6 +39,11 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
             .all()
             .iter()
             .map(|route| canonical(|out| write_route(out, route, components))),
+    );
+    out.set(
+        messages
+            .iter()
+            .map(|trigger| canonical(|out| write_message(out, trigger, components))),
     );
     Digest::of(&out.0)
 }
@@ -237,6 +245,27 @@ fn write_route(out: &mut Canonical, route: &Route, components: &[Component]) {
             .get(*component)
             .map(|component| component.name.as_str()),
     );
+}
+
+fn write_message(out: &mut Canonical, trigger: &MessageTrigger, components: &[Component]) {
+    let MessageTrigger {
+        topic,
+        component,
+        group,
+        client,
+        concurrency,
+        deliveries,
+        dead_letter,
+    } = trigger;
+    for text in [topic, group, client] {
+        out.text(text);
+    }
+    for number in [concurrency, deliveries] {
+        out.number(u64::from(*number));
+    }
+    out.option(dead_letter.as_deref());
+    let component = components.get(*component);
+    out.option(component.map(|component| component.name.as_str()));
 }
 
 /// Bytes in which every piece carries its length, so that no two different values are written alike.

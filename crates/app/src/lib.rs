@@ -27,7 +27,8 @@ mod unit;
 mod variable;
 
 pub use app::{
-    App, Component, Digest, Grants, MessagingGrants, OperatorGrants, Resolved, Reuse, Source,
+    App, Component, Digest, Grants, MessageTrigger, MessagingGrants, OperatorGrants, Resolved,
+    Reuse, Source,
 };
 pub use resolve::{BuildStep, Operator, build_steps, resolve, resolve_command};
 pub use secret::Secret;

@@ -231,6 +231,28 @@ table! {
     /// How long a connection to a database is kept that nobody uses.
     SQL_IDLE_MS = "sql_idle", Milliseconds, MINUTE, [10, HOUR], "crates/stores/tests/sql/hostile.rs::connections_that_nobody_uses_are_closed";
 
+    // Messages.
+
+    /// One message, its topic and metadata included; a larger one is refused.
+    MESSAGE_BYTES_MAX = "message", Bytes, MIB, [KIB, 64 * MIB], "tests/functional/messages.rs::what_a_message_may_be_is_bounded";
+    /// Messages of one app and label that some group has not settled, for the brokers without a server; one more is
+    /// refused.
+    MESSAGE_BACKLOG = "message_backlog", Count, 100_000, [100, 10_000_000], "crates/stores/tests/messaging/local.rs::a_backlog_has_an_end_and_says_whose_it_is";
+    /// Bytes of those messages.
+    MESSAGE_BACKLOG_BYTES = "message_backlog_bytes", Bytes, 64 * MIB, [MIB, 16 * GIB], "crates/stores/tests/messaging/local.rs::bytes_are_bounded_too";
+    /// Messages of one `[[message]]` that its component works on at once.
+    MESSAGE_CONCURRENCY = "message_concurrency", Count, 16, [1, 1000], "tests/functional/messages.rs::no_more_messages_are_in_flight_than_the_trigger_says";
+    /// How often a message is delivered, where the manifest does not say, until it is given up.
+    MESSAGE_DELIVERIES = "message_deliveries", Count, 5, [1, 1000], "tests/functional/messages.rs::a_message_that_is_never_taken_goes_to_the_dead_letters";
+    /// Pause before a message that failed is delivered again; doubled with each further delivery.
+    MESSAGE_BACK_OFF_MS = "message_back_off", Milliseconds, 100, [1, MINUTE], "crates/stores/tests/messaging/redelivery.rs::what_was_refused_comes_again_and_is_counted";
+    /// The longest such pause.
+    MESSAGE_BACK_OFF_MAX_MS = "message_back_off_max", Milliseconds, 30 * SECOND, [1, HOUR], "crates/stores/tests/messaging/redelivery.rs::what_was_refused_comes_again_and_is_counted";
+    /// Answers that one request takes at the most.
+    REPLIES_MAX = "replies", Count, 100, [1, 1000], "tests/functional/messages.rs::a_request_takes_no_more_answers_than_it_may";
+    /// How long a request of a guest waits for its answers where it does not say.
+    REQUEST_TIMEOUT_MS = "request_timeout", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/functional/messages.rs::a_request_that_nobody_answers_ends";
+
     // Compiling one guest, in a process of its own.
 
     /// CPU time of one compilation for each MiB of the guest's functions, a begun one counting whole, and of each function
@@ -377,6 +399,8 @@ table! {
     APP_BYTES_MAX = "app", Bytes, GIB, [KIB, 16 * GIB], "crates/app/tests/resolve.rs::component_size_is_bounded";
     /// Routes of one app.
     ROUTES_MAX = "routes", Count, 10_000, [1, 100_000], "crates/app/tests/resolve.rs::routes_are_bounded";
+    /// `[[message]]` sections of one app.
+    MESSAGES_MAX = "messages", Count, 1000, [1, 10_000], "crates/app/tests/resolve.rs::message_triggers_are_bounded";
     /// Segments of one route.
     ROUTE_SEGMENTS_MAX = "route_segments", Count, 64, [1, 256], "crates/app/src/route/tests.rs::every_malformed_route_is_reported";
 }

@@ -13,15 +13,38 @@ mod grants;
 mod offers;
 
 pub use grants::{GrantNeed, grants_needed};
-pub use offers::{DRAFTS, Offer, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
+pub use offers::{BEYOND, Offer, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
 
-/// What the linker of an ABI implements; the newest last. Empty for a core module, which has [`PREVIEW1_FUNCTIONS`].
-pub fn offered(abi: Abi) -> &'static [&'static Offer] {
+/// What the linker of an ABI implements of WASI's releases; the newest last. Empty for a core module, which has
+/// [`PREVIEW1_FUNCTIONS`].
+fn released(abi: Abi) -> &'static [&'static Offer] {
     match abi {
         Abi::CommandP1 => &[],
         Abi::HttpP2 | Abi::CommandP2 => &[&WASI_0_2],
-        Abi::HttpP3 | Abi::CommandP3 => &[&WASI_0_2, &WASI_0_3],
+        // On the engine that its imports and exports ask for.
+        Abi::HttpP3 | Abi::CommandP3 | Abi::MessageP2 => &[&WASI_0_2, &WASI_0_3],
     }
+}
+
+/// All that the linker of an ABI implements; of one interface, the one to recommend last.
+pub fn offered(abi: Abi) -> impl DoubleEndedIterator<Item = &'static Offer> {
+    let beyond = match abi {
+        Abi::CommandP1 => &[],
+        _ => BEYOND,
+    };
+    released(abi).iter().copied().chain(beyond)
+}
+
+/// The offer that the linker takes for an import of this version, by its rules: the same track, or exactly the same name.
+fn offer_of(abi: Abi, interface: &str, version: &str) -> Option<&'static Offer> {
+    let track = track(version);
+    offered(abi).find(|offer| {
+        let same = match track {
+            Some(_) => self::track(offer.version) == track,
+            None => offer.version == version,
+        };
+        same && offer.interfaces.contains(&interface)
+    })
 }
 
 /// An import that the host lacks.
@@ -84,17 +107,15 @@ pub fn has(abi: Abi, import: &str) -> bool {
             .and_then(|rest| rest.strip_prefix('.'))
             .is_some_and(|function| PREVIEW1_FUNCTIONS.contains(&function));
     }
-    if DRAFTS.contains(&import) {
-        return true;
-    }
     let Some((interface, version)) = import.split_once('@') else {
         return false;
     };
-    let track = track(version);
-    track.is_some()
-        && offered(abi).iter().any(|offer| {
-            self::track(offer.version) == track && offer.interfaces.contains(&interface)
-        })
+    offer_of(abi, interface, version).is_some()
+}
+
+/// Whether it is one of [`BEYOND`]'s, which no toolchain brings along.
+fn is_draft(offer: &Offer) -> bool {
+    BEYOND.iter().any(|beyond| std::ptr::eq(beyond, offer))
 }
 
 fn track(version: &str) -> Option<(u64, u64)> {
@@ -122,25 +143,18 @@ fn nearest(abi: Abi, import: &str) -> Option<String> {
         return Some(format!("{PREVIEW1}.{best}"));
     }
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    let names = |draft: &&str| {
-        draft
-            .split_once('@')
-            .is_some_and(|(name, _)| name == interface)
-    };
-    if let Some(draft) = DRAFTS.iter().copied().find(names) {
-        return Some(draft.to_owned());
-    }
     let same = offered(abi)
-        .iter()
         .rev()
         .find(|offer| offer.interfaces.contains(&interface));
     if let Some(offer) = same {
         return Some(format!("{interface}@{}", offer.version));
     }
     let (package, name) = interface.split_once('/')?;
-    let offer = offered(abi)
-        .iter()
-        .find(|offer| track(offer.version) == track(version))?;
+    let offer = offered(abi).rev().find(|offer| {
+        let belongs = |offered: &&str| package_of(offered) == package;
+        offer.interfaces.iter().any(belongs)
+            && (is_draft(offer) || track(offer.version) == track(version))
+    })?;
     let siblings = offer
         .interfaces
         .iter()
@@ -176,9 +190,6 @@ const OWNERS: &[(&str, &str)] = &[
     ("spin:", "Spin"),
     ("wasmcloud:", "wasmCloud"),
     ("fastly:", "Fastly Compute"),
-    ("wasi:keyvalue/", "WASI key-value"),
-    ("wasi:messaging/", "WASI messaging"),
-    ("wasi:logging/", "WASI logging"),
     ("wasi:sql/", "WASI SQL"),
     ("wasi:nn/", "WASI neural networks"),
     ("wasi:otel/", "WASI OpenTelemetry"),
@@ -191,16 +202,11 @@ fn way_out(abi: Abi, import: &str) -> String {
     if abi == Abi::CommandP1 {
         return module_way_out(import);
     }
-    let package = import
-        .split_once('/')
-        .map_or(import, |(package, _)| package);
-    if let Some((_, version)) = DRAFTS
-        .iter()
-        .find(|draft| draft.starts_with(&format!("{package}/")))
-        .and_then(|draft| draft.split_once('@'))
-    {
+    if let Some(offer) = draft_of(import) {
+        let package = package_of(import);
         return format!(
-            "build the guest against {package}@{version}, the draft that this host offers"
+            "this host implements {package} {}; build the guest against that, from the package in this host's `wit` folder",
+            offer.version
         );
     }
     if let Some((_, owner)) = OWNERS.iter().find(|(prefix, _)| import.starts_with(prefix)) {
@@ -227,7 +233,7 @@ fn way_out(abi: Abi, import: &str) -> String {
     }
     match Version::parse(version) {
         Some(version) if !version.pre_release.is_empty() || version.major == 0 && version.minor < 2 => candidate_way_out(&version),
-        Some(version) if version.track() == Some((0, 3)) && offered(abi).len() == 1 => {
+        Some(version) if version.track() == Some((0, 3)) && released(abi).len() == 1 => {
             format!("a guest of ABI {abi} is offered WASI 0.2 only; {}", rebuild_as_0_3(abi))
         }
         Some(version) if version.track().is_some_and(|track| track != (0, 2) && track != (0, 3)) => {
@@ -235,6 +241,24 @@ fn way_out(abi: Abi, import: &str) -> String {
         }
         _ => "this interface is not in WASI as released, or is unstable in it; build the guest without it".to_owned(),
     }
+}
+
+/// The newest of [`BEYOND`] that has anything of this import's package.
+fn draft_of(import: &str) -> Option<&'static Offer> {
+    let package = package_of(import);
+    let has = |offer: &&Offer| {
+        offer
+            .interfaces
+            .iter()
+            .any(|offered| package_of(offered) == package)
+    };
+    BEYOND.iter().rev().find(has)
+}
+
+fn package_of(import: &str) -> &str {
+    import
+        .split_once('/')
+        .map_or(import, |(package, _)| package)
 }
 
 fn rebuild_as_0_3(abi: Abi) -> &'static str {
@@ -297,13 +321,8 @@ pub fn explain(abi: Abi, engine_error: &str) -> Option<Missing> {
     if !has(abi, import) {
         return Some(lacking(abi, import));
     }
-    let version = import.split_once('@').map_or("", |(_, version)| version);
-    let offer = offered(abi)
-        .iter()
-        .find(|offer| track(offer.version) == track(version))?;
-    let interface = import
-        .split_once('@')
-        .map_or(import, |(interface, _)| interface);
+    let (interface, version) = import.split_once('@')?;
+    let offer = offer_of(abi, interface, version)?;
     let nearest = format!("{interface}@{}", offer.version);
     let item = quoted_after(engine_error, "instance export ").unwrap_or("");
     let absent = engine_error.contains("implementation is missing");
@@ -316,18 +335,22 @@ pub fn explain(abi: Abi, engine_error: &str) -> Option<Missing> {
             "the guest imports `{item}` of `{import}` with another type than this host's `{nearest}` has"
         )
     };
-    let package = interface
-        .split_once('/')
-        .map_or(interface, |(package, _)| package);
+    let package = package_of(interface);
     let toolchain = if offer.version == WASI_0_3.version {
         "crate `wasip3` 0.9"
     } else {
         "crate `wasip2` 1.0"
     };
-    let help = format!(
-        "build the guest against {package} {} or older, without unstable features (Rust: {toolchain})",
-        offer.version
-    );
+    let help = match is_draft(offer) {
+        true => format!(
+            "build the guest against {package} {}, from the package in this host's `wit` folder",
+            offer.version
+        ),
+        false => format!(
+            "build the guest against {package} {} or older, without unstable features (Rust: {toolchain})",
+            offer.version
+        ),
+    };
     Some(Missing {
         import: import.to_owned(),
         nearest: Some(nearest),
@@ -474,12 +497,6 @@ mod tests {
             "wasi:keyvalue/store@0.2.0-draft",
             None,
             "belongs to WASI key-value, which is not supported yet",
-        ),
-        (
-            HttpP2,
-            "wasi:blobstore/types@0.2.0-draft2",
-            Some("wasi:blobstore/types@0.2.0-draft"),
-            "build the guest against wasi:blobstore@0.2.0-draft,",
         ),
         (HttpP2, "fermyon:spin/llm@2.0.0", None, "belongs to Spin"),
         (

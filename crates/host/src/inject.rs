@@ -120,9 +120,6 @@ pub(crate) fn component(linker: &Linker<Host>, component: &Component) -> Result<
 
 /// The name under which the linker has an interface: a guest may have been built against an older release.
 fn offered(import: &str) -> String {
-    if imports::DRAFTS.contains(&import) {
-        return import.to_owned();
-    }
     let name = import.split_once('@').map_or(import, |(name, _)| name);
     [imports::WASI_0_2, imports::WASI_0_3]
         .iter()
@@ -217,6 +214,7 @@ mod tests {
         let component = match &guest.0.callable {
             Callable::HttpP2(server) => server.instance_pre().component(),
             Callable::HttpP3(server) => server.instance_pre().component(),
+            Callable::MessageP2(handler) => handler.instance_pre().component(),
             Callable::Command(_) => panic!("a command"),
         };
         let engine = component.engine();

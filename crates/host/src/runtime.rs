@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use hostel_app::{Component, ServerConfig};
 use hostel_stores::Stores;
+use hostel_stores::messaging::Messaging;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime::{Engine, Result};
 use wasmtime_wasi::I32Exit;
@@ -71,6 +72,8 @@ impl RuntimeOptions {
 pub enum Role {
     /// To answer requests; its output goes to the log.
     Serve,
+    /// To handle messages; its output goes to the log.
+    Handle,
     /// To run once in the foreground, with the process's own standard streams.
     Run,
 }
@@ -257,7 +260,7 @@ impl AppScope {
         let loaded = compile::load(&self.shared, &job).map_err(named)?;
         let half = self
             .shared
-            .half(compile::flavor(loaded.abi))
+            .half(loaded.flavor)
             .map_err(|cause| named(compile::host_error(&cause)))?;
         if half.allocation == Allocation::OnDemand {
             progress(Progress::OnDemand);
@@ -284,6 +287,27 @@ impl AppScope {
         });
         self.shared.guests.add(&guest);
         Ok(Guest(guest))
+    }
+
+    /// The broker that the operator keeps under this label for the app.
+    ///
+    /// # Errors
+    /// There are no stores, or the operator's place for it makes no sense.
+    pub fn broker(&self, label: &str) -> std::result::Result<Arc<dyn Messaging>, LoadError> {
+        let error = |what, help| LoadError {
+            component: String::new(),
+            what,
+            help,
+        };
+        match &self.shared.places {
+            Some(places) => places
+                .broker(&self.name, label)
+                .map_err(|cause| error(cause.what, cause.help)),
+            None => Err(error(
+                "this host keeps no messages".to_owned(),
+                "start it with a data directory".to_owned(),
+            )),
+        }
     }
 
     /// The stores that the component was granted.
@@ -328,7 +352,7 @@ impl AppScope {
             memory: self.shared.memory.share(),
             reuse: component.reuse,
             stdio: match role {
-                Role::Serve => Stdio::Log(self.log.clone()),
+                Role::Serve | Role::Handle => Stdio::Log(self.log.clone()),
                 Role::Run => Stdio::Inherit,
             },
             network: self.network.clone(),
@@ -466,7 +490,7 @@ impl HasData for Tables {
 mod tests {
     use super::*;
     use crate::guest::RequestId;
-    use crate::imports::{DRAFTS, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
+    use crate::imports::{BEYOND, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
 
     /// Whether the linker has something of this name: then it cannot be defined a second time.
     fn defines(half: &mut Half, import: &str) -> bool {
@@ -479,19 +503,16 @@ mod tests {
     #[test]
     fn what_the_table_of_imports_offers_is_in_the_linkers() {
         let halves = [
-            (Flavor::Sync, vec![WASI_0_2]),
-            (Flavor::Async, vec![WASI_0_2, WASI_0_3]),
+            (Flavor::Sync, &[WASI_0_2][..]),
+            (Flavor::Async, &[WASI_0_2, WASI_0_3]),
         ];
         for (flavor, offers) in halves {
             let mut half = Half::new(flavor, true).unwrap();
-            for offer in offers {
+            for offer in offers.iter().chain(BEYOND) {
                 for interface in offer.interfaces {
                     let import = format!("{interface}@{}", offer.version);
                     assert!(defines(&mut half, &import), "{import} on {flavor:?}");
                 }
-            }
-            for import in DRAFTS {
-                assert!(defines(&mut half, import), "{import} on {flavor:?}");
             }
             assert!(!defines(&mut half, "wasi:http/types@0.4.0"));
             assert_eq!(

@@ -1,5 +1,6 @@
-//! What happens when a guest asks for something that its grants do not name: the interface says so to the guest, the log
-//! says once which line of the manifest would allow it.
+//! What a guest does not get, and what is said of it. For something that its grants do not name, the interface tells the
+//! guest, and the log says once which line of the manifest would allow it. For a backend in trouble, the guest is told in
+//! plain words that hold nothing of the backend's own, and the log has those, as often as it has faults.
 //!
 //! A label that the grants do not name is *denied*, whether other components have it or not: a guest learns nothing about
 //! them. What is no label at all, and a label that was granted to a process that keeps no stores, is *unknown*.
@@ -9,6 +10,7 @@ use std::io::Write;
 use std::sync::Mutex;
 
 use hostel_app::limits;
+use hostel_stores::Failure;
 
 use super::log::escape_into;
 use crate::lock::lock;
@@ -31,7 +33,7 @@ pub(crate) enum Wanted {
 
 /// Why there is nothing by that name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Absent {
+pub enum Absent {
     /// Its grants do not name it.
     Denied,
     /// There cannot be such a thing.
@@ -63,7 +65,7 @@ impl Wanted {
         }
     }
 
-    /// The line of the manifest that grants it, and the flag.
+    /// The line of the manifest that grants it, and the flag of the command line.
     fn mend(self, name: &str) -> (String, String) {
         let list = |key: &str| {
             (
@@ -71,10 +73,10 @@ impl Wanted {
                 format!("--grant {key}={name}"),
             )
         };
-        let within = |key: &str| {
+        let within = |key: &str, flag: &str| {
             (
                 format!("messaging = {{ {key} = [\"{name}\"] }}"),
-                format!("--grant messaging.{key}={name}"),
+                format!("--grant {flag}={name}"),
             )
         };
         match self {
@@ -82,9 +84,9 @@ impl Wanted {
             Self::Blob => list("blobstore"),
             Self::Sql => list("sql"),
             Self::Secret => list("secrets"),
-            Self::Messaging => within("clients"),
-            Self::Publish => within("publish"),
-            Self::Request => within("request"),
+            Self::Messaging => within("clients", "messaging"),
+            Self::Publish => within("publish", "publish"),
+            Self::Request => within("request", "request"),
         }
     }
 }
@@ -123,6 +125,14 @@ impl Template {
         ));
     }
 
+    /// The backend of a store is in trouble: told, but no more often than faults are.
+    pub(crate) fn store_failed(&self, wanted: Wanted, label: &str, failure: &Failure) {
+        let (component, noun) = (&self.component, wanted.noun());
+        self.say(&format!(
+            "component \"{component}\": {noun} \"{label}\": {failure}"
+        ));
+    }
+
     /// A line for the operator about this component.
     fn say(&self, text: &str) {
         match &self.stdio {
@@ -135,6 +145,18 @@ impl Template {
                 let _written = std::io::stderr().write_all(&line);
             }
         }
+    }
+}
+
+/// What a guest is told about a backend in trouble.
+pub(crate) fn plain(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Unavailable(_) => "the store cannot be reached",
+        Failure::TimedOut(_) => "the store did not answer in time",
+        Failure::Resting(_) => "the store failed before and is not asked for a moment",
+        Failure::Refused(_) => "the store refuses the operation",
+        Failure::Broken(_) => "the store answered with an error of its own",
+        Failure::Full(_) => "the store is full",
     }
 }
 

@@ -239,6 +239,23 @@ impl AppLog {
     }
 }
 
+impl AppLog {
+    /// One line that is prepared only if the app's share affords so many bytes.
+    pub(super) fn guest_message(
+        &self,
+        origin: &Origin,
+        channel: Channel,
+        bytes: usize,
+        line: impl FnOnce() -> Vec<u8>,
+    ) {
+        if self.share.affords(bytes) {
+            return self.guest_line(origin, channel, &line());
+        }
+        origin.component.log_lines_lost.add(1);
+        self.sink.lose(&self.share, Cause::Rate);
+    }
+}
+
 /// Copies text with control characters written out (`\x1b`), tabs kept and bytes that are not UTF-8 as `\xff`.
 pub(crate) fn escape_into(target: &mut Vec<u8>, text: &[u8]) {
     for chunk in text.utf8_chunks() {

@@ -10,6 +10,7 @@ pub(crate) mod kv;
 pub(crate) mod log;
 mod log_share;
 mod log_writer;
+mod logging;
 pub(crate) mod messaging;
 pub mod places;
 pub(crate) mod sql;

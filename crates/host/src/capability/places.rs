@@ -6,7 +6,7 @@ use hostel_app::{FillError, ServerConfig, StorePlace, Variable, limits};
 use hostel_stores::place::{Kind, Place, PlaceError};
 
 use crate::capability::config::Value;
-use crate::capability::variables::Variables;
+use crate::capability::variables::{NoValue, Variables};
 
 /// One label of the operator's file.
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ fn place(kind: Kind, written: &StorePlace, variables: &Variables) -> Result<Plac
             false => value.as_ref().to_owned(),
         })
     });
-    let url = filled.map_err(|error| match error {
+    let url = filled.map_err(|error: FillError<NoValue>| match error {
         FillError::NoValue(error) => PlaceError {
             what: error.to_string(),
             help: error.help(),

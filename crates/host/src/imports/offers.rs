@@ -1,9 +1,10 @@
 //! The table of what the linker implements. A test beside the linker proves that every line of it links.
 
-/// A released WASI version and the interfaces of it that the linker implements.
+/// A version and the interfaces of it that the linker implements.
 #[derive(Debug)]
 pub struct Offer {
-    /// The newest release that is implemented; every older one of the same track is too.
+    /// The newest release that is implemented; every older one of the same track is too. A draft is compatible with itself
+    /// only.
     pub version: &'static str,
     /// `package/interface`, without a version.
     pub interfaces: &'static [&'static str],
@@ -73,14 +74,57 @@ pub const WASI_0_3: Offer = Offer {
     ],
 };
 
-/// Beyond WASI's releases, for every component: drafts, each in exactly these versions.
-pub const DRAFTS: &[&str] = &[
-    "hostel:sql/database@0.1.0",
-    "wasi:blobstore/blobstore@0.2.0-draft",
-    "wasi:blobstore/container@0.2.0-draft",
-    "wasi:blobstore/types@0.2.0-draft",
-    "wasi:config/store@0.2.0-draft-2024-09-27",
-    "wasi:config/store@0.2.0-rc.1",
+/// What lies beyond WASI's own releases: drafts of WASI and packages of this host's own, for every component. In an order in
+/// which the nearest one to recommend comes last.
+pub const BEYOND: &[Offer] = &[
+    Offer {
+        version: "0.2.0-draft",
+        interfaces: &[
+            "wasi:keyvalue/atomics",
+            "wasi:keyvalue/batch",
+            "wasi:keyvalue/store",
+        ],
+    },
+    Offer {
+        version: "0.2.0-draft2",
+        interfaces: &[
+            "wasi:keyvalue/atomics",
+            "wasi:keyvalue/batch",
+            "wasi:keyvalue/store",
+        ],
+    },
+    Offer {
+        version: "0.2.0-draft",
+        interfaces: &[
+            "wasi:blobstore/blobstore",
+            "wasi:blobstore/container",
+            "wasi:blobstore/types",
+        ],
+    },
+    Offer {
+        version: "0.2.0-draft",
+        interfaces: &[
+            "wasi:messaging/producer",
+            "wasi:messaging/request-reply",
+            "wasi:messaging/types",
+        ],
+    },
+    Offer {
+        version: "0.2.0-draft-2024-09-27",
+        interfaces: &["wasi:config/store"],
+    },
+    Offer {
+        version: "0.2.0-rc.1",
+        interfaces: &["wasi:config/store"],
+    },
+    Offer {
+        version: "0.1.0-draft",
+        interfaces: &["wasi:logging/logging"],
+    },
+    Offer {
+        version: "0.1.0",
+        interfaces: &["hostel:keyvalue/store", "hostel:sql/database"],
+    },
 ];
 
 /// The module of WASI preview 1.
