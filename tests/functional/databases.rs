@@ -138,7 +138,7 @@ fn a_server_that_is_down_is_an_error_of_the_guest_s_and_is_found_again() {
     let down = databases.run("query SELECT 1\nexecute DELETE FROM t\nbegin");
     for answer in &down {
         assert!(
-            answer.starts_with("error unavailable: the database "),
+            answer.starts_with("error unavailable: the store "),
             "{answer}"
         );
         assert!(!answer.contains(postgres.password()));

@@ -11,12 +11,11 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use hostel_app::limits;
-use hostel_stores::Failure;
 use hostel_stores::sql::{self, Column, Sql, Statement, Value};
 use wasmtime::component::Resource;
 
 use super::charge::{Charge, Refused};
-use super::denied::{Absent, Wanted};
+use super::denied::{Absent, Wanted, plain};
 use crate::state::{Host, Template};
 
 /// Why an operation failed. The text is for the guest's author.
@@ -58,18 +57,6 @@ impl fmt::Display for Error {
     }
 }
 
-/// Nothing of the backend's own words.
-fn plain(failure: &Failure) -> &'static str {
-    match failure {
-        Failure::Unavailable(_) => "the database cannot be reached",
-        Failure::TimedOut(_) => "the database did not answer in time",
-        Failure::Resting(_) => "the database failed before and is given a rest",
-        Failure::Refused(_) => "the database refuses the host",
-        Failure::Broken(_) => "the database answered with an error",
-        Failure::Full(_) => "the database is full",
-    }
-}
-
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         Self::Refused(refused)
@@ -82,9 +69,9 @@ pub(crate) type Result<T> = std::result::Result<T, Error>;
 /// Whose account an open database, its rows and its transactions go to.
 #[derive(Clone)]
 struct Account {
+    label: String,
+    template: Arc<Template>,
     charge: Charge,
-    timeout: Duration,
-    row_bytes: usize,
 }
 
 /// An open database.
@@ -121,7 +108,7 @@ impl Host {
         };
         let connection = Connection {
             sql: sql.clone(),
-            account: Account::new(template, self.charge()),
+            account: Account::new(label, template, self.charge()),
         };
         self.keep_opened(connection)
     }
@@ -133,11 +120,11 @@ impl Host {
 }
 
 impl Account {
-    fn new(template: &Template, charge: &Charge) -> Self {
+    fn new(label: &str, template: &Arc<Template>, charge: &Charge) -> Self {
         Self {
+            label: label.to_owned(),
+            template: template.clone(),
             charge: charge.clone(),
-            timeout: Duration::from_millis(template.limits.sql_timeout_ms),
-            row_bytes: template.limits.host_call_bytes,
         }
     }
 
@@ -148,7 +135,7 @@ impl Account {
         Ok(Statement {
             text,
             parameters,
-            timeout: self.timeout,
+            timeout: Duration::from_millis(self.template.limits.sql_timeout_ms),
         })
     }
 
@@ -156,6 +143,8 @@ impl Account {
         answer.map_err(|error| {
             if let sql::Error::Failed(failure) = &error {
                 self.charge.failed(failure);
+                self.template
+                    .store_failed(Wanted::Sql, &self.label, failure);
             }
             Error::Sql(error)
         })
@@ -240,7 +229,8 @@ impl Rows {
         self.account.charge.call(0)?;
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
         let most = most.clamp(1, limits::SQL_ROWS.size());
-        let bytes_most = limits::SQL_BATCH_BYTES.size().min(self.account.row_bytes);
+        let row_most = self.account.template.limits.host_call_bytes;
+        let bytes_most = limits::SQL_BATCH_BYTES.size().min(row_most);
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while let Some(row) = self.one().await {
             let size = row.as_ref().map_or(0, |row| size(row));
@@ -257,8 +247,8 @@ impl Rows {
                 }
             }
         }
-        if bytes > self.account.row_bytes {
-            return Err(Error::TooLarge(bytes, self.account.row_bytes));
+        if bytes > row_most {
+            return Err(Error::TooLarge(bytes, row_most));
         }
         self.account.charge.bytes(bytes)?;
         Ok(batch)

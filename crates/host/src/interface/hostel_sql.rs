@@ -15,8 +15,6 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> Result<()> {
 }
 
 mod bindings {
-    #![expect(missing_docs, reason = "made from the WIT, which says it")]
-
     wasmtime::component::bindgen!({
         path: "../../wit/hostel-sql",
         world: "hostel:sql/imports",
