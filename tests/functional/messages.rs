@@ -99,7 +99,9 @@ fn a_message_reaches_its_handler_with_all_that_it_has() {
     let messages = Messages::new("");
     messages.send("orders.new", "first");
     messages.says("handled orders.new text/plain first.", 1);
-    messages.server.page("/?send=orders.old&text=second&meta=shop:north");
+    messages
+        .server
+        .page("/?send=orders.old&text=second&meta=shop:north");
     messages.says("handled orders.old text/plain second shop=north.", 1);
     messages.says("done first.", 1);
     // What nobody subscribed to is nobody's.
@@ -114,7 +116,9 @@ fn a_request_is_answered_by_the_handler() {
     let messages = Messages::new("");
     let asked = messages.server.page("/?ask=orders.price&text=reply%201");
     assert_eq!(asked, "answer 0\n");
-    let asked = messages.server.page("/?ask=orders.price&text=reply%203&replies=3");
+    let asked = messages
+        .server
+        .page("/?ask=orders.price&text=reply%203&replies=3");
     assert_eq!(asked, "answer 0\nanswer 1\nanswer 2\n");
 }
 
@@ -122,7 +126,10 @@ fn a_request_is_answered_by_the_handler() {
 fn a_request_that_nobody_answers_ends() {
     let messages = Messages::new("");
     let silent = "/?ask=orders.price&text=silent";
-    assert_eq!(messages.refused(&format!("{silent}&timeout=50")), "Error::Timeout\n");
+    assert_eq!(
+        messages.refused(&format!("{silent}&timeout=50")),
+        "Error::Timeout\n"
+    );
     assert_eq!(messages.refused(silent), "Error::Timeout\n");
 }
 
@@ -137,7 +144,10 @@ fn a_request_takes_no_more_answers_than_it_may() {
 fn what_a_message_may_be_is_bounded() {
     let messages = Messages::new("");
     let told = messages.refused("/?send=orders.new&bytes=1048576");
-    assert!(told.contains("larger than 1048576, the limit `message`"), "{told}");
+    assert!(
+        told.contains("larger than 1048576, the limit `message`"),
+        "{told}"
+    );
     let told = messages.refused("/?send=orders.new&meta=%0a:x");
     assert!(told.contains("cannot be a key of metadata"), "{told}");
     messages.server.page("/?send=orders.new&bytes=1000000");
@@ -146,7 +156,16 @@ fn what_a_message_may_be_is_bounded() {
 #[test]
 fn a_guest_publishes_to_topics_and_never_to_patterns() {
     let messages = Messages::new("");
-    for topic in ["orders.*", ">", "orders.>", "orders/new", "orders. new", "", "orders..new", "$SYS.x"] {
+    for topic in [
+        "orders.*",
+        ">",
+        "orders.>",
+        "orders/new",
+        "orders. new",
+        "",
+        "orders..new",
+        "$SYS.x",
+    ] {
         for what in ["send", "ask"] {
             let told = messages.refused(&format!("/?{what}={}&text=x", encoded(topic)));
             assert!(told.contains("is not a topic"), "{what} {topic}: {told}");
@@ -201,7 +220,8 @@ source = "handler-p2.wasm"
 fn a_message_that_is_never_taken_goes_to_the_dead_letters() {
     let messages = Messages::new(UNDERTAKER);
     messages.send("orders.new", "fail");
-    let letter = "handled dead.orders fail hostel-topic=orders.new hostel-group=web hostel-deliveries=2.";
+    let letter =
+        "handled dead.orders fail hostel-topic=orders.new hostel-group=web hostel-deliveries=2.";
     messages.says(letter, 1);
     messages.says("handled orders.new text/plain fail.", 2);
     messages.logs("it did not take a message: told to fail");
@@ -231,12 +251,20 @@ fn a_message_is_under_the_component_s_clock() {
 #[test]
 fn no_more_messages_are_in_flight_than_the_trigger_says() {
     let messages = Messages::new("concurrency = 1");
-    messages.server.page("/?send=orders.new&text=sleep%2020&times=5");
+    messages
+        .server
+        .page("/?send=orders.new&text=sleep%2020&times=5");
     messages.says("done sleep 20.", 5);
     let text = messages.server.stdout().text();
     let order: Vec<&str> = text
         .lines()
-        .map(|line| if line.contains("handled") { "begin" } else { "end" })
+        .map(|line| {
+            if line.contains("handled") {
+                "begin"
+            } else {
+                "end"
+            }
+        })
         .collect();
     assert_eq!(order, ["begin", "end"].repeat(5));
 }
@@ -264,7 +292,9 @@ fn a_message_survives_the_end_of_the_process() {
 #[test]
 fn a_drain_waits_for_messages_that_are_being_handled() {
     let mut messages = Messages::new("concurrency = 1");
-    messages.server.page("/?send=orders.new&text=sleep%20300&times=2");
+    messages
+        .server
+        .page("/?send=orders.new&text=sleep%20300&times=2");
     messages.says("handled orders.new text/plain sleep 300.", 1);
     messages.server.signal(Signal::TERM);
     assert_eq!(messages.server.end().code(), Some(0));
