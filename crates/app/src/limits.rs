@@ -240,6 +240,8 @@ table! {
     MESSAGE_BACKLOG = "message_backlog", Count, 100_000, [100, 10_000_000], "crates/stores/tests/messaging/local.rs::a_backlog_has_an_end_and_says_whose_it_is";
     /// Bytes of those messages.
     MESSAGE_BACKLOG_BYTES = "message_backlog_bytes", Bytes, 64 * MIB, [MIB, 16 * GIB], "crates/stores/tests/messaging/local.rs::bytes_are_bounded_too";
+    /// How long a group without a subscriber is remembered once there is no room for more messages.
+    MESSAGE_FORGET_MS = "message_forget", Milliseconds, 7 * 24 * HOUR, [HOUR, 365 * 24 * HOUR], "crates/stores/tests/messaging/local.rs::a_group_that_never_comes_back_is_forgotten_when_there_is_no_room";
     /// Messages of one `[[message]]` that its component works on at once.
     MESSAGE_CONCURRENCY = "message_concurrency", Count, 16, [1, 1000], "tests/functional/messages.rs::no_more_messages_are_in_flight_than_the_trigger_says";
     /// How often a message is delivered, where the manifest does not say, until it is given up.

@@ -58,7 +58,7 @@ pub(crate) fn stores(data: Option<&Path>) -> Result<Stores, LoadError> {
             message_bytes: limits::MESSAGE_BYTES_MAX.size(),
             backlog: limits::MESSAGE_BACKLOG.size(),
             backlog_bytes: limits::MESSAGE_BACKLOG_BYTES.size(),
-            ..messaging::Bounds::default()
+            forget: limits::MESSAGE_FORGET_MS.duration(),
         },
         sql: databases(),
         ..StoresOptions::default()

@@ -22,7 +22,9 @@ impl Guest for Handler {
         let data = message.data();
         let metadata = message.metadata().unwrap_or_default();
         let shown = metadata.iter().filter(|(name, _)| name != "sent");
-        let shown: String = shown.map(|(name, value)| format!(" {name}={value}")).collect();
+        let shown: String = shown
+            .map(|(name, value)| format!(" {name}={value}"))
+            .collect();
         let topic = message.topic().unwrap_or_default();
         println!("handled {topic} {}{shown}.", String::from_utf8_lossy(&data));
         // An error where nobody waits, which is no reason to get the message again.

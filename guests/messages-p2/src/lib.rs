@@ -51,7 +51,10 @@ fn told(request: &IncomingRequest) -> Result<String, Error> {
         let message = Message::new(&data);
         message.set_content_type("text/plain");
         message.add_metadata("sent", &now_micros().to_string());
-        if let Some((name, value)) = query("meta").as_deref().and_then(|meta| meta.split_once(':')) {
+        if let Some((name, value)) = query("meta")
+            .as_deref()
+            .and_then(|meta| meta.split_once(':'))
+        {
             message.add_metadata(name, value);
         }
         message
@@ -81,7 +84,9 @@ impl Handler for Messages {
         let text = text(&message);
         let metadata = message.metadata().unwrap_or_default();
         let shown = metadata.iter().filter(|(name, _)| name != "sent");
-        let shown: String = shown.map(|(name, value)| format!(" {name}={value}")).collect();
+        let shown: String = shown
+            .map(|(name, value)| format!(" {name}={value}"))
+            .collect();
         let topic = message.topic().unwrap_or_default();
         let kind = message.content_type().unwrap_or_default();
         println!("handled {topic} {kind} {text}{shown}.");
