@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hostel_app::{App, Resolved, ServerConfig, resolve};
+use hostel_app::{App, Component, Resolved, ServerConfig, resolve};
 use hostel_host::LogSink;
 use hostel_host::detect;
+use hostel_host::imports::{self, GrantNeed};
 use hostel_host::{Role, Runtime, narrowed};
 use serde::Serialize;
 
 use crate::args::{ConfigFlag, DataFlags, FormatFlag, GuestFlags, VariableFlags};
 use crate::backends::{self, Checked};
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, Problem};
 use crate::output::{self, Meanwhile};
 use crate::runtime;
 
@@ -164,6 +165,7 @@ fn components(
         .zip(&resolved.code)
         .enumerate()
     {
+        problems.extend(not_granted(component, code, meanwhile));
         for role in roles(&resolved.app, index, code) {
             match scope.load(component, code, role, &|event| meanwhile.show(event)) {
                 Ok(guest) => checked.push(Loaded {
@@ -184,6 +186,39 @@ fn components(
     } else {
         Err(Failure::of(Kind::Component, problems).in_app(&resolved.app))
     }
+}
+
+/// The stores that a component imports and was granted none of: every use of them would be refused. `hostel up` serves it all
+/// the same, and the log says so when it happens. Outgoing HTTP is only worth a notice: some languages always import it.
+fn not_granted(component: &Component, code: &[u8], meanwhile: &Meanwhile) -> Vec<Problem> {
+    let detected = detect::to_binary(code).and_then(|binary| detect::detect(&binary));
+    let Ok(detected) = detected else {
+        return Vec::new(); // what cannot be read is told by whoever loads it
+    };
+    let name = &component.name;
+    let what = |need: &GrantNeed| {
+        format!(
+            "the guest imports `{}`, and no grant of `{}` lets it use that",
+            need.import, need.grant
+        )
+    };
+    if component.grants.http.is_empty() {
+        let needed = imports::grants_needed(&detected);
+        for need in needed.iter().filter(|need| need.grant == "http") {
+            meanwhile.later(format!("component \"{name}\": {}", what(need)));
+        }
+    }
+    let missing = imports::stores_not_granted(&detected, &component.grants);
+    let problem = |need: GrantNeed| Problem {
+        component: Some(name.clone()),
+        what: what(&need),
+        help: Some(format!(
+            "add a line such as {} to [component.{name}.grants], or {} to the command line",
+            need.manifest, need.flag
+        )),
+        ..Problem::default()
+    };
+    missing.into_iter().map(problem).collect()
 }
 
 /// What a component is there for. A route of a manifest promises a server, and messages a handler; a bare file is taken for

@@ -12,7 +12,7 @@ use crate::detect::{Abi, Detected, Need, Version};
 mod grants;
 mod offers;
 
-pub use grants::{GrantNeed, grants_needed};
+pub use grants::{GrantNeed, grants_needed, stores_not_granted};
 pub use offers::{DRAFTS, Offer, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
 
 /// What the linker of an ABI implements; the newest last. Empty for a core module, which has [`PREVIEW1_FUNCTIONS`].

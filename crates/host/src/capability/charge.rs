@@ -19,7 +19,7 @@ use crate::state::Template;
 
 /// What one call was refused: a limit, and its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// More operations than `store_calls`.
     Calls(u32),
     /// More bytes than `store_bytes`.

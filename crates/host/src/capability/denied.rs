@@ -33,7 +33,7 @@ pub(crate) enum Wanted {
 
 /// Why there is nothing by that name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Absent {
+pub(crate) enum Absent {
     /// Its grants do not name it.
     Denied,
     /// There cannot be such a thing.

@@ -20,7 +20,7 @@ use crate::state::{Host, Template};
 
 /// Why an operation failed. The text is for the guest's author and holds nothing of the backend's own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Error {
+pub(crate) enum Error {
     /// The label is not granted, or cannot be.
     Absent(Absent),
     /// The guest holds as many host objects as it may.
@@ -87,6 +87,7 @@ const TTL_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// An open store.
 #[derive(Debug)]
+#[expect(unreachable_pub, reason = "the bindings export it again")]
 pub struct Bucket {
     kv: Arc<dyn Kv>,
     label: String,
@@ -97,6 +98,7 @@ pub struct Bucket {
 
 /// A value as it was read, to be replaced if it is still that.
 #[derive(Debug)]
+#[expect(unreachable_pub, reason = "the bindings export it again")]
 pub struct Swap {
     bucket: Bucket,
     key: String,

@@ -1,11 +1,13 @@
 //! Which grants a guest would make use of, judged by what it imports; for `hostel inspect`.
 
+use hostel_app::Grants;
+
 use crate::detect::{Detected, Need};
 
 /// A grant that a guest would make use of, judged by its imports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantNeed {
-    /// The grant's name: `http`, `tcp`, `udp`, `listen`, `files`, `sql`; or `env`, `args`, which are settings of a component.
+    /// The grant's name, a key of the manifest's table; or `env`, `args`, which are settings of a component.
     pub grant: &'static str,
     /// The import that shows it.
     pub import: String,
@@ -49,7 +51,36 @@ const EXAMPLES: &[(&str, &str, &str, &str)] = &[
         "files = { \"/site\" = { host = \"site\", write = false } }",
         "--dir site::/site",
     ),
-    ("sql", "grants", "sql = [\"main\"]", "--grant sql=main"),
+    (
+        "keyvalue",
+        "grants",
+        "keyvalue = [\"default\"]",
+        "--grant keyvalue=default",
+    ),
+    (
+        "blobstore",
+        "grants",
+        "blobstore = [\"default\"]",
+        "--grant blobstore=default",
+    ),
+    (
+        "sql",
+        "grants",
+        "sql = [\"default\"]",
+        "--grant sql=default",
+    ),
+    (
+        "messaging",
+        "grants",
+        "messaging = { publish = [\"orders.*\"] }",
+        "--grant publish=orders.*",
+    ),
+    (
+        "secrets",
+        "grants",
+        "secrets = [\"api-key\"]",
+        "--grant secrets=api-key",
+    ),
     ("env", "", "env = { LANG = \"en\" }", "--env LANG=en"),
     (
         "args",
@@ -78,6 +109,25 @@ pub fn grants_needed(detected: &Detected) -> Vec<GrantNeed> {
         .collect()
 }
 
+/// The stores that a guest imports and was granted nothing of, each with the way to grant it. No language's runtime imports
+/// one of itself, as they do sockets and files: a guest that does means to use it.
+pub fn stores_not_granted(detected: &Detected, grants: &Grants) -> Vec<GrantNeed> {
+    let mut needed = grants_needed(detected);
+    needed.retain(|need| match need.grant {
+        "keyvalue" => grants.keyvalue.is_empty(),
+        "blobstore" => grants.blobstore.is_empty(),
+        "sql" => grants.sql.is_empty(),
+        "messaging" => {
+            let messaging = &grants.messaging;
+            messaging.clients.is_empty()
+                && messaging.publish.is_empty()
+                && messaging.request.is_empty()
+        }
+        _ => false,
+    });
+    needed
+}
+
 fn uses(grant: &str, need: &Need) -> bool {
     let interface = need
         .name
@@ -98,8 +148,12 @@ fn uses(grant: &str, need: &Need) -> bool {
         }
         ("listen", "wasi:sockets/tcp") => item(&["tcp-socket.start-listen"]),
         ("listen", "wasi:sockets/types") => item(&["tcp-socket.listen"]),
+        ("keyvalue", "wasi:keyvalue/store" | "hostel:keyvalue/store") => true,
+        ("blobstore", "wasi:blobstore/blobstore") => true,
+        ("sql", interface) => interface.starts_with("hostel:sql/"),
+        ("messaging", "wasi:messaging/producer" | "wasi:messaging/request-reply") => true,
+        ("secrets", "wasi:config/store") => true,
         ("files", "wasi:filesystem/preopens") => true,
-        ("sql", "hostel:sql/database") => true,
         ("env", "wasi:cli/environment") => item(&["get-environment"]),
         ("args", "wasi:cli/environment") => item(&["get-arguments"]),
         ("files", "wasi_snapshot_preview1.fd_prestat_get" | "wasi_snapshot_preview1.path_open") => {
@@ -171,6 +225,25 @@ mod tests {
                 "get-directories",
                 &["files"],
             ),
+            ("wasi:keyvalue/store@0.2.0-draft2", "open", &["keyvalue"]),
+            (
+                "hostel:keyvalue/store@0.1.0",
+                "[static]bucket.open",
+                &["keyvalue"],
+            ),
+            (
+                "wasi:blobstore/blobstore@0.2.0-draft",
+                "get-container",
+                &["blobstore"],
+            ),
+            ("hostel:sql/database@0.1.0", "open", &["sql"]),
+            (
+                "wasi:messaging/producer@0.2.0-draft",
+                "send",
+                &["messaging"],
+            ),
+            ("wasi:config/store@0.2.0-rc.1", "get", &["secrets"]),
+            ("wasi:logging/logging@0.1.0-draft", "log", &[]),
             ("wasi:cli/environment@0.2.0", "get-environment", &["env"]),
             ("wasi:cli/environment@0.2.0", "get-arguments", &["args"]),
             ("wasi_snapshot_preview1.path_open", "path_open", &["files"]),
@@ -185,5 +258,35 @@ mod tests {
         ] {
             assert_eq!(needing(name, item), grants, "{name} {item}");
         }
+    }
+
+    #[test]
+    fn a_store_that_is_imported_and_not_granted_is_found() {
+        let needs = [
+            ("wasi:keyvalue/store@0.2.0-draft", "open"),
+            ("wasi:blobstore/blobstore@0.2.0-draft", "get-container"),
+            ("wasi:messaging/producer@0.2.0-draft", "send"),
+            ("wasi:http/outgoing-handler@0.2.3", "handle"),
+        ];
+        let detected = Detected {
+            needs: needs
+                .map(|(name, item)| Need {
+                    name: name.to_owned(),
+                    items: vec![item.to_owned()],
+                })
+                .into(),
+            ..Detected::default()
+        };
+        let missing = |grants: &Grants| -> Vec<&'static str> {
+            let missing = stores_not_granted(&detected, grants);
+            missing.into_iter().map(|need| need.grant).collect()
+        };
+        let mut grants = Grants::default();
+        assert_eq!(missing(&grants), ["keyvalue", "blobstore", "messaging"]);
+        grants.keyvalue.insert("sessions".to_owned());
+        grants.messaging.request.push(">".to_owned());
+        assert_eq!(missing(&grants), ["blobstore"]);
+        grants.blobstore.insert("default".to_owned());
+        assert_eq!(missing(&grants), [""; 0]);
     }
 }

@@ -31,6 +31,7 @@ use bindings::hostel::keyvalue::store;
 
 /// An operation that failed, or a guest that misused a handle.
 #[derive(Debug)]
+#[expect(unreachable_pub, reason = "the bindings export it again")]
 pub enum Failed {
     /// For the guest.
     Kv(kv::Error),

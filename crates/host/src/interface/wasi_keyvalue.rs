@@ -51,6 +51,7 @@ use bindings::draft2::wasi::keyvalue as draft2;
 
 /// An operation that failed, or a guest that misused a handle.
 #[derive(Debug)]
+#[expect(unreachable_pub, reason = "the bindings export it again")]
 pub enum Failed {
     /// For the guest.
     Kv(kv::Error),
