@@ -28,6 +28,8 @@ pub(crate) struct Granted {
     pub(crate) topics: MessagingGrants,
     /// What the log was told that is not in it.
     pub(super) told: Told,
+    /// Drivers live on the thread of the stores, which ends with the last of these: a guest keeps it.
+    _stores: Option<Stores>,
 }
 
 /// Where the stores of this process are.
@@ -79,6 +81,7 @@ impl Places {
             })?,
             topics: grants.messaging.clone(),
             told: Told::default(),
+            _stores: Some(stores.clone()),
         })
     }
 
