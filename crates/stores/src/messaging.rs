@@ -21,6 +21,7 @@ pub(crate) mod nats;
 pub(crate) mod redis;
 mod redis_scripts;
 mod remote;
+mod subscriber;
 
 pub(crate) use journal::TABLES;
 
