@@ -3,9 +3,11 @@
 //! A message is acknowledged when the guest says that it is done. It is refused, and so delivered again later, when the guest
 //! says that it is not, or fails. Where the guest has no place free the message waits here for one: that is nobody's failure.
 //!
-//! Each subscription is driven on one of the threads that serve. A broker that is away when the server starts is tried
-//! again until it comes; requests are answered meanwhile.
+//! Each subscription is driven on one of the threads that serve, and is there before the first request is answered: what that
+//! publishes is not lost. A broker that is away when the server starts holds it up for [`AT_START`] and no longer; it is tried
+//! again until it comes.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,13 +16,15 @@ use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use hostel_app::{MessageTrigger, limits};
 use hostel_host::messaging::{Delivery, Messaging, Subscription};
 use hostel_host::{Fault, Guest, LogSink, RequestId};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 use crate::worker::Phase;
 
 /// How long to wait before a broker is tried again, the first time and at the most.
 const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How long a server that starts waits for its subscriptions.
+pub(crate) const AT_START: Duration = Duration::from_secs(1);
 /// How often a message that waits for a place asks again.
 const BUSY: Duration = Duration::from_millis(20);
 /// How long it waits for one until it is given back.
@@ -59,12 +63,13 @@ impl Consumer {
         }
     }
 
-    /// Handles messages until the drain begins, and then those that it has. `call` is told when a call begins, and dropped
-    /// what it returned when that ends.
+    /// Handles messages until the drain begins, and then those that it has. `subscribed` is dropped once there is a
+    /// subscription; `call` is called when a call begins, and what it returned is dropped when that ends.
     pub(crate) async fn run<T>(
         self,
         log: LogSink,
         mut phase: watch::Receiver<Phase>,
+        subscribed: oneshot::Sender<Infallible>,
         call: impl Fn() -> T,
     ) {
         let mut draining = pin!(phase.wait_for(|phase| *phase != Phase::Serving));
@@ -72,6 +77,7 @@ impl Consumer {
             deliveries = self.subscribe(&log) => deliveries,
             _draining = &mut draining => return,
         };
+        drop(subscribed);
         // A stream that has ended is not asked again.
         let mut deliveries = deliveries.fuse();
         let mut handling = FuturesUnordered::new();

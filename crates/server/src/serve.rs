@@ -381,8 +381,9 @@ fn work<C: Callee>(
         let listeners: io::Result<Vec<_>> = sockets.into_iter().map(Listener::new).collect();
         match listeners {
             Ok(listeners) => {
+                let consuming = worker.consume(consumers, &phase).await;
                 tell(report, Report::Accepts);
-                worker.run(listeners, consumers, phase).await;
+                worker.run(listeners, consuming, phase).await;
             }
             Err(error) => tell(report, Report::CannotStart(error)),
         }

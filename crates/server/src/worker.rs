@@ -13,15 +13,16 @@ use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::sync::watch;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::bounds::Bounds;
 use crate::connection;
 use crate::http::Callee;
 use crate::listen::Listener;
 use crate::live::Live;
-use crate::messages::Consumer;
+use crate::messages::{AT_START, Consumer};
 use crate::metrics::Traffic;
 use crate::seats::{Full, Network, Seats};
 use crate::streams::Streams;
@@ -94,17 +95,9 @@ impl<C: Callee> Worker<C> {
     pub(crate) async fn run(
         self: Arc<Self>,
         listeners: Vec<Listener>,
-        consumers: Vec<Consumer>,
+        consuming: Vec<JoinHandle<()>>,
         mut phase: watch::Receiver<Phase>,
     ) {
-        let consuming: Vec<_> = consumers
-            .into_iter()
-            .map(|consumer| {
-                let worker = self.clone();
-                let call = move || Counted::new(&worker);
-                tokio::spawn(consumer.run(self.log.clone(), phase.clone(), call))
-            })
-            .collect();
         let accepting: Vec<_> = listeners
             .into_iter()
             .map(|listener| tokio::spawn(self.clone().accept(listener)))
@@ -130,6 +123,32 @@ impl<C: Callee> Worker<C> {
             () = all => {}
             _told = phase.wait_for(|phase| *phase == Phase::Over) => self.over.store(true, Relaxed),
         }
+    }
+
+    /// Starts to handle messages. Returns when every subscription is there, or has kept the start waiting for long enough.
+    pub(crate) async fn consume(
+        self: &Arc<Self>,
+        consumers: Vec<Consumer>,
+        phase: &watch::Receiver<Phase>,
+    ) -> Vec<JoinHandle<()>> {
+        let mut subscribing = Vec::new();
+        let mut consuming = Vec::new();
+        for consumer in consumers {
+            let (subscribed, waiting) = oneshot::channel();
+            let worker = self.clone();
+            let call = move || Counted::new(&worker);
+            let task = consumer.run(self.log.clone(), phase.clone(), subscribed, call);
+            consuming.push(tokio::spawn(task));
+            subscribing.push(waiting);
+        }
+        let all = async {
+            for waiting in subscribing {
+                // It is only ever dropped.
+                let _subscribed = waiting.await;
+            }
+        };
+        let _in_time = timeout(AT_START, all).await;
+        consuming
     }
 
     async fn accept(self: Arc<Self>, mut listener: Listener) {

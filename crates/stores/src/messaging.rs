@@ -20,6 +20,7 @@ mod memory;
 pub(crate) mod nats;
 pub(crate) mod redis;
 mod remote;
+mod subscriber;
 
 pub(crate) use journal::TABLES;
 

@@ -28,8 +28,8 @@ pub(crate) struct Granted {
     pub(crate) topics: MessagingGrants,
     /// What the log was told that is not in it.
     pub(super) told: Told,
-    /// What drives the drivers' connections and disk jobs lives as long as somebody can call them.
-    pub(crate) stores: Option<Stores>,
+    /// Drivers live on the thread of the stores, which ends with the last of these: a guest keeps it.
+    _stores: Option<Stores>,
 }
 
 /// Where the stores of this process are.
@@ -81,7 +81,7 @@ impl Places {
             })?,
             topics: grants.messaging.clone(),
             told: Told::default(),
-            stores: Some(stores.clone()),
+            _stores: Some(stores.clone()),
         })
     }
 

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::group::{Failed, Group, Key, Waiting};
 use super::journal::{Journal, Op};
-use super::{Bounds, Delivery, Error, Message, Result, Settle, Subscription};
+use super::subscriber::Subscriber;
+use super::{Bounds, Delivery, Error, Message, Result, Subscription};
 use super::{is_pattern, is_topic, matches};
 use crate::Failure;
 
@@ -48,16 +48,16 @@ pub(crate) struct Broker {
     state: Mutex<State>,
     bounds: Bounds,
     backlog: Arc<Backlog>,
-    journal: Option<Journal>,
+    pub(super) journal: Option<Journal>,
     /// Part of every answer's address: an address of an earlier process is nobody's.
     nonce: u64,
     since: Instant,
 }
 
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     next: u64,
-    groups: BTreeMap<Key, Group>,
+    pub(super) groups: BTreeMap<Key, Group>,
     requests: HashMap<u64, mpsc::Sender<Message>>,
 }
 
@@ -253,7 +253,11 @@ impl Broker {
         Ok(deliveries.boxed())
     }
 
-    fn ack(&self, key: &Key, id: u64) -> Option<impl Future<Output = Result<()>> + use<>> {
+    pub(super) fn ack(
+        &self,
+        key: &Key,
+        id: u64,
+    ) -> Option<impl Future<Output = Result<()>> + use<>> {
         let mut state = self.lock();
         let group = state.groups.get_mut(key)?;
         if !group.settle(id) {
@@ -263,11 +267,11 @@ impl Broker {
         Some(journal.push(Op::Done(key.clone(), id)))
     }
 
-    fn nack(&self, key: &Key, id: u64, attempt: u32) {
+    pub(super) fn nack(&self, key: &Key, id: u64, attempt: u32) {
         self.fail(&mut self.lock(), key, id, attempt);
     }
 
-    fn fail(&self, state: &mut State, key: &Key, id: u64, attempt: u32) {
+    pub(super) fn fail(&self, state: &mut State, key: &Key, id: u64, attempt: u32) {
         let Some(group) = state.groups.get_mut(key) else {
             return;
         };
@@ -288,7 +292,7 @@ impl Broker {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -397,124 +401,6 @@ impl Drop for Requester<'_> {
     }
 }
 
-/// One subscription.
-struct Subscriber {
-    broker: Arc<Broker>,
-    key: Key,
-    terms: Arc<Subscription>,
-    id: u64,
-}
-
-/// What a subscriber finds.
-enum Found {
-    Delivery(Delivery),
-    /// Nothing until it is woken, or until then.
-    Nothing(Option<Instant>),
-    /// Its group was forgotten.
-    Gone,
-}
-
-impl Subscriber {
-    async fn next(&self) -> Option<Delivery> {
-        let wake = self.broker.lock().groups.get(&self.key)?.wake.clone();
-        loop {
-            let woken = wake.notified();
-            tokio::pin!(woken);
-            // From here on no wake is missed.
-            woken.as_mut().enable();
-            match self.look() {
-                Found::Delivery(delivery) => return Some(delivery),
-                Found::Nothing(None) => woken.await,
-                Found::Nothing(Some(due)) => {
-                    // Late or early, what is due is looked for again.
-                    let _woken = timeout_at(due, woken).await;
-                }
-                Found::Gone => return None,
-            }
-        }
-    }
-
-    fn look(&self) -> Found {
-        let now = Instant::now();
-        let mut state = self.broker.lock();
-        while let Some((id, attempt)) = state
-            .groups
-            .get(&self.key)
-            .and_then(|group| group.expired(now))
-        {
-            self.broker.fail(&mut state, &self.key, id, attempt);
-        }
-        let Some(group) = state.groups.get_mut(&self.key) else {
-            return Found::Gone;
-        };
-        let Some((held, attempt)) = group.take(self.id, &self.terms, now) else {
-            return Found::Nothing(group.due());
-        };
-        if let Some(journal) = &self.broker.journal
-            && held.message.reply_to.is_none()
-        {
-            drop(journal.push(Op::Tried(self.key.clone(), held.id, attempt)));
-        }
-        Found::Delivery(Delivery {
-            message: held.message.clone(),
-            attempt,
-            settle: Box::new(Receipt {
-                broker: self.broker.clone(),
-                key: self.key.clone(),
-                id: held.id,
-                attempt,
-                settled: false,
-            }),
-        })
-    }
-}
-
-impl Drop for Subscriber {
-    fn drop(&mut self) {
-        let mut state = self.broker.lock();
-        if let Some(group) = state.groups.get_mut(&self.key) {
-            group.leave(self.id);
-            group.seen_ms = now_ms();
-            if let Some(journal) = &self.broker.journal {
-                drop(journal.push(Op::Seen(self.key.clone(), group.seen_ms)));
-            }
-        }
-    }
-}
-
-/// The other half of a delivery.
-#[derive(Debug)]
-struct Receipt {
-    broker: Arc<Broker>,
-    key: Key,
-    id: u64,
-    attempt: u32,
-    settled: bool,
-}
-
-#[async_trait]
-impl Settle for Receipt {
-    async fn ack(mut self: Box<Self>) -> Result<()> {
-        self.settled = true;
-        match self.broker.ack(&self.key, self.id) {
-            Some(written) => written.await,
-            None => Ok(()),
-        }
-    }
-
-    async fn nack(self: Box<Self>) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for Receipt {
-    fn drop(&mut self) {
-        if !self.settled {
-            self.broker.nack(&self.key, self.id, self.attempt);
-        }
-    }
-}
-
 fn check_terms(terms: &Subscription) -> Result<()> {
     if !is_pattern(&terms.pattern) {
         return Err(bad_topic(&terms.pattern, "a pattern of topics"));
@@ -538,7 +424,7 @@ fn bad_topic(text: &str, what: &str) -> Error {
     Error::BadTopic(format!("{text:?} is not {what}"))
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

@@ -8,6 +8,7 @@ use hostel_stores::messaging::{Bounds, Error, Message};
 use tempfile::TempDir;
 
 use super::driver::{Driver, LONG, message, next, take, terms};
+use super::{load, redelivery, scopes};
 
 /// With little room.
 fn small(url: &str, bounds: Bounds) -> Driver {
@@ -161,4 +162,39 @@ async fn requests_that_nobody_takes_in_time_are_gone() {
     work.settle.ack().await.unwrap();
     broker.publish(message("a", "after")).await.unwrap();
     assert_eq!(take(&mut heard).await, "after");
+}
+
+/// All drivers without a server, each in a process that has the others too.
+async fn all() -> [Driver; 3] {
+    let [memory, embedded, behind] = LOCAL.map(Driver::local);
+    tokio::join!(memory, embedded, behind).into()
+}
+
+#[tokio::test]
+async fn twenty_thousand_messages_arrive_beside_other_brokers() {
+    let [one, two, three] = all().await;
+    tokio::join!(
+        load::nothing_is_lost_while_subscribers_come_and_go(&one),
+        load::nothing_is_lost_while_subscribers_come_and_go(&two),
+        load::nothing_is_lost_while_subscribers_come_and_go(&three),
+    );
+}
+
+#[tokio::test]
+async fn what_fails_comes_again_and_then_is_a_dead_letter() {
+    for driver in &all().await {
+        redelivery::what_was_refused_comes_again_and_is_counted(driver).await;
+        redelivery::what_was_dropped_comes_again(driver).await;
+        redelivery::what_nobody_settles_comes_again(driver).await;
+        redelivery::what_fails_too_often_goes_to_the_dead_letters(driver).await;
+    }
+}
+
+#[tokio::test]
+async fn apps_and_labels_of_one_process_do_not_hear_each_other() {
+    for driver in &all().await {
+        scopes::scopes_do_not_hear_each_other(driver).await;
+        scopes::no_spelling_of_a_topic_leaves_its_scope(driver).await;
+        scopes::requests_stay_in_their_scope(driver).await;
+    }
 }
