@@ -33,7 +33,7 @@ fn a_client_that_connects_and_leaves_is_no_trouble() {
 fn a_guest_whose_client_left_is_cancelled() {
     for guest in ["outgoing-p2", "outgoing-p3"] {
         let upstream = Held::new();
-        let server = Server::with(guest, &["--grant", "http=*://*:*"]);
+        let server = Server::with(guest, &["--grant", "http=http://127.0.0.1:*"]);
         let mut connection = server.connect();
         connection.send(get(&upstream.query()));
         let call = upstream.accept();
@@ -50,7 +50,7 @@ fn a_guest_whose_client_left_is_cancelled() {
 #[test]
 fn a_stream_that_is_reset_cancels_its_guest_alone() {
     let upstream = Held::new();
-    let server = Server::with("outgoing-p2", &["--grant", "http=*://*:*"]);
+    let server = Server::with("outgoing-p2", &["--grant", "http=http://127.0.0.1:*"]);
     let mut wire = Wire::open(server.address());
     wire.send(frames::request(
         1,

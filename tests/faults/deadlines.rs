@@ -26,7 +26,12 @@ fn a_guest_that_waits_for_another_server_is_504_and_its_connection_is_closed() {
         let upstream = Held::new();
         let server = Server::with(
             guest,
-            &["--grant", "http=*://*:*", "--limit", "deadline=200ms"],
+            &[
+                "--grant",
+                "http=http://127.0.0.1:*",
+                "--limit",
+                "deadline=200ms",
+            ],
         );
         let mut connection = server.connect();
         connection.send(get(&upstream.query()));

@@ -217,7 +217,7 @@ fn empty_data() {
 #[test]
 fn tiny_data() {
     let upstream = Held::new();
-    let server = Server::with("outgoing-p2", &["--grant", "http=*://*:*"]);
+    let server = Server::with("outgoing-p2", &["--grant", "http=http://127.0.0.1:*"]);
     let mut wire = Wire::open(server.address());
     let before = server.memory_peak();
     wire.send(request(1, "POST", &upstream.query(), &[], 0));

@@ -190,7 +190,7 @@ fn the_app_s_listener_and_the_metrics_know_nothing_of_each_other() {
 #[test]
 fn the_health_check_tells_a_drain() {
     let held = Held::new();
-    let flags = ["--grant", "http=*://*:*", FLAGS[0], FLAGS[1]];
+    let flags = ["--grant", "http=http://127.0.0.1:*", FLAGS[0], FLAGS[1]];
     let mut server = Server::with("outgoing-p2", &flags);
     assert_eq!(ask(&server, "/healthz").text(), "ok\n");
     let mut connection = server.connect();

@@ -1,10 +1,13 @@
 //! What works, seen from outside.
 
+mod backends;
 mod blobs;
 mod bodies;
 mod cache;
 mod chores;
 mod compile;
+mod config;
+mod databases;
 mod files;
 mod framing;
 mod grants;
@@ -16,6 +19,7 @@ mod instances;
 mod keyvalue;
 mod log;
 mod logging;
+mod messages;
 mod metrics;
 mod network;
 mod ready_line;

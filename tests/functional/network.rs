@@ -37,12 +37,8 @@ fn a_granted_request_leaves_and_its_answer_comes_back() {
 fn a_grant_covers_its_own_port_only() {
     for guest in OUTGOING {
         let (granted, other) = (Upstream::http("granted"), Upstream::http("other"));
-        let grant = format!(
-            "[component.web.grants]\nhttp = [\"http://{}\"]",
-            granted.address()
-        );
-        let app = App::of(guest, &grant);
-        let server = app.up();
+        let grant = format!("http=http://{}", granted.address());
+        let server = Server::with(guest, &["--grant", &grant]);
         assert_eq!(
             server
                 .get(&format!("/?url=http://{}/", granted.address()))
@@ -64,7 +60,7 @@ fn a_grant_covers_its_own_port_only() {
 #[test]
 fn an_upstream_that_is_not_there_is_an_error_of_the_guest_s_call() {
     for guest in OUTGOING {
-        let server = Server::with(guest, &["--grant", "http=*://*:*"]);
+        let server = Server::with(guest, &["--grant", "http=http://127.0.0.1:*"]);
         // A port that was free a moment ago.
         let gone = std::net::TcpListener::bind("127.0.0.1:0")
             .and_then(|it| it.local_addr())
@@ -124,10 +120,58 @@ fn a_granted_address_is_bound() {
 
 #[test]
 fn a_name_is_resolved_where_sockets_are_granted() {
-    let server = Server::with("sockets-p2", &["--grant", "tcp=*:*"]);
+    let server = Server::with("sockets-p2", &["--grant", "tcp=localhost:80"]);
     let page = server.page("/?name=localhost");
     assert!(
         page.starts_with("ok: ") && page.contains("127.0.0.1"),
         "{page}"
     );
+}
+
+/// Its author is not the operator: what a manifest grants of this machine is refused until the operator says so.
+#[test]
+fn a_manifest_s_grant_of_this_machine_needs_the_operator_s() {
+    for guest in OUTGOING {
+        let upstream = Upstream::http("from upstream");
+        let url = format!("http://{}", upstream.address());
+        let app = App::of(
+            guest,
+            &format!("[component.web.grants]\nhttp = [\"{url}\"]"),
+        );
+        let server = app.up();
+        let answer = server.get(&format!("/?url={url}/"));
+        assert_eq!(answer.status, 502, "{guest}");
+        assert!(
+            answer.text().contains("DestinationIpProhibited"),
+            "{guest}: {}",
+            answer.text()
+        );
+        let line = eventually("the log says what would allow it", || {
+            let log = server.stderr().text();
+            log.lines()
+                .find(|line| line.contains("denied=network"))
+                .map(str::to_owned)
+        });
+        assert!(line.contains(&format!("`--grant http={url}`")), "{line}");
+        assert!(line.contains("(loopback)"), "{line}");
+        assert_eq!(upstream.heard(), [""; 0], "{guest}");
+        let server = app.up_with(&["--grant", &format!("http={url}")]);
+        let answer = server.get(&format!("/?url={url}/"));
+        assert_eq!(answer.text(), "from upstream", "{guest}");
+    }
+}
+
+#[test]
+fn connections_to_a_server_are_kept() {
+    for guest in OUTGOING {
+        let upstream = Upstream::keeping("kept");
+        let url = format!("http://{}", upstream.address());
+        let flags = ["--grant", &format!("http={url}"), "--threads", "1"];
+        let server = Server::with(guest, &flags);
+        for _ in 0..20 {
+            let answer = server.get(&format!("/?url={url}/"));
+            assert_eq!(answer.text(), "kept", "{guest}");
+        }
+        assert_eq!(upstream.connections(), 1, "{guest}");
+    }
 }

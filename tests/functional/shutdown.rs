@@ -51,7 +51,7 @@ fn a_request_in_flight_is_finished_and_new_ones_are_refused() {
 #[test]
 fn a_guest_that_has_not_answered_yet_is_awaited() {
     let upstream = Held::new();
-    let mut server = Server::with("outgoing-p2", &["--grant", "http=*://*:*"]);
+    let mut server = Server::with("outgoing-p2", &["--grant", "http=http://127.0.0.1:*"]);
     let mut connection = server.connect();
     connection.send(get(&upstream.query()));
     let call = upstream.accept();

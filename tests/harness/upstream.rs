@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{PATIENCE, eventually};
@@ -10,6 +11,7 @@ use super::{PATIENCE, eventually};
 pub(crate) struct Upstream {
     address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Upstream {
@@ -27,6 +29,32 @@ impl Upstream {
         })
     }
 
+    /// Reads one HTTP request per connection and answers with these bytes.
+    pub(crate) fn saying(answer: &'static str) -> Self {
+        Self::start(move |mut stream| {
+            let request = read_until(&mut stream, |heard| heard.ends_with("\r\n\r\n"));
+            let _gone = stream.write_all(answer.as_bytes());
+            request
+        })
+    }
+
+    /// Answers request after request on each connection with this text.
+    pub(crate) fn keeping(text: &'static str) -> Self {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}",
+            text.len()
+        );
+        Self::serving(move |stream, _| {
+            let (mut stream, answer) = (stream, answer.clone());
+            std::thread::spawn(move || {
+                let whole = |heard: &str| heard.ends_with("\r\n\r\n");
+                while whole(&read_until(&mut stream, whole)) {
+                    let _gone = stream.write_all(answer.as_bytes());
+                }
+            });
+        })
+    }
+
     /// Sends everything back in capital letters once the other side has stopped sending.
     pub(crate) fn tcp() -> Self {
         Self::start(|mut stream| {
@@ -37,20 +65,35 @@ impl Upstream {
     }
 
     fn start(serve: impl Fn(TcpStream) -> String + Send + 'static) -> Self {
+        Self::serving(move |stream, notes| {
+            let said = serve(stream);
+            let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+            notes.push(said);
+        })
+    }
+
+    fn serving(serve: impl Fn(TcpStream, &Mutex<Vec<String>>) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let heard = Arc::<Mutex<Vec<String>>>::default();
-        let notes = heard.clone();
+        let connections = Arc::<AtomicUsize>::default();
+        let (notes, count) = (heard.clone(), connections.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let said = serve(stream);
-                notes
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(said);
+                count.fetch_add(1, Ordering::SeqCst);
+                serve(stream, &notes);
             }
         });
-        Self { address, heard }
+        Self {
+            address,
+            heard,
+            connections,
+        }
+    }
+
+    /// How often somebody connected.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Where it listens.

@@ -13,7 +13,7 @@ fn one_more_than_allowed_is_not_called() {
         "--limit",
         "queue_depth=0",
         "--grant",
-        "http=*://*:*",
+        "http=http://127.0.0.1:*",
     ];
     let server = Server::with("outgoing-p2", &limits);
     let mut first = server.connect();

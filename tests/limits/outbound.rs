@@ -78,13 +78,13 @@ fn connects_binds_datagrams_and_name_look_ups_count_too() {
         ),
         (
             "sockets-p2",
-            "tcp=*:*".to_owned(),
+            "tcp=localhost:1".to_owned(),
             "name=localhost".to_owned(),
             2,
         ),
         (
             "lookup-p3",
-            "udp=*:*".to_owned(),
+            "udp=localhost:1".to_owned(),
             "name=localhost".to_owned(),
             2,
         ),

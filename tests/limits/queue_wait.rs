@@ -14,7 +14,7 @@ fn with_one_place(wait: &str) -> (Held, Server) {
         "--limit",
         &wait,
         "--grant",
-        "http=*://*:*",
+        "http=http://127.0.0.1:*",
     ];
     (Held::new(), Server::with("outgoing-p2", &flags))
 }

@@ -11,6 +11,7 @@ mod hop_by_hop;
 mod isolation;
 mod loops;
 mod smuggling;
+mod ssrf;
 mod storms;
 mod terminal;
 

@@ -85,6 +85,8 @@ struct Bench<'a> {
     programs: Programs,
     load: Load,
     cores: (usize, usize),
+    /// The server that forwarding kinds ask; on the CPU of the load generator, as the world outside is.
+    upstream: Option<Server>,
 }
 
 impl Bench<'_> {
@@ -107,21 +109,35 @@ impl Bench<'_> {
                 .guests
                 .clone()
                 .unwrap_or_else(|| root.join("guests/out")),
+            upstream: None,
             core: cores.0,
             scratch: Scratch::new()?,
         };
-        let bench = Bench {
+        let mut bench = Bench {
             options,
             contenders,
             programs,
             load,
             cores,
+            upstream: None,
         };
         if options.build {
             bench.build(root)?;
         }
         bench.check_files()?;
+        bench.start_upstream()?;
         Ok(bench)
+    }
+
+    fn start_upstream(&mut self) -> Result<()> {
+        if self.options.kinds.iter().any(|kind| kind.forwards) {
+            let mut command = contender::pinned(self.cores.1, &self.programs.native);
+            command.arg("127.0.0.1:0");
+            let upstream = Server::start("upstream", command)?;
+            self.programs.upstream = Some(upstream.url());
+            self.upstream = Some(upstream);
+        }
+        Ok(())
     }
 
     fn build(&self, root: &Path) -> Result<()> {
@@ -466,6 +482,7 @@ mod tests {
             hostel: "/bin/sh".into(),
             wasmtime: PathBuf::new(),
             guests: "no-such-folder".into(),
+            upstream: None,
             core: 0,
             scratch: Scratch::new().unwrap(),
         };
@@ -477,6 +494,7 @@ mod tests {
             programs,
             load,
             cores: (0, 1),
+            upstream: None,
         };
         let error = bench.check_files().unwrap_err().to_string();
         assert!(error.contains("`cargo xtask guests`"), "{error}");

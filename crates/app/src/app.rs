@@ -49,6 +49,27 @@ pub struct App {
     pub components: Vec<Component>,
     /// Which component answers which HTTP request.
     pub routes: Routes,
+    /// Which component gets which messages.
+    pub messages: Vec<MessageTrigger>,
+}
+
+/// Messages that a component is called with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageTrigger {
+    /// A topic or a pattern of topics.
+    pub topic: String,
+    /// The component, by its index in [`App::components`].
+    pub component: usize,
+    /// Subscribers of one group share the messages.
+    pub group: String,
+    /// The broker's label.
+    pub client: String,
+    /// Messages that the component works on at once.
+    pub concurrency: u32,
+    /// How often a message is delivered at the most.
+    pub deliveries: u32,
+    /// Where messages go that were delivered in vain.
+    pub dead_letter: Option<String>,
 }
 
 /// One guest artifact of an app.
@@ -128,6 +149,20 @@ pub struct Grants {
     pub messaging: MessagingGrants,
     /// Names of secrets.
     pub secrets: BTreeSet<String>,
+    /// Those of `http`, `tcp` and `udp` that the operator gave on the command line.
+    pub operator: OperatorGrants,
+}
+
+/// What the operator granted of the network. These are part of the component's other grants; they are told apart because
+/// only the operator opens addresses outside the public internet, by naming them.
+#[derive(Debug, Clone, Default)]
+pub struct OperatorGrants {
+    /// Outgoing HTTP.
+    pub http: Vec<HttpGrant>,
+    /// TCP connections.
+    pub tcp: Vec<AddressGrant>,
+    /// UDP peers.
+    pub udp: Vec<AddressGrant>,
 }
 
 /// What a component may say to whom. Topics are words separated by dots; in a pattern `*` stands for one word and `>` at the

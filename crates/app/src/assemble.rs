@@ -4,6 +4,7 @@
 //! for the host to find out; their bytes are read here and not looked at.
 
 mod grants;
+mod messages;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ pub(crate) fn assemble(
         .map(|component| component.name.as_str())
         .collect();
     let routes = step.routes(manifest.http, &names);
+    let messages = step.messages(manifest.messages, &names);
     step.check_sizes(&manifest.components);
     // Reading is the expensive part, and useless once anything is wrong.
     step.read = step.report.is_empty();
@@ -66,6 +68,7 @@ pub(crate) fn assemble(
         digest: Digest([0; 32]),
         components,
         routes: routes?,
+        messages,
     };
     app.digest = digest::of_app(&app, folder);
     Some(Resolved { app, code })

@@ -35,6 +35,8 @@ pub struct Limits {
     pub host_bytes: usize,
     /// Bytes of blobs that the host holds for one instance ([`limits::BLOB_BYTES`]).
     pub blob_bytes: usize,
+    /// Milliseconds of one statement of a database ([`limits::SQL_TIMEOUT`]).
+    pub sql_timeout_ms: u64,
     /// Random bytes of one call ([`limits::RANDOM`]).
     pub random_bytes: u64,
     /// Bytes of one request body ([`limits::REQUEST_BODY`]).
@@ -43,7 +45,8 @@ pub struct Limits {
     pub response_body_bytes: u64,
     /// What one call may start on the network ([`limits::OUTBOUND`]); `None` only for a command in the foreground.
     pub outbound: Option<u32>,
-    /// Outgoing HTTP connections of the app ([`limits::OUTBOUND_OPEN`]); `None` only for a command in the foreground.
+    /// Outgoing HTTP requests and sockets of the app ([`limits::OUTBOUND_OPEN`]); `None` only for a command in the
+    /// foreground.
     pub outbound_open: Option<u32>,
     /// Store operations of one call ([`limits::STORE_CALLS`]); `None` only for a command in the foreground.
     pub store_calls: Option<u32>,
@@ -53,6 +56,9 @@ pub struct Limits {
     pub store_key_bytes: usize,
     /// Bytes of one value that is written ([`limits::STORE_VALUE`]).
     pub store_value_bytes: usize,
+    /// Outgoing connections of the app in one second ([`limits::OUTBOUND_RATE`]); `None` only for a command in the
+    /// foreground.
+    pub outbound_rate: Option<u32>,
 }
 
 impl Default for Limits {
@@ -71,6 +77,7 @@ impl Default for Limits {
             header_bytes: limits::HEADERS.size(),
             host_bytes: limits::HOST_BYTES.size(),
             blob_bytes: limits::BLOB_BYTES.size(),
+            sql_timeout_ms: limits::SQL_TIMEOUT.default,
             random_bytes: limits::RANDOM.default,
             request_body_bytes: limits::REQUEST_BODY.default,
             response_body_bytes: limits::RESPONSE_BODY.default,
@@ -80,12 +87,13 @@ impl Default for Limits {
             store_bytes: Some(limits::STORE_BYTES.default),
             store_key_bytes: limits::STORE_KEY.size(),
             store_value_bytes: limits::STORE_VALUE.size(),
+            outbound_rate: Some(limits::OUTBOUND_RATE.count()),
         }
     }
 }
 
 /// The entries that a manifest or the command line can set.
-const BUDGET: [&Limit; 22] = [
+const BUDGET: [&Limit; 24] = [
     &limits::MEMORY,
     &limits::TABLE_ELEMENTS,
     &limits::DEADLINE,
@@ -99,6 +107,7 @@ const BUDGET: [&Limit; 22] = [
     &limits::HEADERS,
     &limits::HOST_BYTES,
     &limits::BLOB_BYTES,
+    &limits::SQL_TIMEOUT,
     &limits::RANDOM,
     &limits::REQUEST_BODY,
     &limits::RESPONSE_BODY,
@@ -108,6 +117,7 @@ const BUDGET: [&Limit; 22] = [
     &limits::STORE_BYTES,
     &limits::STORE_KEY,
     &limits::STORE_VALUE,
+    &limits::OUTBOUND_RATE,
 ];
 
 impl Limits {
@@ -122,6 +132,7 @@ impl Limits {
             outbound_open: None,
             store_calls: None,
             store_bytes: None,
+            outbound_rate: None,
             ..Self::default()
         }
     }
@@ -159,6 +170,7 @@ impl Limits {
             "headers" => self.header_bytes as u64,
             "host_bytes" => self.host_bytes as u64,
             "blob_bytes" => self.blob_bytes as u64,
+            "sql_timeout" => self.sql_timeout_ms,
             "random" => self.random_bytes,
             "request_body" => self.request_body_bytes,
             "response_body" => self.response_body_bytes,
@@ -168,6 +180,7 @@ impl Limits {
             "store_bytes" => self.store_bytes?,
             "store_key" => self.store_key_bytes as u64,
             "store_value" => self.store_value_bytes as u64,
+            "outbound_rate" => self.outbound_rate?.into(),
             _ => return None,
         })
     }
@@ -202,6 +215,7 @@ impl Limits {
             "headers" => self.header_bytes = size,
             "host_bytes" => self.host_bytes = size,
             "blob_bytes" => self.blob_bytes = size,
+            "sql_timeout" => self.sql_timeout_ms = value,
             "random" => self.random_bytes = value,
             "request_body" => self.request_body_bytes = value,
             "response_body" => self.response_body_bytes = value,
@@ -211,6 +225,7 @@ impl Limits {
             "store_bytes" => self.store_bytes = Some(value),
             "store_key" => self.store_key_bytes = size,
             "store_value" => self.store_value_bytes = size,
+            "outbound_rate" => self.outbound_rate = Some(count),
             _ => {}
         }
     }

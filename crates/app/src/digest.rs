@@ -6,7 +6,9 @@
 
 use std::path::Path;
 
-use crate::app::{App, Component, Digest, Grants, MessagingGrants, Reuse};
+use crate::app::{
+    App, Component, Digest, Grants, MessageTrigger, MessagingGrants, OperatorGrants, Reuse,
+};
 use crate::grant::FileGrant;
 use crate::limits::Limits;
 use crate::route::Route;
@@ -21,6 +23,7 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
         digest: _,
         components,
         routes,
+        messages,
     } = app;
     let mut out = Canonical::default();
     out.text("hostel app 1");
@@ -36,6 +39,11 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
             .all()
             .iter()
             .map(|route| canonical(|out| write_route(out, route, components))),
+    );
+    out.set(
+        messages
+            .iter()
+            .map(|trigger| canonical(|out| write_message(out, trigger, components))),
     );
     Digest::of(&out.0)
 }
@@ -124,6 +132,7 @@ fn write_grants(out: &mut Canonical, grants: &Grants, folder: &Path) {
         sql,
         messaging,
         secrets,
+        operator,
     } = grants;
     out.set(http.iter().map(|grant| grant.to_string().into_bytes()));
     for addresses in [tcp, udp, listen] {
@@ -151,6 +160,11 @@ fn write_grants(out: &mut Canonical, grants: &Grants, folder: &Path) {
     for patterns in [publish, request] {
         out.set(patterns.iter().map(|pattern| pattern.clone().into_bytes()));
     }
+    let OperatorGrants { http, tcp, udp } = operator;
+    out.set(http.iter().map(|grant| grant.to_string().into_bytes()));
+    for addresses in [tcp, udp] {
+        out.set(addresses.iter().map(|grant| grant.to_string().into_bytes()));
+    }
 }
 
 fn write_limits(out: &mut Canonical, limits: &Limits) {
@@ -168,6 +182,7 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         header_bytes,
         host_bytes,
         blob_bytes,
+        sql_timeout_ms,
         random_bytes,
         request_body_bytes,
         response_body_bytes,
@@ -177,18 +192,20 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         store_bytes,
         store_key_bytes,
         store_value_bytes,
+        outbound_rate,
     } = limits;
     for bound in [deadline_ms, cpu_ms, store_bytes] {
         out.number(u64::from(bound.is_some()));
         out.number(bound.unwrap_or(0));
     }
-    for count in [outbound, outbound_open, store_calls] {
+    for count in [outbound, outbound_open, store_calls, outbound_rate] {
         out.number(u64::from(count.is_some()));
         out.number(count.map_or(0, u64::from));
     }
     for number in [
         memory_bytes,
         queue_wait_ms,
+        sql_timeout_ms,
         random_bytes,
         request_body_bytes,
         response_body_bytes,
@@ -228,6 +245,27 @@ fn write_route(out: &mut Canonical, route: &Route, components: &[Component]) {
             .get(*component)
             .map(|component| component.name.as_str()),
     );
+}
+
+fn write_message(out: &mut Canonical, trigger: &MessageTrigger, components: &[Component]) {
+    let MessageTrigger {
+        topic,
+        component,
+        group,
+        client,
+        concurrency,
+        deliveries,
+        dead_letter,
+    } = trigger;
+    for text in [topic, group, client] {
+        out.text(text);
+    }
+    for number in [concurrency, deliveries] {
+        out.number(u64::from(*number));
+    }
+    out.option(dead_letter.as_deref());
+    let component = components.get(*component);
+    out.option(component.map(|component| component.name.as_str()));
 }
 
 /// Bytes in which every piece carries its length, so that no two different values are written alike.

@@ -9,6 +9,7 @@ mod address;
 mod files;
 mod http;
 mod name;
+mod network;
 
 use std::str::FromStr;
 
@@ -16,7 +17,8 @@ pub use address::AddressGrant;
 pub use files::FileGrant;
 pub(crate) use files::plain;
 pub use http::HttpGrant;
-pub(crate) use name::{label, secret, topics};
+pub(crate) use name::{group, label, secret, stands_for, topic, topics};
+pub use network::Network;
 
 use crate::nearest::nearest;
 

@@ -26,7 +26,10 @@ mod text;
 mod unit;
 mod variable;
 
-pub use app::{App, Component, Digest, Grants, MessagingGrants, Resolved, Reuse, Source};
+pub use app::{
+    App, Component, Digest, Grants, MessageTrigger, MessagingGrants, OperatorGrants, Resolved,
+    Reuse, Source,
+};
 pub use resolve::{BuildStep, Operator, build_steps, resolve, resolve_command};
 pub use secret::Secret;
 pub use server_config::{NetworkPolicy, ServerConfig, StorePlace};

@@ -136,6 +136,8 @@ table! {
     /// Bytes of blobs that the host holds for one instance: written before it is known where they go, or read at once; more
     /// fails inside the guest.
     BLOB_BYTES = "blob_bytes", Bytes, 8 * MIB, [64 * KIB, 128 * MIB], "tests/limits::blob_bytes";
+    /// How long one statement of a database may run, its rows included; a longer one is stopped and fails inside the guest.
+    SQL_TIMEOUT = "sql_timeout", Milliseconds, 10 * SECOND, [10, HOUR], "tests/limits::sql_timeout";
     /// Random bytes that one call may ask for.
     RANDOM = "random", Bytes, 64 * KIB, [64, MIB], "tests/limits::random";
     /// Size of one request body. Bodies stream in small chunks, so this bounds time and traffic, not memory.
@@ -145,8 +147,8 @@ table! {
     /// Outgoing HTTP requests, connects, binds, datagrams and name look-ups that one call may start; one more fails inside
     /// the guest.
     OUTBOUND = "outbound", Count, 100, [0, 10_000], "tests/limits::outbound";
-    /// Outgoing HTTP connections that the app may have open at once for this component to begin another; one more fails
-    /// inside the guest.
+    /// Outgoing HTTP requests and sockets that the app may have open at once for this component to begin another; one
+    /// more fails inside the guest.
     OUTBOUND_OPEN = "outbound_open", Count, 64, [0, 10_000], "tests/limits::outbound_open";
     /// Operations on key-value stores, blobs, databases and messages that one call may make; one more fails inside the guest.
     STORE_CALLS = "store_calls", Count, 10_000, [0, 1_000_000_000], "tests/limits::store_calls";
@@ -156,6 +158,9 @@ table! {
     STORE_KEY = "store_key", Bytes, KIB, [16, 64 * KIB], "tests/limits::store_key";
     /// Size of one value that the guest writes to a key-value store; a larger one fails inside the guest.
     STORE_VALUE = "store_value", Bytes, MIB, [KIB, 128 * MIB], "tests/limits::store_value";
+    /// New outgoing connections in one second, with a second's worth at once, that the app may have made for this component
+    /// to make another; it waits for its turn, and fails inside the guest where that takes longer than a connection may.
+    OUTBOUND_RATE = "outbound_rate", Count, 50, [1, 10_000], "tests/limits::outbound_rate";
 
     // How an instance is used again: keys beside the limits, `reuse` and `concurrent` of a component.
 
@@ -206,6 +211,47 @@ table! {
     STORE_BATCH = "store_batch", Count, 1000, [1, 100_000], "tests/limits::store_batch";
     /// Listings that one open bucket of the first draft of `wasi:keyvalue` can be asked to continue, the newest ones.
     STORE_CURSORS = "store_cursors", Count, 16, [1, 1000], "tests/limits::store_cursors";
+    /// Rows that a guest gets at once, however many it asks for.
+    SQL_ROWS = "sql_rows", Count, 1000, [1, 100_000], "tests/limits::sql_rows";
+    /// Bytes in the rows that a guest gets at once, unless one row has more.
+    SQL_BATCH_BYTES = "sql_batch", Bytes, MIB, [KIB, 128 * MIB], "tests/limits::sql_rows";
+    /// Size of one embedded database; a statement that needs more fails inside the guest.
+    SQL_DATABASE_BYTES = "sql_database", Bytes, GIB, [64 * KIB, TIB], "crates/stores/tests/sql/hostile.rs::a_database_has_a_size_and_so_have_its_temporary_files";
+    /// Size of one value, row or statement of an embedded database; a larger one fails inside the guest.
+    SQL_VALUE_BYTES = "sql_value", Bytes, 16 * MIB, [64 * KIB, 128 * MIB], "crates/stores/tests/sql/hostile.rs::a_database_has_a_size_and_so_have_its_temporary_files";
+    /// Temporary files of one statement of an embedded database, to sort for example; one that needs more fails inside the
+    /// guest.
+    SQL_TEMPORARY_BYTES = "sql_temporary", Bytes, 256 * MIB, [MIB, TIB], "crates/stores/tests/sql/hostile.rs::a_database_has_a_size_and_so_have_its_temporary_files";
+    /// Statements of one embedded database that read at once; others wait for their turn.
+    SQL_READERS = "sql_readers", Count, 4, [1, 100], "crates/stores/tests/sql.rs::a_statement_is_stopped_when_its_time_is_over";
+    /// Connections to one PostgreSQL database; who needs one more waits.
+    SQL_CONNECTIONS = "sql_connections", Count, 16, [1, 1000], "crates/stores/tests/sql.rs::a_statement_is_stopped_when_its_time_is_over";
+    /// How long a transaction may be open; then it is rolled back.
+    SQL_TRANSACTION_MS = "sql_transaction", Milliseconds, 30 * SECOND, [10, HOUR], "crates/stores/tests/sql.rs::a_transaction_that_is_left_open_ends_by_itself";
+    /// How long a connection to a database is kept that nobody uses.
+    SQL_IDLE_MS = "sql_idle", Milliseconds, MINUTE, [10, HOUR], "crates/stores/tests/sql/hostile.rs::connections_that_nobody_uses_are_closed";
+
+    // Messages.
+
+    /// One message, its topic and metadata included; a larger one is refused.
+    MESSAGE_BYTES_MAX = "message", Bytes, MIB, [KIB, 64 * MIB], "tests/functional/messages.rs::what_a_message_may_be_is_bounded";
+    /// Messages of one app and label that some group has not settled, for the brokers without a server; one more is
+    /// refused.
+    MESSAGE_BACKLOG = "message_backlog", Count, 100_000, [100, 10_000_000], "crates/stores/tests/messaging/local.rs::a_backlog_has_an_end_and_says_whose_it_is";
+    /// Bytes of those messages.
+    MESSAGE_BACKLOG_BYTES = "message_backlog_bytes", Bytes, 64 * MIB, [MIB, 16 * GIB], "crates/stores/tests/messaging/local.rs::bytes_are_bounded_too";
+    /// Messages of one `[[message]]` that its component works on at once.
+    MESSAGE_CONCURRENCY = "message_concurrency", Count, 16, [1, 1000], "tests/functional/messages.rs::no_more_messages_are_in_flight_than_the_trigger_says";
+    /// How often a message is delivered, where the manifest does not say, until it is given up.
+    MESSAGE_DELIVERIES = "message_deliveries", Count, 5, [1, 1000], "tests/functional/messages.rs::a_message_that_is_never_taken_goes_to_the_dead_letters";
+    /// Pause before a message that failed is delivered again; doubled with each further delivery.
+    MESSAGE_BACK_OFF_MS = "message_back_off", Milliseconds, 100, [1, MINUTE], "crates/stores/tests/messaging/redelivery.rs::what_was_refused_comes_again_and_is_counted";
+    /// The longest such pause.
+    MESSAGE_BACK_OFF_MAX_MS = "message_back_off_max", Milliseconds, 30 * SECOND, [1, HOUR], "crates/stores/tests/messaging/redelivery.rs::what_was_refused_comes_again_and_is_counted";
+    /// Answers that one request takes at the most.
+    REPLIES_MAX = "replies", Count, 100, [1, 1000], "tests/functional/messages.rs::a_request_takes_no_more_answers_than_it_may";
+    /// How long a request of a guest waits for its answers where it does not say.
+    REQUEST_TIMEOUT_MS = "request_timeout", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/functional/messages.rs::a_request_that_nobody_answers_ends";
 
     // Compiling one guest, in a process of its own.
 
@@ -220,6 +266,25 @@ table! {
     COMPILE_TIME_MS = "compile_time", Milliseconds, 5 * MINUTE, [SECOND, HOUR], "tests/limits::compile_time";
     /// Size of one guest's machine code; a guest with more is refused.
     ARTIFACT_BYTES_MAX = "artifact", Bytes, 512 * MIB, [MIB, 4 * GIB], "tests/limits::artifact";
+
+    // What guests dial.
+
+    /// How long it may take until an outgoing connection is ready: name, dial, TLS; `connect_timeout` in
+    /// `server.toml` says otherwise. A guest may ask for less.
+    CONNECT_TIMEOUT_MS = "connect_timeout", Milliseconds, 5 * SECOND, [10, MINUTE], "crates/host/src/net/tests/times.rs::a_server_that_does_not_answer_the_handshake";
+    /// How long an outgoing HTTP request may take, its answer's body included; `total_timeout` in `server.toml`
+    /// says otherwise. A guest may ask for less.
+    OUTBOUND_TIMEOUT_MS = "outbound_timeout", Milliseconds, 30 * SECOND, [10, HOUR], "crates/host/src/net/tests/times.rs::an_answer_that_does_not_end";
+    /// Addresses of one name that are tried, one after the other.
+    DIAL_ATTEMPTS = "dial_attempts", Count, 4, [1, 16], "crates/host/src/net/tests/rebinding.rs::only_so_many_addresses_are_tried";
+    /// Name look-ups of one app that are made at once; further ones wait.
+    LOOKUPS = "lookups", Count, 16, [1, 256], "crates/host/src/net/resolve.rs::only_so_many_look_ups_are_made_at_once";
+    /// Idle outgoing connections of one app to one server that are kept for the next request.
+    OUTBOUND_IDLE = "outbound_idle", Count, 64, [0, 10_000], "crates/host/src/net/pool.rs::idle_connections_are_bounded";
+    /// The same over all apps and servers.
+    OUTBOUND_IDLE_TOTAL = "outbound_idle_total", Count, 1024, [0, 100_000], "crates/host/src/net/pool.rs::idle_connections_are_bounded";
+    /// How long an outgoing connection is kept idle.
+    OUTBOUND_IDLE_MS = "outbound_idle_time", Milliseconds, 30 * SECOND, [10, HOUR], "crates/host/src/net/tests/reuse.rs::an_idle_connection_is_closed_after_a_while";
 
     // Connections.
 
@@ -314,10 +379,6 @@ table! {
 
     /// How long one operation of a store may take; `timeout` in `server.toml` says otherwise.
     STORE_TIMEOUT_MS = "store_timeout", Milliseconds, 2 * SECOND, [10, 10 * MINUTE], "tests/limits::store_timeout";
-    /// How long an outgoing connection may take; `connect_timeout` in `server.toml` says otherwise.
-    CONNECT_TIMEOUT_MS = "connect_timeout", Milliseconds, 5 * SECOND, [10, 10 * MINUTE], "tests/limits::connect_timeout";
-    /// How long an outgoing request may take, its answer's body included; `total_timeout` in `server.toml` says otherwise.
-    OUTBOUND_TIMEOUT_MS = "outbound_timeout", Milliseconds, 30 * SECOND, [10, HOUR], "tests/limits::outbound_timeout";
     /// Size of one variable's value in a file.
     VARIABLE_BYTES_MAX = "variable", Bytes, 64 * KIB, [KIB, MIB], "tests/limits::variable";
     /// Providers of variables in one `server.toml`.
@@ -338,6 +399,8 @@ table! {
     APP_BYTES_MAX = "app", Bytes, GIB, [KIB, 16 * GIB], "crates/app/tests/resolve.rs::component_size_is_bounded";
     /// Routes of one app.
     ROUTES_MAX = "routes", Count, 10_000, [1, 100_000], "crates/app/tests/resolve.rs::routes_are_bounded";
+    /// `[[message]]` sections of one app.
+    MESSAGES_MAX = "messages", Count, 1000, [1, 10_000], "crates/app/tests/resolve.rs::message_triggers_are_bounded";
     /// Segments of one route.
     ROUTE_SEGMENTS_MAX = "route_segments", Count, 64, [1, 256], "crates/app/src/route/tests.rs::every_malformed_route_is_reported";
 }

@@ -5,6 +5,7 @@
 
 mod component;
 mod grants;
+mod message;
 pub(crate) mod syntax;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 pub(crate) use component::{ComponentText, SourceText};
 pub(crate) use grants::{FilesText, GrantsText};
+pub(crate) use message::MessageText;
 
 use crate::error::{Kind, Report};
 use crate::fields::{At, Fields, Value, described, string, wrong_type};
@@ -29,6 +31,7 @@ pub(crate) struct Manifest {
     /// Sorted by name.
     pub(crate) components: Vec<ComponentText>,
     pub(crate) http: Vec<HttpText>,
+    pub(crate) messages: Vec<MessageText>,
 }
 
 /// One entry of `[variables]`.
@@ -64,8 +67,8 @@ pub(crate) fn parse(report: &mut Report<'_>) -> Option<Manifest> {
     let root = Fields::root(document.get_ref(), "the manifest");
     root.only(
         report,
-        &["app", "component", "http", "variables"],
-        &["message", "cron", "service"],
+        &["app", "component", "http", "message", "variables"],
+        &["cron", "service"],
     );
     let (name, version) = app(report, &root);
     if !["http", "message", "cron", "service"]
@@ -89,6 +92,7 @@ pub(crate) fn parse(report: &mut Report<'_>) -> Option<Manifest> {
             .iter()
             .filter_map(|fields| http(report, fields))
             .collect(),
+        messages: messages(report, &root),
     })
 }
 
@@ -257,6 +261,23 @@ fn components(report: &mut Report<'_>, root: &Fields<'_, '_>) -> Vec<ComponentTe
     }
     all.sort_by(|one, other| one.name.cmp(&other.name));
     all
+}
+
+fn messages(report: &mut Report<'_>, root: &Fields<'_, '_>) -> Vec<MessageText> {
+    let tables = root.tables(report, "message");
+    if tables.len() > limits::MESSAGES_MAX.size() {
+        let what = format!(
+            "{} [[message]] sections, and an app has at most {}",
+            tables.len(),
+            limits::MESSAGES_MAX.default
+        );
+        report.whole(Kind::TooMany, &what, "split it into several apps");
+        return Vec::new();
+    }
+    let tables = tables.iter();
+    tables
+        .filter_map(|fields| message::read(report, fields))
+        .collect()
 }
 
 fn http(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Option<HttpText> {

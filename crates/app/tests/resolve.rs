@@ -849,6 +849,73 @@ fn routes_are_bounded() {
     assert_eq!(first_error(manifest(&dir, &text(most))).0, Kind::TooMany);
 }
 
+const MESSAGE: &str = "[[message]]\ntopic = \"a.*\"\ncomponent = \"a\"\n";
+
+#[test]
+fn messages_have_defaults_and_each_setting_is_part_of_the_digest() {
+    let dir = folder(&[]);
+    let trigger = |text: &str| manifest(&dir, &format!("{text}{SMALL}\"(module)\""));
+    let plain = trigger(MESSAGE).expect("a good manifest").app;
+    let [message] = plain.messages.as_slice() else {
+        panic!("{:?}", plain.messages)
+    };
+    assert_eq!(
+        (
+            message.topic.as_str(),
+            message.group.as_str(),
+            message.client.as_str()
+        ),
+        ("a.*", "a", "default")
+    );
+    assert_eq!(
+        (message.component, message.concurrency, message.deliveries),
+        (
+            0,
+            limits::MESSAGE_CONCURRENCY.count(),
+            limits::MESSAGE_DELIVERIES.count()
+        )
+    );
+    assert_eq!(message.dead_letter, None);
+    let mut seen = BTreeSet::from([plain.digest]);
+    for setting in [
+        "group = \"b\"",
+        "client = \"b\"",
+        "concurrency = 2",
+        "deliveries = 2",
+        "dead_letter = \"b\"",
+    ] {
+        let app = trigger(&format!("{MESSAGE}{setting}\n"))
+            .expect(setting)
+            .app;
+        assert!(seen.insert(app.digest), "{setting}");
+    }
+    let other = trigger(&MESSAGE.replace("a.*", "a.>"))
+        .expect("a pattern")
+        .app;
+    assert!(seen.insert(other.digest));
+    let twice = MESSAGE.replace("a.*", "b") + MESSAGE;
+    assert!(seen.insert(trigger(&twice).expect("two").app.digest));
+}
+
+#[test]
+fn message_triggers_are_bounded() {
+    let dir = folder(&[]);
+    let most = limits::MESSAGES_MAX.size();
+    let text = |count: usize| -> String {
+        let one = |n| MESSAGE.replace("a.*", &format!("a.{n}"));
+        format!(
+            "{}{SMALL}\"(module)\"",
+            (0..count).map(one).collect::<String>()
+        )
+    };
+    let app = manifest(&dir, &text(most)).expect("as many as may be").app;
+    assert_eq!(app.messages.len(), most);
+    assert_eq!(
+        first_error(manifest(&dir, &text(most + 1))).0,
+        Kind::TooMany
+    );
+}
+
 #[test]
 fn grants_are_bounded() {
     let dir = folder(&[]);

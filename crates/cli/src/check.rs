@@ -135,18 +135,19 @@ fn components(
         .zip(&resolved.code)
         .enumerate()
     {
-        let role = role(&resolved.app, index, code);
         problems.extend(not_granted(component, code, meanwhile));
-        match scope.load(component, code, role, &|event| meanwhile.show(event)) {
-            Ok(guest) => checked.push(Loaded {
-                component: component.name.clone(),
-                abi: guest.abi().name(),
-                bytes: code.len(),
-                digest: component.digest.to_string(),
-            }),
-            Err(error) => {
-                meanwhile.end();
-                problems.push(error.into());
+        for role in roles(&resolved.app, index, code) {
+            match scope.load(component, code, role, &|event| meanwhile.show(event)) {
+                Ok(guest) => checked.push(Loaded {
+                    component: component.name.clone(),
+                    abi: guest.abi().name(),
+                    bytes: code.len(),
+                    digest: component.digest.to_string(),
+                }),
+                Err(error) => {
+                    meanwhile.end();
+                    problems.push(error.into());
+                }
             }
         }
     }
@@ -190,21 +191,22 @@ fn not_granted(component: &Component, code: &[u8], meanwhile: &Meanwhile) -> Vec
     missing.into_iter().map(problem).collect()
 }
 
-/// What a component is there for. A route of a manifest promises a server; a bare file is taken for what it is.
-fn role(app: &App, index: usize, code: &[u8]) -> Role {
-    let routed = app
-        .routes
-        .all()
-        .iter()
-        .any(|route| route.component == index && route.line > 0);
+/// What a component is there for. A route of a manifest promises a server, and messages a handler; a bare file is taken for
+/// what it is.
+fn roles(app: &App, index: usize, code: &[u8]) -> Vec<Role> {
+    let mut routes = app.routes.all().iter();
+    let routed = routes.any(|route| route.component == index && route.line > 0);
+    let mut triggers = app.messages.iter();
+    let handles = triggers.any(|trigger| trigger.component == index);
     let is_command = || {
         let detected = detect::to_binary(code).and_then(|binary| detect::detect(&binary));
         detected.is_ok_and(|found| found.http_abi().is_none() && found.command_abi().is_some())
     };
-    if !routed && is_command() {
-        Role::Run
-    } else {
-        Role::Serve
+    match (routed, handles) {
+        (true, true) => vec![Role::Serve, Role::Handle],
+        (false, true) => vec![Role::Handle],
+        (false, false) if is_command() => vec![Role::Run],
+        (_, false) => vec![Role::Serve],
     }
 }
 

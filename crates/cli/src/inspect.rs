@@ -202,10 +202,12 @@ fn grant_in_words(grant: &Grant) -> String {
 }
 
 fn command(abi: &str, file: &str) -> String {
-    let is_http = Abi::ALL
-        .iter()
-        .any(|known| known.name() == abi && known.is_http());
-    format!("`hostel {} {file}`", if is_http { "up" } else { "run" })
+    let known = Abi::ALL.iter().find(|known| known.name() == abi);
+    match known {
+        Some(abi) if abi.is_http() => format!("`hostel up {file}`"),
+        Some(abi) if abi.is_message() => "[[message]] in a manifest".to_owned(),
+        _ => format!("`hostel run {file}`"),
+    }
 }
 
 #[cfg(test)]

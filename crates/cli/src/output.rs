@@ -143,7 +143,10 @@ fn lay_out(problem: &Problem) -> String {
     }
     text.push_str(&problem.what);
     if let Some(file) = &problem.file {
-        text.push_str(&format!("\n  --> {file}"));
+        let line = problem
+            .line
+            .map_or(String::new(), |line| format!(":{line}"));
+        text.push_str(&format!("\n  --> {file}{line}"));
     }
     if let Some(help) = &problem.help {
         text.push_str(&format!("\n   = help: {help}"));

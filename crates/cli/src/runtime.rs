@@ -10,7 +10,8 @@ use hostel_host::{
     CompileCaps, Compiler, CompilerProcess, LoadError, LogSink, Runtime, RuntimeOptions,
 };
 use hostel_stores::embedded::EngineOptions;
-use hostel_stores::{Stores, StoresOptions, kv};
+use hostel_stores::sql::SqlOptions;
+use hostel_stores::{Stores, StoresOptions, kv, messaging};
 
 use crate::args::DataFlags;
 use crate::compile_guest;
@@ -53,6 +54,13 @@ pub(crate) fn stores(data: Option<&Path>) -> Result<Stores, LoadError> {
             cache_bytes: limits::KEYVALUE_CACHE_BYTES.size(),
             memory_bytes: limits::KEYVALUE_MEMORY_BYTES.size(),
         },
+        messaging: messaging::Bounds {
+            message_bytes: limits::MESSAGE_BYTES_MAX.size(),
+            backlog: limits::MESSAGE_BACKLOG.size(),
+            backlog_bytes: limits::MESSAGE_BACKLOG_BYTES.size(),
+            ..messaging::Bounds::default()
+        },
+        sql: databases(),
         ..StoresOptions::default()
     };
     Stores::new(options).map_err(|cause| LoadError {
@@ -110,6 +118,18 @@ impl Start<'_> {
                 Ok(self.with(None)?)
             }
         }
+    }
+}
+
+fn databases() -> SqlOptions {
+    SqlOptions {
+        database_bytes: limits::SQL_DATABASE_BYTES.default,
+        value_bytes: limits::SQL_VALUE_BYTES.size(),
+        temporary_bytes: limits::SQL_TEMPORARY_BYTES.default,
+        readers: limits::SQL_READERS.size(),
+        connections: limits::SQL_CONNECTIONS.size(),
+        transaction: limits::SQL_TRANSACTION_MS.duration(),
+        idle: limits::SQL_IDLE_MS.duration(),
     }
 }
 

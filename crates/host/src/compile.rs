@@ -24,6 +24,7 @@ use crate::cache::{Artifact, Cache, Fresh, Key};
 use crate::detect::{self, Abi, DetectError, Detected};
 use crate::engine::Flavor;
 use crate::imports;
+use crate::interface::HandlerPre;
 use crate::lock::lock;
 use crate::meter::millis;
 use crate::runtime::{Half, Progress, Role, Shared};
@@ -78,6 +79,7 @@ impl From<DetectError> for LoadError {
 /// What [`load`] found and made.
 pub(crate) struct Loaded {
     pub(crate) abi: Abi,
+    pub(crate) flavor: Flavor,
     pub(crate) callable: Callable,
     pub(crate) engine: Engine,
 }
@@ -108,9 +110,8 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
     let detected = detect::detect(&binary)?;
     let abi = choose(&detected, job.role)?;
     imports::check(&detected, abi).map_err(|missing| error(missing.what, missing.help))?;
-    let half = shared
-        .half(flavor(abi))
-        .map_err(|cause| host_error(&cause))?;
+    let flavor = flavor(&detected, abi);
+    let half = shared.half(flavor).map_err(|cause| host_error(&cause))?;
     let callable = match abi {
         Abi::CommandP1 => {
             let module: Module = compile(shared, half, job, &binary)?;
@@ -132,37 +133,56 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
     };
     Ok(Loaded {
         abi,
+        flavor,
         callable,
         engine: half.engine.clone(),
     })
 }
 
 fn choose(detected: &Detected, role: Role) -> Result<Abi, LoadError> {
-    let (wanted, other) = match role {
-        Role::Serve => (detected.http_abi(), detected.command_abi()),
-        Role::Run => (detected.command_abi(), detected.http_abi()),
+    let wanted = match role {
+        Role::Serve => detected.http_abi(),
+        Role::Handle => detected.message_abi(),
+        Role::Run => detected.command_abi(),
     };
-    match (wanted, other) {
+    match (wanted, detected.abi) {
         (Some(abi), _) => Ok(abi),
-        (None, Some(other)) => Err(match role {
-            Role::Serve => error(
-                format!("it is a command ({other}), not a server"),
-                "run it with `hostel run FILE`",
-            ),
-            Role::Run => error(
-                format!("it is a server ({other}), not a command"),
-                "serve it with `hostel up FILE`",
-            ),
-        }),
+        (None, Some(other)) => Err(unfit(role, other)),
         (None, None) => Err(detected.refusal().into()),
     }
 }
 
-/// Which engine an ABI runs on.
-pub(crate) fn flavor(abi: Abi) -> Flavor {
+/// What to do with a guest that is called by something else.
+fn unfit(role: Role, abi: Abi) -> LoadError {
+    let kind = match abi {
+        _ if abi.is_http() => "a server",
+        _ if abi.is_message() => "a handler of messages",
+        _ => "a command",
+    };
+    let wanted = match role {
+        Role::Serve => "a server",
+        Role::Handle => "a handler of messages",
+        Role::Run => "a command",
+    };
+    let help = match (role, abi) {
+        (Role::Handle, _) => {
+            "name a component that exports wasi:messaging/incoming-handler@0.2.0-draft in [[message]]"
+        }
+        (_, abi) if abi.is_http() => "serve it with `hostel up FILE`",
+        (_, abi) if abi.is_message() => {
+            "say in a manifest which messages it gets, with [[message]], and start that with `hostel up`"
+        }
+        _ => "run it with `hostel run FILE`",
+    };
+    error(format!("it is {kind} ({abi}), not {wanted}"), help)
+}
+
+/// Which engine a guest runs on when it is called by this ABI.
+fn flavor(detected: &Detected, abi: Abi) -> Flavor {
     match abi {
         Abi::HttpP3 | Abi::CommandP3 => Flavor::Async,
-        Abi::HttpP2 | Abi::CommandP1 | Abi::CommandP2 => Flavor::Sync,
+        Abi::MessageP2 if detected.is_of_0_3() => Flavor::Async,
+        Abi::HttpP2 | Abi::MessageP2 | Abi::CommandP1 | Abi::CommandP2 => Flavor::Sync,
     }
 }
 
@@ -173,6 +193,7 @@ fn link(linker: &Linker<Host>, component: &Component, abi: Abi) -> wasmtime::Res
     Ok(match abi {
         Abi::HttpP2 => Callable::HttpP2(p2::bindings::ProxyPre::new(pre)?),
         Abi::HttpP3 => Callable::HttpP3(p3::bindings::ServicePre::new(pre)?),
+        Abi::MessageP2 => Callable::MessageP2(HandlerPre::new(pre)?),
         Abi::CommandP2 | Abi::CommandP1 => Callable::Command(Command::P2(
             wasmtime_wasi::p2::bindings::CommandPre::new(pre)?,
         )),

@@ -21,6 +21,8 @@ pub enum Abi {
     HttpP2,
     /// A component that exports `wasi:http/handler@0.3.*`.
     HttpP3,
+    /// A component that exports `wasi:messaging/incoming-handler@0.2.0-draft`.
+    MessageP2,
     /// A core module with `_start` over `wasi_snapshot_preview1`.
     CommandP1,
     /// A component that exports `wasi:cli/run@0.2.*`.
@@ -29,11 +31,15 @@ pub enum Abi {
     CommandP3,
 }
 
+/// What a component exports to be called with messages.
+const MESSAGE_HANDLER: &str = "wasi:messaging/incoming-handler@0.2.0-draft";
+
 impl Abi {
     /// Every ABI, in the order in which one is preferred where a binary has several.
-    pub const ALL: [Abi; 5] = [
+    pub const ALL: [Abi; 6] = [
         Abi::HttpP3,
         Abi::HttpP2,
+        Abi::MessageP2,
         Abi::CommandP3,
         Abi::CommandP2,
         Abi::CommandP1,
@@ -44,6 +50,7 @@ impl Abi {
         match self {
             Abi::HttpP2 => "http-p2",
             Abi::HttpP3 => "http-p3",
+            Abi::MessageP2 => "message-p2",
             Abi::CommandP1 => "command-p1",
             Abi::CommandP2 => "command-p2",
             Abi::CommandP3 => "command-p3",
@@ -57,11 +64,20 @@ impl Abi {
 
     /// Runs once, from its arguments to an exit code.
     pub const fn is_command(self) -> bool {
-        !self.is_http()
+        matches!(self, Abi::CommandP1 | Abi::CommandP2 | Abi::CommandP3)
+    }
+
+    /// Handles messages.
+    pub const fn is_message(self) -> bool {
+        matches!(self, Abi::MessageP2)
     }
 
     /// The ABI that a component's export of this name stands for.
     fn of_export(export: &str) -> Option<Abi> {
+        // A draft is compatible with itself only.
+        if export == MESSAGE_HANDLER {
+            return Some(Abi::MessageP2);
+        }
         let (interface, version) = export.split_once('@')?;
         match (interface, Version::parse(version)?.track()?) {
             ("wasi:http/incoming-handler", (0, 2)) => Some(Abi::HttpP2),
@@ -149,7 +165,7 @@ pub struct Need {
 pub struct Detected {
     /// Component or core module.
     pub form: Form,
-    /// The preferred one of `abis`: HTTP before commands, 0.3 before 0.2.
+    /// The preferred one of `abis`: HTTP before messages before commands, 0.3 before 0.2.
     pub abi: Option<Abi>,
     /// Every ABI that it can be called by, in the order of [`Abi::ALL`].
     pub abis: Vec<Abi>,
@@ -174,6 +190,19 @@ impl Detected {
     /// The ABI by which `hostel up` calls it.
     pub fn http_abi(&self) -> Option<Abi> {
         self.abis.iter().copied().find(|abi| abi.is_http())
+    }
+
+    /// The ABI by which messages are handed to it.
+    pub fn message_abi(&self) -> Option<Abi> {
+        self.abis.iter().copied().find(|abi| abi.is_message())
+    }
+
+    /// Whether it needs the engine of WASI 0.3: something that it imports or exports is of that release.
+    pub(crate) fn is_of_0_3(&self) -> bool {
+        let versions = self.imports.iter().chain(&self.exports);
+        let versions = versions.filter_map(|name| name.split_once('@'));
+        let mut tracks = versions.filter_map(|(_, version)| Version::parse(version)?.track());
+        tracks.any(|track| track == (0, 3))
     }
 
     /// Why it cannot be called at all, for a binary without an ABI.
@@ -291,6 +320,7 @@ mod tests {
             ("wasi:http/handler@0.3.2", Abi::HttpP3),
             ("wasi:cli/run@0.2.3", Abi::CommandP2),
             ("wasi:cli/run@0.3.0", Abi::CommandP3),
+            (MESSAGE_HANDLER, Abi::MessageP2),
         ] {
             let found = found(&exporting(export));
             assert_eq!(
@@ -321,6 +351,24 @@ mod tests {
             (found.http_abi(), found.command_abi()),
             (Some(Abi::HttpP2), Some(Abi::CommandP2))
         );
+    }
+
+    #[test]
+    fn a_component_is_called_by_what_calls_it() {
+        for (http, abi, newer) in [
+            ("wasi:http/incoming-handler@0.2.0", Abi::HttpP2, false),
+            ("wasi:http/handler@0.3.0", Abi::HttpP3, true),
+        ] {
+            let found = found(&format!(
+                r#"(component (instance $i) (export "{MESSAGE_HANDLER}" (instance $i)) (export "{http}" (instance $i)))"#
+            ));
+            assert_eq!(found.abis, [abi, Abi::MessageP2]);
+            assert_eq!(
+                (found.http_abi(), found.message_abi(), found.command_abi()),
+                (Some(abi), Some(Abi::MessageP2), None)
+            );
+            assert_eq!(found.is_of_0_3(), newer);
+        }
     }
 
     #[test]

@@ -10,14 +10,17 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use bytes::Bytes;
 use hostel_app::Reuse;
 use hostel_app::limits::{self, Limits};
+use hostel_stores::messaging::{Message, Messaging};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::runtime::Handle;
 use wasmtime::{Engine, PoolConcurrencyLimitError};
 use wasmtime_wasi::I32Exit;
 
+use crate::abi::message::{self, Handled};
 use crate::abi::response::ResponseBody;
 use crate::abi::shared::Crew;
 use crate::abi::{Callable, Warm, command, http};
+use crate::capability::messaging::Letter;
 use crate::detect::Abi;
 use crate::fault::Fault;
 use crate::lanes::{Account, Lanes};
@@ -165,6 +168,36 @@ impl Guest {
             false => Permit::uncounted(),
         };
         http::answer(&self.0, permit, request, call).await
+    }
+
+    /// Hands it one message that came from `broker`. The future runs the guest in the caller's task; dropping it cancels the
+    /// guest.
+    ///
+    /// # Errors
+    /// The fault, where the guest did not come to a decision about the message.
+    pub async fn handle_message(
+        &self,
+        message: Message,
+        broker: &Arc<dyn Messaging>,
+        id: RequestId,
+    ) -> Result<Handled, Fault> {
+        self.0.template.metrics.calls.add(1);
+        let permit = match self.0.template.metered {
+            true => self.0.permits.acquire().await?,
+            false => Permit::uncounted(),
+        };
+        let letter = Letter::received(message, broker);
+        message::handle(&self.0, permit, letter, id).await
+    }
+
+    /// Tells the operator why the guest did not take a message.
+    pub fn report_refusal(&self, request: RequestId, why: &str) {
+        if let Stdio::Log(log) = &self.0.template.stdio {
+            let component = &self.0.template.component;
+            log.notice(&format!(
+                "level=warn component={component} request={request} it did not take a message: {why}"
+            ));
+        }
     }
 
     /// Counts and logs a fault that the caller answers for.

@@ -20,7 +20,8 @@ pub fn offered(abi: Abi) -> &'static [&'static Offer] {
     match abi {
         Abi::CommandP1 => &[],
         Abi::HttpP2 | Abi::CommandP2 => &[&WASI_0_2],
-        Abi::HttpP3 | Abi::CommandP3 => &[&WASI_0_2, &WASI_0_3],
+        // On the engine that its imports and exports ask for.
+        Abi::HttpP3 | Abi::CommandP3 | Abi::MessageP2 => &[&WASI_0_2, &WASI_0_3],
     }
 }
 
@@ -176,7 +177,6 @@ const OWNERS: &[(&str, &str)] = &[
     ("spin:", "Spin"),
     ("wasmcloud:", "wasmCloud"),
     ("fastly:", "Fastly Compute"),
-    ("wasi:messaging/", "WASI messaging"),
     ("wasi:sql/", "WASI SQL"),
     ("wasi:nn/", "WASI neural networks"),
     ("wasi:otel/", "WASI OpenTelemetry"),

@@ -34,6 +34,7 @@ mod state;
 mod testing;
 mod ticker;
 
+pub use abi::message::Handled;
 pub use abi::response::ResponseBody;
 pub use cache::CacheStats;
 pub use capability::log::LogSink;
@@ -42,4 +43,5 @@ pub use compile::{CompileCaps, Compiler, CompilerProcess, LoadError, compile_gue
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
 pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};
+pub use hostel_stores::messaging;
 pub use runtime::{AppScope, Progress, Role, Runtime, RuntimeOptions};

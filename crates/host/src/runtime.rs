@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use hostel_app::{Component, ServerConfig};
 use hostel_stores::Stores;
+use hostel_stores::messaging::Messaging;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime::{Engine, Result};
 use wasmtime_wasi::I32Exit;
@@ -27,7 +28,7 @@ use crate::lanes::{self, Account, Lanes};
 use crate::lookup;
 use crate::memory::Budget;
 use crate::metrics::{Family, Kind, Metrics};
-use crate::net;
+use crate::net::{self, AppNetwork, Network, NetworkError};
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -71,6 +72,8 @@ impl RuntimeOptions {
 pub enum Role {
     /// To answer requests; its output goes to the log.
     Serve,
+    /// To handle messages; its output goes to the log.
+    Handle,
     /// To run once in the foreground, with the process's own standard streams.
     Run,
 }
@@ -121,6 +124,7 @@ pub(crate) struct Shared {
     metered: bool,
     places: Option<Places>,
     config: Arc<ServerConfig>,
+    network: Arc<Network>,
     sync: OnceLock<Half>,
     asynchronous: OnceLock<Half>,
     guests: Arc<Guests>,
@@ -156,6 +160,7 @@ impl Runtime {
                 help: "name another one with `--data DIR`, or do without: `--no-cache`".into(),
             })
         });
+        let network = Network::new(&options.config.network);
         let guests = Arc::<Guests>::default();
         let memory = Budget::new(options.memory);
         let idle = Arc::downgrade(&guests);
@@ -179,6 +184,7 @@ impl Runtime {
             metered: options.metered,
             places: places.transpose()?,
             config: options.config,
+            network: Arc::new(network.map_err(network_error)?),
             sync: OnceLock::new(),
             asynchronous: OnceLock::new(),
             guests,
@@ -196,7 +202,7 @@ impl Runtime {
         AppScope {
             shared: self.0.clone(),
             log: self.0.log.app(&name),
-            open: Arc::default(),
+            network: Arc::new(AppNetwork::new(&self.0.network)),
             number: lanes::number(),
             name,
         }
@@ -225,7 +231,7 @@ pub struct AppScope {
     /// Unlike its name, no other scope's.
     number: u64,
     log: AppLog,
-    open: Arc<net::Open>,
+    network: Arc<AppNetwork>,
 }
 
 impl AppScope {
@@ -254,7 +260,7 @@ impl AppScope {
         let loaded = compile::load(&self.shared, &job).map_err(named)?;
         let half = self
             .shared
-            .half(compile::flavor(loaded.abi))
+            .half(loaded.flavor)
             .map_err(|cause| named(compile::host_error(&cause)))?;
         if half.allocation == Allocation::OnDemand {
             progress(Progress::OnDemand);
@@ -281,6 +287,27 @@ impl AppScope {
         });
         self.shared.guests.add(&guest);
         Ok(Guest(guest))
+    }
+
+    /// The broker that the operator keeps under this label for the app.
+    ///
+    /// # Errors
+    /// There are no stores, or the operator's place for it makes no sense.
+    pub fn broker(&self, label: &str) -> std::result::Result<Arc<dyn Messaging>, LoadError> {
+        let error = |what, help| LoadError {
+            component: String::new(),
+            what,
+            help,
+        };
+        match &self.shared.places {
+            Some(places) => places
+                .broker(&self.name, label)
+                .map_err(|cause| error(cause.what, cause.help)),
+            None => Err(error(
+                "this host keeps no messages".to_owned(),
+                "start it with a data directory".to_owned(),
+            )),
+        }
     }
 
     /// The stores that the component was granted.
@@ -325,12 +352,20 @@ impl AppScope {
             memory: self.shared.memory.share(),
             reuse: component.reuse,
             stdio: match role {
-                Role::Serve => Stdio::Log(self.log.clone()),
+                Role::Serve | Role::Handle => Stdio::Log(self.log.clone()),
                 Role::Run => Stdio::Inherit,
             },
-            open: self.open.clone(),
+            network: self.network.clone(),
             granted: Arc::new(granted),
         }
+    }
+}
+
+fn network_error(NetworkError { what, help }: NetworkError) -> LoadError {
+    LoadError {
+        component: String::new(),
+        what,
+        help,
     }
 }
 
@@ -409,6 +444,7 @@ impl Half {
             wasmtime_wasi_http::p3::add_to_linker(&mut components)?;
         }
         lookup::add_to_linker(&mut components, flavor)?;
+        net::add_to_linker(&mut components, flavor)?;
         kept::add_to_linker(&mut components, flavor)?;
         interface::add_to_linker(&mut components)?;
         let mut modules = wasmtime::Linker::new(&engine);
@@ -467,8 +503,8 @@ mod tests {
     #[test]
     fn what_the_table_of_imports_offers_is_in_the_linkers() {
         let halves = [
-            (Flavor::Sync, vec![WASI_0_2]),
-            (Flavor::Async, vec![WASI_0_2, WASI_0_3]),
+            (Flavor::Sync, &[WASI_0_2][..]),
+            (Flavor::Async, &[WASI_0_2, WASI_0_3]),
         ];
         for (flavor, offers) in halves {
             let mut half = Half::new(flavor, true).unwrap();
@@ -502,7 +538,7 @@ mod tests {
             memory: Budget::new(None).share(),
             reuse: hostel_app::Reuse::default(),
             stdio: Stdio::Log(LogSink::null().app(&"test".into())),
-            open: Arc::default(),
+            network: Arc::default(),
             granted: Arc::default(),
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();

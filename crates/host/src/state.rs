@@ -50,7 +50,7 @@ pub(crate) struct Template {
     pub(crate) reuse: Reuse,
     pub(crate) stdio: Stdio,
     /// Shared with the other components of the app.
-    pub(crate) open: Arc<net::Open>,
+    pub(crate) network: Arc<net::AppNetwork>,
     /// The stores that its grants name.
     pub(crate) granted: Arc<Granted>,
 }
@@ -68,6 +68,8 @@ pub(crate) struct Host {
     outgoing: net::Outgoing,
     blobs_held: blob::Held,
     charge: Charge,
+    /// Those that are open; named by `net`.
+    pub(crate) sockets: net::Sockets,
     pub(crate) meter: Meter,
 }
 
@@ -102,6 +104,7 @@ impl Host {
             outgoing,
             blobs_held: blob::Held::new(limits.blob_bytes),
             charge: Charge::new(template),
+            sockets: net::Sockets::default(),
             meter: Meter::new(limits, template.memory.open()),
         };
         let mut store = Store::new(engine, host);

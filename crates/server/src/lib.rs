@@ -5,7 +5,8 @@
 //! (one thread of it), [`listen`] (sockets), `seats` (who may hold a connection), `connection` (one client), `stream` with
 //! `head_guard` and `frame_guard` (its bytes), `streams` (one stream of HTTP/2), `wire` (what the parts of a connection
 //! know of each other), `http` (one request: the trigger), `request` and `upload` (what a guest gets), [`live`] (which guest),
-//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]. Beside them: [`metrics`]
+//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]; `messages` (the other
+//! trigger). Beside them: [`metrics`]
 //! (what the operator asks), and [`supervisor`] (a parent process that starts a server again), with `restarts` (when) and
 //! `handover` (how its sockets pass).
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ mod head_guard;
 mod http;
 pub mod listen;
 pub mod live;
+mod messages;
 pub mod metrics;
 mod request;
 mod response;
@@ -39,6 +41,7 @@ mod worker;
 pub use bounds::Bounds;
 pub use handover::LifeLine;
 pub use live::{DeployError, Live, deploy};
+pub use messages::Consumer;
 pub use metrics::MetricsOptions;
 pub use serve::{Draining, Outcome, ServeError, ServeOptions, serve};
 pub use supervisor::{SuperviseError, SuperviseOptions, supervise};

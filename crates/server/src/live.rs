@@ -1,5 +1,6 @@
 //! The app that is being served: its routes and its guests, compiled and ready.
 
+use crate::messages::Consumer;
 use hostel_app::App;
 use hostel_app::Resolved;
 use hostel_app::route::Match;
@@ -14,6 +15,8 @@ pub struct Live<C = Guest> {
     pub app: App,
     /// One guest per component, in the order of `app.components`.
     pub guests: Vec<C>,
+    /// What calls them with messages.
+    pub consumers: Vec<Consumer>,
 }
 
 /// Why an app cannot be served.
@@ -24,7 +27,7 @@ pub enum DeployError {
     Load(#[from] LoadError),
     /// Nothing would ever be called.
     #[error(
-        "app `{app}` has no route, so nothing would answer a request\n  \
+        "app `{app}` has no route and gets no messages, so nothing would call it\n  \
          help: add an [[http]] section with `route = \"/...\"` and `component = \"NAME\"`"
     )]
     NoRoute {
@@ -33,7 +36,8 @@ pub enum DeployError {
     },
 }
 
-/// Loads every component of `resolved`; each must be a server, so that every route leads to one.
+/// Loads every component of `resolved`, for what calls it: requests, messages, or both, which are then two guests with the
+/// same code. One that nothing calls has to be a server.
 ///
 /// # Errors
 ///
@@ -44,15 +48,42 @@ pub fn deploy(
     progress: &dyn Fn(Progress),
 ) -> Result<Live, DeployError> {
     let Resolved { app, code } = resolved;
-    if app.routes.all().is_empty() {
+    if app.routes.all().is_empty() && app.messages.is_empty() {
         return Err(DeployError::NoRoute { app: app.name });
     }
     let scope = runtime.app(&app.name);
     let mut guests = Vec::with_capacity(app.components.len());
-    for (component, code) in app.components.iter().zip(&code) {
-        guests.push(scope.load(component, code, Role::Serve, progress)?);
+    let mut consumers = Vec::new();
+    for (index, (component, code)) in app.components.iter().zip(&code).enumerate() {
+        let load = |role| scope.load(component, code, role, progress);
+        let triggers = app.messages.iter();
+        let mut triggers = triggers
+            .filter(|trigger| trigger.component == index)
+            .peekable();
+        let routes = app.routes.all().iter();
+        let has_routes = routes.into_iter().any(|route| route.component == index);
+        if triggers.peek().is_none() {
+            guests.push(load(Role::Serve)?);
+            continue;
+        }
+        let handler = load(Role::Handle)?;
+        for trigger in triggers {
+            let broker = scope.broker(&trigger.client).map_err(|error| LoadError {
+                component: component.name.clone(),
+                ..error
+            })?;
+            consumers.push(Consumer::new(handler.clone(), broker, trigger));
+        }
+        guests.push(match has_routes {
+            true => load(Role::Serve)?,
+            false => handler,
+        });
     }
-    Ok(Live { app, guests })
+    Ok(Live {
+        app,
+        guests,
+        consumers,
+    })
 }
 
 /// Where a request leads.
@@ -139,6 +170,7 @@ mod tests {
         let live = Live {
             app: app(&[("/a", &["GET", "PUT"])]),
             guests: vec![Fake::new()],
+            consumers: Vec::new(),
         };
         assert!(matches!(
             live.route(&parts(Method::GET, "/a?b", "h")),

@@ -22,6 +22,7 @@ use crate::handover::LifeLine;
 use crate::http::Callee;
 use crate::listen::{self, Bound, ListenError, Listener};
 use crate::live::Live;
+use crate::messages::Consumer;
 use crate::metrics::{Exporter, MetricsOptions, Traffic};
 use crate::seats::Seats;
 use crate::worker::{self, Phase, Shared, Worker};
@@ -295,13 +296,19 @@ impl<C: Callee> Team<C> {
             reports,
             ended: 0,
         };
-        for sockets in sockets {
+        for (number, sockets) in sockets.into_iter().enumerate() {
             let worker = Arc::new(Worker::new(&shared));
             team.workers.push(worker.clone());
             let (told, report) = (told.clone(), report.clone());
+            // Each subscription is driven by one thread; they take turns.
+            let consumers = shared.live.consumers.iter().skip(number);
+            let sources = Sources {
+                sockets,
+                consumers: consumers.step_by(count).cloned().collect(),
+            };
             let thread = std::thread::Builder::new()
                 .name("serve".into())
-                .spawn(move || work(worker, sockets, told, &report));
+                .spawn(move || work(worker, sources, told, &report));
             team.threads.push(thread.map_err(ServeError::Start)?);
         }
         Ok(team)
@@ -352,10 +359,16 @@ impl<C: Callee> Team<C> {
     }
 }
 
+/// Where the calls of one thread come from.
+struct Sources {
+    sockets: Vec<std::net::TcpListener>,
+    consumers: Vec<Consumer>,
+}
+
 /// The main function of a thread.
 fn work<C: Callee>(
     worker: Arc<Worker<C>>,
-    sockets: Vec<std::net::TcpListener>,
+    Sources { sockets, consumers }: Sources,
     phase: watch::Receiver<Phase>,
     report: &mpsc::Sender<Report>,
 ) {
@@ -369,7 +382,7 @@ fn work<C: Callee>(
         match listeners {
             Ok(listeners) => {
                 tell(report, Report::Accepts);
-                worker.run(listeners, phase).await;
+                worker.run(listeners, consumers, phase).await;
             }
             Err(error) => tell(report, Report::CannotStart(error)),
         }

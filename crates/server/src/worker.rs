@@ -21,6 +21,7 @@ use crate::connection;
 use crate::http::Callee;
 use crate::listen::Listener;
 use crate::live::Live;
+use crate::messages::Consumer;
 use crate::metrics::Traffic;
 use crate::seats::{Full, Network, Seats};
 use crate::streams::Streams;
@@ -93,8 +94,17 @@ impl<C: Callee> Worker<C> {
     pub(crate) async fn run(
         self: Arc<Self>,
         listeners: Vec<Listener>,
+        consumers: Vec<Consumer>,
         mut phase: watch::Receiver<Phase>,
     ) {
+        let consuming: Vec<_> = consumers
+            .into_iter()
+            .map(|consumer| {
+                let worker = self.clone();
+                let call = move || Counted::new(&worker);
+                tokio::spawn(consumer.run(self.log.clone(), phase.clone(), call))
+            })
+            .collect();
         let accepting: Vec<_> = listeners
             .into_iter()
             .map(|listener| tokio::spawn(self.clone().accept(listener)))
@@ -110,8 +120,14 @@ impl<C: Callee> Worker<C> {
             // A panic there has been reported by the runtime; what is open is drained all the same.
             let _ended = task.await;
         }
+        let all = async {
+            self.empty().await;
+            for task in consuming {
+                let _ended = task.await;
+            }
+        };
         tokio::select! {
-            () = self.empty() => {}
+            () = all => {}
             _told = phase.wait_for(|phase| *phase == Phase::Over) => self.over.store(true, Relaxed),
         }
     }
@@ -160,7 +176,7 @@ impl<C: Callee> Worker<C> {
 }
 
 impl<C> Worker<C> {
-    /// Requests between their head's arrival and the end of their answer.
+    /// Requests between their head's arrival and the end of their answer, and messages that are being handled.
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Relaxed)
     }
@@ -195,6 +211,22 @@ impl<C> Worker<C> {
         if !self.is_draining() {
             self.drain.notified().await;
         }
+    }
+}
+
+/// A call that is not a request, as long as it lasts.
+struct Counted<C>(Arc<Worker<C>>);
+
+impl<C> Counted<C> {
+    fn new(worker: &Arc<Worker<C>>) -> Self {
+        worker.call_began();
+        Self(worker.clone())
+    }
+}
+
+impl<C> Drop for Counted<C> {
+    fn drop(&mut self) {
+        self.0.call_ended();
     }
 }
 

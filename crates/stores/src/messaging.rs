@@ -19,7 +19,6 @@ mod journal;
 mod memory;
 pub(crate) mod nats;
 pub(crate) mod redis;
-mod redis_scripts;
 mod remote;
 
 pub(crate) use journal::TABLES;

@@ -49,7 +49,7 @@ type Known<T> = Mutex<HashMap<(Secret, Duration), Weak<T>>>;
 
 /// A text that holds a password and does not show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Secret(String);
+pub(crate) struct Secret(pub(crate) String);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,7 +11,7 @@ mod open;
 mod postgres;
 mod sqlite;
 
-pub(crate) use open::Opened;
+pub(crate) use open::Databases;
 
 use std::fmt;
 use std::time::Duration;

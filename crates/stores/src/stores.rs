@@ -21,8 +21,8 @@ use crate::kv::Kv;
 use crate::messaging::brokers::Brokers;
 use crate::messaging::{Bounds, Messaging};
 use crate::place::{Backend, Place, PlaceError};
-use crate::server::Servers;
-use crate::sql::{Opened, Sql, SqlOptions};
+use crate::server::{Secret, Servers};
+use crate::sql::{Databases, Sql, SqlOptions};
 use crate::{Failure, Scope};
 
 /// What the process decides about its stores.
@@ -70,9 +70,9 @@ struct Shared {
     kv: Mutex<kv::Opened>,
     blob: Mutex<blob::Opened>,
     brokers: Brokers,
-    databases: Opened,
+    databases: Databases,
     /// By URL: as many as the operator wrote.
-    breakers: Mutex<HashMap<String, Arc<Breaker>>>,
+    breakers: Mutex<HashMap<Secret, Arc<Breaker>>>,
 }
 
 impl Stores {
@@ -98,7 +98,7 @@ impl Stores {
             kv: Mutex::default(),
             blob: Mutex::default(),
             brokers: Brokers::default(),
-            databases: Opened::default(),
+            databases: Databases::default(),
             breakers: Mutex::default(),
         })))
     }
@@ -209,7 +209,7 @@ impl Stores {
             .breakers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let breaker = breakers.entry(url.as_str().to_owned()).or_default();
+        let breaker = breakers.entry(Secret(url.to_string())).or_default();
         let handle = self.0.handle.clone();
         Some(Guard::new(breaker.clone(), place.timeout, handle))
     }

@@ -95,13 +95,18 @@ fn put(request: IncomingRequest, name: &str) -> Result<String, String> {
         }
         _ => {}
     }
-    let finished = OutgoingValue::finish(value);
-    let bytes = copied.map_err(|text| match &finished {
-        Ok(()) => text.clone(),
-        Err(cause) => format!("{text}; finish: {cause}"),
-    })?;
-    finished?;
-    Ok(format!("stored {bytes} bytes"))
+    match copied {
+        Ok(bytes) => {
+            OutgoingValue::finish(value)?;
+            Ok(format!("stored {bytes} bytes"))
+        }
+        // A client that left: a part of its body must not become the object.
+        Err(text) if text.starts_with("read") => Err(text),
+        Err(text) => match OutgoingValue::finish(value) {
+            Ok(()) => Err(text),
+            Err(cause) => Err(format!("{text}; finish: {cause}")),
+        },
+    }
 }
 
 /// Copies to the end and returns how much it was.

@@ -1,6 +1,6 @@
 //! Sends a GET to `?url=…` and relays the status and the body as they come; the status 502 with the error
-//! code's name where there is no answer. `?header=NAME:VALUE` adds one header to the request. `?times=N` sends
-//! N requests, one after the other; the last one's answer is relayed.
+//! code's name where there is no answer. `?path=…` is sent in the place of the URL's path. `?header=NAME:VALUE` adds one
+//! header to the request. `?times=N` sends N requests, one after the other; the last one's answer is relayed.
 
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::outgoing_handler;
@@ -17,6 +17,8 @@ impl Guest for Outgoing {
         let Some(url) = http_p2::query(&request, "url") else {
             return http_p2::answer(out, 400, "say url\n");
         };
+        let path = http_p2::query(&request, "path");
+        let path = path.as_deref();
         let headers = Fields::new();
         if let Some((name, value)) = http_p2::query(&request, "header")
             .as_deref()
@@ -26,9 +28,9 @@ impl Guest for Outgoing {
             return http_p2::answer(out, 400, &format!("the host refuses {name}: {error:?}\n"));
         }
         for _ in 1..http_p2::number(&request, "times", 1) {
-            drop(get(&url, Fields::new()));
+            drop(get(&url, path, Fields::new()));
         }
-        match get(&url, headers) {
+        match get(&url, path, headers) {
             Ok(response) => relay(&response, out),
             Err(error) => http_p2::answer(out, 502, &format!("{error:?}\n")),
         }
@@ -36,8 +38,9 @@ impl Guest for Outgoing {
 }
 
 /// Sends a GET and waits for the head of the answer.
-fn get(url: &str, headers: Fields) -> Result<IncomingResponse, ErrorCode> {
-    let (scheme, authority, path) = query::url(url).ok_or(ErrorCode::HttpRequestUriInvalid)?;
+fn get(url: &str, path: Option<&str>, headers: Fields) -> Result<IncomingResponse, ErrorCode> {
+    let (scheme, authority, own_path) = query::url(url).ok_or(ErrorCode::HttpRequestUriInvalid)?;
+    let path = path.unwrap_or(own_path);
     let scheme = match scheme {
         "http" => Scheme::Http,
         "https" => Scheme::Https,

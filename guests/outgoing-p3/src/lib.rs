@@ -1,6 +1,6 @@
 //! Sends a GET to `?url=…` and relays the status and the body as they come; the status 502 with the error
-//! code's name where there is no answer. `?header=NAME:VALUE` adds one header to the request. `?times=N` sends
-//! N requests, one after the other; the last one's answer is relayed.
+//! code's name where there is no answer. `?path=…` is sent in the place of the URL's path. `?header=NAME:VALUE` adds one
+//! header to the request. `?times=N` sends N requests, one after the other; the last one's answer is relayed.
 
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::client;
@@ -16,6 +16,8 @@ impl Guest for Outgoing {
         let Some(url) = http_p3::query(&request, "url") else {
             return Ok(http_p3::answer(400, "say url\n"));
         };
+        let path = http_p3::query(&request, "path");
+        let path = path.as_deref();
         let headers = Fields::new();
         if let Some((name, value)) = http_p3::query(&request, "header")
             .as_deref()
@@ -28,9 +30,9 @@ impl Guest for Outgoing {
             ));
         }
         for _ in 1..http_p3::number(&request, "times", 1) {
-            drop(get(&url, Fields::new()).await);
+            drop(get(&url, path, Fields::new()).await);
         }
-        match get(&url, headers).await {
+        match get(&url, path, headers).await {
             Ok(response) => Ok(relay(response)),
             Err(error) => Ok(http_p3::answer(502, format!("{error:?}\n"))),
         }
@@ -38,8 +40,9 @@ impl Guest for Outgoing {
 }
 
 /// Sends a GET and waits for the head of the answer.
-async fn get(url: &str, headers: Fields) -> Result<Response, ErrorCode> {
-    let (scheme, authority, path) = query::url(url).ok_or(ErrorCode::HttpRequestUriInvalid)?;
+async fn get(url: &str, path: Option<&str>, headers: Fields) -> Result<Response, ErrorCode> {
+    let (scheme, authority, own_path) = query::url(url).ok_or(ErrorCode::HttpRequestUriInvalid)?;
+    let path = path.unwrap_or(own_path);
     let scheme = match scheme {
         "http" => Scheme::Http,
         "https" => Scheme::Https,

@@ -1,10 +1,12 @@
 //! Tries a socket through the standard library: connects (`?tcp=IP:PORT`), listens (`?listen=IP:PORT`), sends
 //! a datagram (`?udp=IP:PORT`) or resolves a name (`?name=HOST`). Answers `ok:` with what it found, or
 //! `error:` with the error's kind and text; the status is 200 either way. `?times=N` does it N times and
-//! answers with the last.
+//! answers with the last. `?hold=N` makes N UDP sockets first and keeps them meanwhile.
 
 use std::io::{Read, Result, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket,
+};
 
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
@@ -15,13 +17,20 @@ wasip2::http::proxy::export!(Sockets);
 
 impl Guest for Sockets {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        let hold = http_p2::number(&request, "hold", 0);
+        let held = (0..hold).map(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)));
+        let held: Vec<UdpSocket> = match held.collect() {
+            Ok(held) => held,
+            Err(error) => return http_p2::answer(out, 200, &format!("error: {error}\n")),
+        };
         for _ in 1..http_p2::number(&request, "times", 1) {
             drop(act(&request));
         }
         let text = match act(&request) {
             Some(Ok(result)) => format!("ok: {result}\n"),
             Some(Err(error)) => format!("error: {:?}: {error}\n", error.kind()),
-            None => return http_p2::answer(out, 400, "say tcp, listen, udp or name\n"),
+            None if !held.is_empty() => "ok: it went well\n".to_owned(),
+            None => return http_p2::answer(out, 400, "say tcp, listen, udp, name or hold\n"),
         };
         http_p2::answer(out, 200, &text);
     }
@@ -58,7 +67,11 @@ fn connect(address: &str, text: Option<String>) -> Result<String> {
 
 /// Sends one datagram from any port.
 fn send(address: &str) -> Result<String> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let any: IpAddr = match address.parse() {
+        Ok(SocketAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
     let bytes = socket.send_to(b"ping", address)?;
     Ok(format!("sent {bytes} bytes"))
 }

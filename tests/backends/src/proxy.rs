@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What happens to connections through a [`Proxy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,9 +88,7 @@ impl Proxy {
         match (mode == Mode::Refuse, refused) {
             (true, false) => self.close(),
             (false, true) => {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))
-                    .expect("the port is still free");
-                self.listen(listener);
+                self.listen(self.bind_again());
             }
             _ => {}
         }
@@ -121,6 +119,21 @@ impl Proxy {
             thread.join().expect("the proxy's thread ends well");
         }
         self.cut();
+    }
+
+    /// Somebody's outgoing connection may have the port for a moment.
+    fn bind_again(&self) -> TcpListener {
+        let begin = Instant::now();
+        loop {
+            match TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)) {
+                Ok(listener) => return listener,
+                Err(error) => assert!(
+                    begin.elapsed() < Duration::from_secs(10),
+                    "the proxy's port is taken: {error}"
+                ),
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn listen(&mut self, listener: TcpListener) {

@@ -22,6 +22,8 @@ pub(super) struct Kind {
     p3: bool,
     /// One instance answers many requests instead of one.
     reuse: bool,
+    /// It asks another server for each answer; the control does the same with a client of hyper's.
+    pub(super) forwards: bool,
 }
 
 /// Every kind; the first four are the ones measured unless others are asked for.
@@ -32,6 +34,10 @@ pub(super) const KINDS: &[Kind] = &[
     kind("p3-reuse", "hello-p3.wasm", true, true),
     kind("p2std-fresh", "hello-p2.wasm", false, false),
     kind("p2std-reuse", "hello-p2.wasm", false, true),
+    forwarding("out-p2-fresh", "forward-p2.wasm", false, false),
+    forwarding("out-p2-reuse", "forward-p2.wasm", false, true),
+    forwarding("out-p3-fresh", "forward-p3.wasm", true, false),
+    forwarding("out-p3-reuse", "forward-p3.wasm", true, true),
 ];
 
 /// How many of `KINDS` are measured by default.
@@ -43,6 +49,14 @@ const fn kind(name: &'static str, guest: &'static str, p3: bool, reuse: bool) ->
         guest,
         p3,
         reuse,
+        forwards: false,
+    }
+}
+
+const fn forwarding(name: &'static str, guest: &'static str, p3: bool, reuse: bool) -> Kind {
+    Kind {
+        forwards: true,
+        ..kind(name, guest, p3, reuse)
     }
 }
 
@@ -91,9 +105,10 @@ impl Contender {
         }
     }
 
-    /// The body this contender answers with: 25 bytes in each case.
+    /// The body this contender answers with: 25 bytes in each case. What is forwarded is the control's.
     pub(super) fn answer(self, kind: &Kind) -> &'static str {
         match (self, kind.p3) {
+            _ if kind.forwards => "hello from native hyper!\n",
             (Contender::Native, _) => "hello from native hyper!\n",
             (_, false) => "hello from wasi:http 0.2\n",
             (_, true) => "hello from wasi:http 0.3\n",
@@ -108,6 +123,8 @@ pub(super) struct Programs {
     pub(super) wasmtime: PathBuf,
     /// The folder with the built guests.
     pub(super) guests: PathBuf,
+    /// Where those kinds ask that forward; set where one of them is measured.
+    pub(super) upstream: Option<String>,
     /// The CPU that servers are pinned to.
     pub(super) core: usize,
     pub(super) scratch: Scratch,
@@ -125,13 +142,15 @@ impl Programs {
     /// The command that serves `kind` on a free loopback port, pinned to its core.
     pub(super) fn command(&self, contender: Contender, kind: &Kind) -> Result<Command> {
         let guest = self.guests.join(kind.guest);
-        // With a signal for the death of its parent no server outlives a bench that was killed and could not clean up.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM", "taskset", "-c"]);
-        command.arg(self.core.to_string()).arg(self.path(contender));
+        let upstream = match (kind.forwards, &self.upstream) {
+            (false, _) => None,
+            (true, Some(url)) => Some(url),
+            (true, None) => bail!("{} has no server to ask", kind.name),
+        };
+        let mut command = pinned(self.core, self.path(contender));
         match contender {
             Contender::Native => {
-                command.arg("127.0.0.1:0");
+                command.arg("127.0.0.1:0").args(upstream);
             }
             Contender::Hostel | Contender::Unmetered => {
                 let app = if kind.reuse {
@@ -141,17 +160,34 @@ impl Programs {
                 };
                 command.arg("up").arg(app);
                 command.args(["--listen", "127.0.0.1:0"]);
+                if let Some(url) = upstream {
+                    let url = url.trim_end_matches('/');
+                    command.args(["--env", &format!("UPSTREAM={url}/")]);
+                    command.args(["--grant", &format!("http={url}")]);
+                }
                 if contender == Contender::Unmetered {
                     command.arg("--unmetered");
                 }
             }
             Contender::Wasmtime => {
                 command.arg("serve").args(wasmtime_flags(kind));
+                if let Some(url) = upstream {
+                    command.args(["--env", &format!("UPSTREAM={url}")]);
+                }
                 command.args(["--addr", "127.0.0.1:0"]).arg(guest);
             }
         }
         Ok(command)
     }
+}
+
+/// A command that runs `program` on one CPU. With a signal for the death of its parent no server outlives a bench that was
+/// killed and could not clean up.
+pub(super) fn pinned(core: usize, program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "taskset", "-c"]);
+    command.arg(core.to_string()).arg(program);
+    command
 }
 
 /// `wasmtime serve` as it comes (it pools instances by default), with what the guest needs and the reuse of the kind.
@@ -234,6 +270,7 @@ mod tests {
             hostel: "hostel".into(),
             wasmtime: "wasmtime".into(),
             guests: folder.clone(),
+            upstream: None,
             core: 0,
             scratch: Scratch(folder),
         }
@@ -281,6 +318,23 @@ mod tests {
             manifest.contains("reuse = 1000000\nconcurrent = 16\n"),
             "{manifest}"
         );
+    }
+
+    #[test]
+    fn who_forwards_is_told_where_and_may_go_there() {
+        let mut programs = programs();
+        let kind = Kind::find("out-p2-fresh").unwrap();
+        let error = programs.command(Contender::Native, kind).unwrap_err();
+        assert!(error.to_string().contains("no server to ask"), "{error}");
+        programs.upstream = Some("http://127.0.0.1:9/".into());
+        let native = arguments(&programs.command(Contender::Native, kind).unwrap());
+        assert_eq!(native.last().unwrap(), "http://127.0.0.1:9/");
+        let hostel = arguments(&programs.command(Contender::Hostel, kind).unwrap()).join(" ");
+        let told = "--env UPSTREAM=http://127.0.0.1:9/ --grant http=http://127.0.0.1:9";
+        assert!(hostel.ends_with(told), "{hostel}");
+        let plain = Kind::find("p2-fresh").unwrap();
+        let plain = arguments(&programs.command(Contender::Native, plain).unwrap());
+        assert_eq!(plain.last().unwrap(), "127.0.0.1:0");
     }
 
     #[test]

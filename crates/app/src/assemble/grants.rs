@@ -3,7 +3,7 @@
 use std::path::{Component as Step, Path};
 
 use super::Assembly;
-use crate::app::{Grants, MessagingGrants};
+use crate::app::{Grants, MessagingGrants, OperatorGrants};
 use crate::error::Kind;
 use crate::grant::{FileGrant, GrantArg};
 use crate::manifest::{FilesText, GrantsText};
@@ -40,6 +40,7 @@ impl Assembly<'_, '_> {
             sql,
             messaging,
             secrets: secrets.into_iter().map(|name| name.value).collect(),
+            operator: OperatorGrants::default(),
         };
         for grant in self.operator.grants.iter().cloned() {
             add(&mut grants, grant);
@@ -111,6 +112,12 @@ impl Assembly<'_, '_> {
 }
 
 fn add(grants: &mut Grants, grant: GrantArg) {
+    match &grant {
+        GrantArg::Http(grant) => grants.operator.http.push(grant.clone()),
+        GrantArg::Tcp(grant) => grants.operator.tcp.push(grant.clone()),
+        GrantArg::Udp(grant) => grants.operator.udp.push(grant.clone()),
+        _ => {}
+    }
     match grant {
         GrantArg::Http(grant) => grants.http.push(grant),
         GrantArg::Tcp(grant) => grants.tcp.push(grant),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use super::GrantError;
+use super::{GrantError, Network};
 
 /// Addresses and ports, written `ADDRESS[/BITS]:PORTS`.
 ///
@@ -38,6 +38,15 @@ impl AddressGrant {
             }
         };
         inside && (first..=last).contains(&address.port())
+    }
+
+    /// The addresses that it names; none where it stands for all of them.
+    pub fn networks(&self) -> Vec<Network> {
+        match self.addresses {
+            Addresses::Any => Vec::new(),
+            Addresses::Localhost => Network::LOCALHOST.to_vec(),
+            Addresses::Net { base, bits } => vec![Network::new(base, bits)],
+        }
     }
 }
 
@@ -204,7 +213,7 @@ fn parse_ports(text: &str) -> Result<(u16, u16), GrantError> {
 }
 
 /// The first `bits` of an address, the rest zero.
-fn masked(address: IpAddr, bits: u8) -> IpAddr {
+pub(super) fn masked(address: IpAddr, bits: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
             let mask = u32::MAX

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::GrantError;
+use super::{GrantError, Network};
 
 /// Outgoing HTTP to some scheme, host and port, written `[SCHEME://]HOST[:PORT]`.
 ///
@@ -55,6 +55,15 @@ impl HttpGrant {
             Port::Exact(exact) => port == exact,
         };
         port_fits && (self.scheme == Scheme::Any || self.scheme == scheme) && self.host.covers(host)
+    }
+
+    /// The addresses that it names: one, those of `localhost`, or none. What another name leads to is not said here.
+    pub fn networks(&self) -> Vec<Network> {
+        match &self.host {
+            Host::Address(address) => vec![Network::of(*address)],
+            Host::Name(name) if name == "localhost" => Network::LOCALHOST.to_vec(),
+            Host::Any | Host::Name(_) | Host::Below(_) => Vec::new(),
+        }
     }
 }
 

@@ -38,6 +38,39 @@ pub(crate) fn topics(text: &str) -> Result<String, GrantError> {
     Err(GrantError::new(what, help))
 }
 
+/// One topic, without wildcards.
+pub(crate) fn topic(text: &str) -> Result<String, GrantError> {
+    match text.contains(['*', '>']) {
+        false => topics(text).map_err(|error| GrantError {
+            what: error.what.replace("a pattern of topics", "a topic"),
+            help: error.help,
+        }),
+        true => Err(GrantError::new(
+            format!("\"{text}\" is a pattern, not a topic"),
+            "write one topic: orders.failed",
+        )),
+    }
+}
+
+/// The name that subscribers share.
+pub(crate) fn group(text: &str) -> Result<String, GrantError> {
+    plain(text, "the name of a group")
+}
+
+/// Whether a topic is one of those that the pattern stands for.
+pub(crate) fn stands_for(pattern: &str, topic: &str) -> bool {
+    let mut words = topic.split('.');
+    for part in pattern.split('.') {
+        match (part, words.next()) {
+            (">", Some(_)) => return true,
+            ("*", Some(_)) => {}
+            (part, Some(word)) if part == word => {}
+            _ => return false,
+        }
+    }
+    words.next().is_none()
+}
+
 fn plain(text: &str, of: &str) -> Result<String, GrantError> {
     match is_name(text) {
         true => Ok(text.to_owned()),

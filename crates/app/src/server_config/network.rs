@@ -33,7 +33,12 @@ pub(super) fn read(report: &mut Report<'_>, root: &Fields<'_, '_>, folder: &Path
             "connect_timeout",
             &limits::CONNECT_TIMEOUT_MS,
         ),
-        total_timeout: duration(report, &fields, "total_timeout", &limits::OUTBOUND_TIMEOUT_MS),
+        total_timeout: duration(
+            report,
+            &fields,
+            "total_timeout",
+            &limits::OUTBOUND_TIMEOUT_MS,
+        ),
     }
 }
 

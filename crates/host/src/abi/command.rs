@@ -27,7 +27,7 @@ pub(crate) enum Command {
 pub(crate) async fn run(guest: &Inner, args: &[String]) -> Result<u8, Fault> {
     let Callable::Command(command) = &guest.callable else {
         return Err(Fault::BadGuest(
-            "an HTTP guest is not a command; serve it with `hostel up`".into(),
+            "it is not a command; serve it with `hostel up`".into(),
         ));
     };
     let settings = guest.template.settings.with_args(args);

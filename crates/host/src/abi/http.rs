@@ -20,8 +20,10 @@ use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
 
 use crate::abi::detached::{self, Detached};
+use crate::abi::message::Handled;
 use crate::abi::response::{Ahead, Late, ResponseBody};
-use crate::abi::{Callable, Exports, Warm, http_p2, http_p3, shared};
+use crate::abi::{Callable, Exports, Warm, http_p2, http_p3, message, shared};
+use crate::capability::messaging::Letter;
 use crate::fault::Fault;
 use crate::guest::{Call, Inner, RequestBody, RequestId, fault_of};
 use crate::lanes;
@@ -81,7 +83,7 @@ pub(crate) async fn answer(
     let mut running = Running::new(
         guest,
         permit,
-        work(guest.clone(), request, call, sender),
+        work(guest.clone(), id, Task::Request(request, call, sender)),
         id,
     );
     if guest.lanes.begins_slow(&guest.account) {
@@ -161,26 +163,30 @@ fn drive(
     }
 }
 
-/// The guest's work on one request: on a warm instance if one is idle, else on a fresh one.
-fn work(
-    guest: Arc<Inner>,
-    request: Request<RequestBody>,
-    call: Call,
-    answer: oneshot::Sender<Answer>,
-) -> Work {
+/// What a guest is called with, and where its answer goes.
+pub(super) enum Task {
+    Request(Request<RequestBody>, Call, oneshot::Sender<Answer>),
+    Message(Letter, oneshot::Sender<Handled>),
+}
+
+/// The guest's work on one call: on a warm instance if one is idle, else on a fresh one.
+pub(super) fn work(guest: Arc<Inner>, id: RequestId, task: Task) -> Work {
     Box::pin(async move {
         let mut warm = match guest.idle_instance() {
             Some(mut warm) => {
-                warm.store.data_mut().works_for(call.id);
+                warm.store.data_mut().works_for(id);
                 warm.store.set_epoch_deadline(1);
                 warm
             }
-            None => instantiate(&guest, call.id).await?,
+            None => instantiate(&guest, id).await?,
         };
         let handled = async {
-            match &warm.exports {
-                Exports::P2(_) => http_p2::handle(&mut warm, request, &call, answer).await,
-                Exports::P3(_) => http_p3::handle(&mut warm, request, &call, answer).await,
+            match task {
+                Task::Request(request, call, answer) => match &warm.exports {
+                    Exports::P3(_) => http_p3::handle(&mut warm, request, &call, answer).await,
+                    _ => http_p2::handle(&mut warm, request, &call, answer).await,
+                },
+                Task::Message(letter, answer) => message::call(&mut warm, letter, answer).await,
             }
         };
         // A panic must leave the store alone: its end would look like the end of the body to another thread.
@@ -233,9 +239,13 @@ async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Faul
     let exports = match &guest.callable {
         Callable::HttpP2(pre) => pre.instantiate_async(&mut store).await.map(Exports::P2),
         Callable::HttpP3(pre) => pre.instantiate_async(&mut store).await.map(Exports::P3),
+        Callable::MessageP2(pre) => pre
+            .instantiate_async(&mut store)
+            .await
+            .map(Exports::Message),
         Callable::Command(_) => {
             return Err(Fault::BadGuest(
-                "a command does not answer HTTP requests".into(),
+                "a command answers neither requests nor messages".into(),
             ));
         }
     };
@@ -272,7 +282,7 @@ enum Lane {
 }
 
 impl Running {
-    fn new(guest: &Arc<Inner>, permit: Permit, work: Work, id: RequestId) -> Self {
+    pub(super) fn new(guest: &Arc<Inner>, permit: Permit, work: Work, id: RequestId) -> Self {
         let template = &guest.template;
         Self {
             guest: guest.clone(),

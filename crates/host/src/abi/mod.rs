@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod http_p2;
 pub(crate) mod http_p3;
 mod life;
+pub(crate) mod message;
 mod place;
 pub(crate) mod response;
 mod seat;
@@ -14,12 +15,14 @@ pub(crate) mod shared;
 use wasmtime::Store;
 use wasmtime_wasi_http::{p2, p3};
 
+use crate::interface::{Handler, HandlerPre};
 use crate::state::Host;
 
 /// A guest's entry point, linked once and instantiated for every call.
 pub(crate) enum Callable {
     HttpP2(p2::bindings::ProxyPre<Host>),
     HttpP3(p3::bindings::ServicePre<Host>),
+    MessageP2(HandlerPre<Host>),
     Command(command::Command),
 }
 
@@ -35,4 +38,5 @@ pub(crate) struct Warm {
 pub(crate) enum Exports {
     P2(p2::bindings::Proxy),
     P3(p3::bindings::Service),
+    Message(Handler),
 }

@@ -27,6 +27,10 @@ const PAGE: u64 = 1000;
 
 /// A container that the guest has opened.
 #[derive(Debug, Clone)]
+#[expect(
+    unreachable_pub,
+    reason = "the bindings made from the WIT name it again"
+)]
 pub struct Container {
     name: String,
     driver: Arc<dyn Blob>,
@@ -153,6 +157,7 @@ impl Container {
             let copied = self.driver.copy(from, name).await;
             return copied.map_err(|error| self.told(error, from));
         }
+        to.clone().provided().await?;
         let object = self.driver.get(from, Span::ALL).await;
         let object = object.map_err(|error| self.told(error, from))?;
         let body = object
@@ -202,6 +207,10 @@ impl Container {
 
 /// The names of a container's objects, as far as they were read.
 #[derive(Debug)]
+#[expect(
+    unreachable_pub,
+    reason = "the bindings made from the WIT name it again"
+)]
 pub struct Names {
     container: Container,
     /// Where the next page begins; `None` at the end.

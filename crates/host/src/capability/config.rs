@@ -18,9 +18,10 @@ use crate::lock::lock;
 pub(crate) struct Settings {
     written: Arc<Written>,
     variables: Arc<Variables>,
-    /// Whether arguments or environment may change.
-    moves: bool,
-    start: Mutex<Arc<Start>>,
+    /// What the first instance begins with, and every one where nothing of it may change.
+    first: Arc<Start>,
+    /// What the last one began with, where something may: requests of all threads would meet at this lock.
+    last: Option<Mutex<Arc<Start>>>,
 }
 
 /// What the manifest says.
@@ -110,22 +111,22 @@ impl Settings {
         let texts = written.args.iter();
         let mut texts = texts.chain(written.env.iter().map(|(_, value)| value));
         let moves = texts.any(|text| text.constant().is_none());
-        let start = written.start(&variables, 0)?;
+        let first = Arc::new(written.start(&variables, 0)?);
         Ok(Self {
             written: Arc::new(written),
             variables,
-            moves,
-            start: Mutex::new(Arc::new(start)),
+            last: moves.then(|| Mutex::new(first.clone())),
+            first,
         })
     }
 
     /// What an instance that is made now begins with. Where a value cannot be had at the moment that is what the last one
     /// began with, and `report` is told why.
     pub(crate) fn start(&self, report: impl FnOnce(&NoValue)) -> Arc<Start> {
-        let mut last = lock(&self.start);
-        if !self.moves {
-            return last.clone();
-        }
+        let Some(last) = &self.last else {
+            return self.first.clone();
+        };
+        let mut last = lock(last);
         match self.written.start(&self.variables, last.generation) {
             Ok(now) if now == **last => {}
             Ok(now) => {
@@ -139,9 +140,9 @@ impl Settings {
 
     /// Changes whenever arguments or environment do; an instance of another generation is not to be used again.
     pub(crate) fn generation(&self) -> u64 {
-        match self.moves {
-            true => self.start(|_| {}).generation,
-            false => 0,
+        match self.last {
+            Some(_) => self.start(|_| {}).generation,
+            None => 0,
         }
     }
 

@@ -189,7 +189,7 @@ mod tests {
             memory: crate::memory::Budget::new(None).share(),
             reuse: Default::default(),
             stdio: Stdio::Log(log),
-            open: Arc::default(),
+            network: Arc::default(),
             granted: Arc::new(Granted::default()),
         }
     }

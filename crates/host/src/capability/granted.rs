@@ -28,6 +28,8 @@ pub(crate) struct Granted {
     pub(crate) topics: MessagingGrants,
     /// What the log was told that is not in it.
     pub(super) told: Told,
+    /// What drives the drivers' connections and disk jobs lives as long as somebody can call them.
+    pub(crate) stores: Option<Stores>,
 }
 
 /// Where the stores of this process are.
@@ -79,7 +81,20 @@ impl Places {
             })?,
             topics: grants.messaging.clone(),
             told: Told::default(),
+            stores: Some(stores.clone()),
         })
+    }
+
+    /// The broker of a label, whoever subscribes there.
+    pub(crate) fn broker(&self, app: &str, label: &str) -> Result<Arc<dyn Messaging>, PlaceError> {
+        let scope = Scope::new(app, label).ok_or_else(|| bad_name(app, label))?;
+        self.stores
+            .messaging(&self.place(Kind::Messaging, label), &scope)
+    }
+
+    fn place(&self, kind: Kind, label: &str) -> Place {
+        let named = self.named.get(&(kind, label.to_owned()));
+        named.cloned().unwrap_or(Place::embedded(kind))
     }
 
     fn all<T>(
@@ -97,9 +112,7 @@ impl Places {
         };
         let opened = labels.iter().map(|label| {
             let scope = Scope::new(app, label).ok_or_else(|| bad_name(app, label))?;
-            let named = self.named.get(&(kind, label.clone()));
-            let place = named.cloned().unwrap_or(Place::embedded(kind));
-            Ok((label.clone(), open(&place, &scope)?))
+            Ok((label.clone(), open(&self.place(kind, label), &scope)?))
         });
         opened.collect()
     }

@@ -12,7 +12,7 @@ mod log_share;
 mod log_writer;
 mod logging;
 pub(crate) mod messaging;
-pub mod places;
+pub(crate) mod places;
 pub(crate) mod sql;
 pub(crate) mod stdio;
 pub(crate) mod variables;

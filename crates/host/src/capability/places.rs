@@ -6,7 +6,7 @@ use hostel_app::{FillError, ServerConfig, StorePlace, Variable, limits};
 use hostel_stores::place::{Kind, Place, PlaceError};
 
 use crate::capability::config::Value;
-use crate::capability::variables::Variables;
+use crate::capability::variables::{NoValue, Variables};
 
 /// One label of the operator's file.
 #[derive(Debug, Clone)]
@@ -54,8 +54,17 @@ pub fn places(config: &ServerConfig) -> Vec<LabelledPlace> {
 
 fn place(kind: Kind, written: &StorePlace, variables: &Variables) -> Result<Place, PlaceError> {
     let most = limits::EXPANDED_BYTES_MAX.size();
-    let filled = written.url.fill(most, |name| Value::of(variables, name));
-    let url = filled.map_err(|error| match error {
+    let template = written.url.to_string();
+    let credentials = credentials(&template);
+    let filled = written.url.fill(most, |name| {
+        let value = Value::of(variables, name)?;
+        let escaped = credentials.contains(&format!("{{{{ {name} }}}}"));
+        Ok(match escaped {
+            true => escape(value.as_ref()),
+            false => value.as_ref().to_owned(),
+        })
+    });
+    let url = filled.map_err(|error: FillError<NoValue>| match error {
         FillError::NoValue(error) => PlaceError {
             what: error.to_string(),
             help: error.help(),
@@ -65,9 +74,41 @@ fn place(kind: Kind, written: &StorePlace, variables: &Variables) -> Result<Plac
             help: "use shorter variables".to_owned(),
         },
     })?;
-    let mut place = Place::parse(kind, &url)?;
+    let mut place = Place::parse(kind, &url).map_err(|error| match written.url.constant() {
+        Some(_) => error,
+        // The parser's own words may quote a scheme or an option, and thereby a variable.
+        None => PlaceError {
+            what: format!(
+                "with its variables filled in, this is no url of a {}",
+                kind.name()
+            ),
+            help: error.help,
+        },
+    })?;
     place.timeout = written.timeout.unwrap_or(place.timeout);
     Ok(place)
+}
+
+/// The part of a URL that holds user and password, if it has one.
+fn credentials(template: &str) -> &str {
+    let (_, behind) = template.split_once("://").unwrap_or_default();
+    let authority = behind.split(['/', '?', '#']).next().unwrap_or_default();
+    let (credentials, _) = authority.rsplit_once('@').unwrap_or_default();
+    credentials
+}
+
+/// A password may hold any character, and means itself.
+fn escape(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(byte.into());
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -110,6 +151,26 @@ mod tests {
     }
 
     #[test]
+    fn a_password_may_hold_any_character_and_the_rest_is_as_it_is_written() {
+        let text = "[variables]\np = \"a@b/c?d#e%:f\"\nhost = \"h.example:1\"\nall = \"redis://u:p@a/1\"\n[keyvalue.default]\nurl = \"redis://u:{{ p }}@{{ host }}/2\"\n[keyvalue.whole]\nurl = \"{{ all }}\"\n";
+        let all = places(&config(text));
+        let urls: Vec<String> = all
+            .iter()
+            .map(|labelled| match &labelled.place.as_ref().unwrap().backend {
+                hostel_stores::place::Backend::Server(url) => url.to_string(),
+                other => panic!("{other}"),
+            })
+            .collect();
+        assert_eq!(
+            urls,
+            [
+                "redis://u:a%40b%2Fc%3Fd%23e%25%3Af@h.example:1/2",
+                "redis://u:p@a/1"
+            ]
+        );
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_line_and_without_the_secret() {
         for (url, what) in [
             ("hunter2", "the url of this keyvalue is no URL"),
@@ -122,6 +183,11 @@ mod tests {
                 "the url of this keyvalue is no URL",
             ),
             ("redis://{{ p }}:{{ q }}", "the variable \"q\" has no value"),
+            ("{{ p }}:x", "with its variables filled in, this is no url"),
+            (
+                "embedded:?{{ p }}",
+                "with its variables filled in, this is no url",
+            ),
         ] {
             let text =
                 format!("[variables]\np = \"hunter2\"\n[keyvalue.default]\nurl = \"{url}\"\n");

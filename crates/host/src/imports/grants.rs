@@ -63,12 +63,7 @@ const EXAMPLES: &[(&str, &str, &str, &str)] = &[
         "blobstore = [\"default\"]",
         "--grant blobstore=default",
     ),
-    (
-        "sql",
-        "grants",
-        "sql = [\"default\"]",
-        "--grant sql=default",
-    ),
+    ("sql", "grants", "sql = [\"main\"]", "--grant sql=main"),
     (
         "messaging",
         "grants",
@@ -150,10 +145,10 @@ fn uses(grant: &str, need: &Need) -> bool {
         ("listen", "wasi:sockets/types") => item(&["tcp-socket.listen"]),
         ("keyvalue", "wasi:keyvalue/store" | "hostel:keyvalue/store") => true,
         ("blobstore", "wasi:blobstore/blobstore") => true,
-        ("sql", interface) => interface.starts_with("hostel:sql/"),
         ("messaging", "wasi:messaging/producer" | "wasi:messaging/request-reply") => true,
         ("secrets", "wasi:config/store") => true,
         ("files", "wasi:filesystem/preopens") => true,
+        ("sql", "hostel:sql/database") => true,
         ("env", "wasi:cli/environment") => item(&["get-environment"]),
         ("args", "wasi:cli/environment") => item(&["get-arguments"]),
         ("files", "wasi_snapshot_preview1.fd_prestat_get" | "wasi_snapshot_preview1.path_open") => {
@@ -249,6 +244,11 @@ mod tests {
             ("wasi_snapshot_preview1.path_open", "path_open", &["files"]),
             ("wasi_snapshot_preview1.args_get", "args_get", &["args"]),
             ("wasi_snapshot_preview1.fd_write", "fd_write", &[]),
+            (
+                "hostel:sql/database@0.1.0",
+                "[static]connection.open",
+                &["sql"],
+            ),
             ("wasi:io/poll@0.2.0", "poll", &[]),
         ] {
             assert_eq!(needing(name, item), grants, "{name} {item}");

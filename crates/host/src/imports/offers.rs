@@ -77,6 +77,7 @@ pub const WASI_0_3: Offer = Offer {
 /// interface in several versions, the one to recommend comes first.
 pub const DRAFTS: &[&str] = &[
     "hostel:keyvalue/store@0.1.0",
+    "hostel:sql/database@0.1.0",
     "wasi:blobstore/blobstore@0.2.0-draft",
     "wasi:blobstore/container@0.2.0-draft",
     "wasi:blobstore/types@0.2.0-draft",
@@ -89,6 +90,9 @@ pub const DRAFTS: &[&str] = &[
     "wasi:keyvalue/store@0.2.0-draft2",
     "wasi:keyvalue/store@0.2.0-draft",
     "wasi:logging/logging@0.1.0-draft",
+    "wasi:messaging/producer@0.2.0-draft",
+    "wasi:messaging/request-reply@0.2.0-draft",
+    "wasi:messaging/types@0.2.0-draft",
 ];
 
 /// The module of WASI preview 1.

@@ -9,6 +9,8 @@ mod wasi_keyvalue;
 mod wasi_logging;
 mod wasi_messaging;
 
+pub(crate) use wasi_messaging::{Handler, HandlerPre, handler_error};
+
 use wasmtime::Result;
 use wasmtime::component::Linker;
 

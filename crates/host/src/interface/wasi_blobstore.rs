@@ -15,8 +15,6 @@ use crate::state::Host;
 const VALUE_BYTES: usize = 64 << 10;
 
 mod bindings {
-    #![expect(missing_docs, reason = "made from the WIT, which says it")]
-
     wasmtime::component::bindgen!({
         path: "../../wit/blobstore",
         world: "wasi:blobstore/imports",

@@ -46,6 +46,7 @@ pub(crate) fn app(routes: &[(&str, &[&str])]) -> App {
             reuse: Default::default(),
         }],
         routes: Routes::new(routes.iter().map(route).collect()).unwrap(),
+        messages: Vec::new(),
     }
 }
 

@@ -151,6 +151,7 @@ fn start(listen: Vec<SocketAddr>) -> Result<Outcome, ServeError> {
     let live = Arc::new(Live {
         app: app(&[("/...", &[])]),
         guests: vec![Fake::new()],
+        consumers: Vec::new(),
     });
     let mut options = ServeOptions::on(SocketAddr::from(([127, 0, 0, 1], 0)), LogSink::null());
     options.listen = listen;
@@ -194,6 +195,7 @@ fn a_drain_reports_what_is_open() {
     let live = Arc::new(Live {
         app: app(&[("/...", &[])]),
         guests: vec![fake],
+        consumers: Vec::new(),
     });
     let server = std::thread::spawn(move || {
         let mut options = ServeOptions::on(SocketAddr::from(([127, 0, 0, 1], 0)), LogSink::null());

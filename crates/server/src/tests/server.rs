@@ -48,6 +48,7 @@ impl Server {
         let live = Arc::new(Live {
             app: app(routes),
             guests: vec![fake],
+            consumers: Vec::new(),
         });
         let (stop, mut stops) = mpsc::channel(4);
         let (ready, address) = std_mpsc::sync_channel(1);

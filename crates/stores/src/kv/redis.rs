@@ -211,7 +211,7 @@ fn fits(what: &'static str, bytes: usize) -> Result<()> {
 fn milliseconds(ttl: Duration) -> u64 {
     let ttl = ttl.min(TTL_MAX);
     let ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-    ms.saturating_add(u64::from(ttl.subsec_nanos() % 1_000_000 != 0))
+    ms.saturating_add(u64::from(!ttl.subsec_nanos().is_multiple_of(1_000_000)))
         .max(1)
 }
 
@@ -267,7 +267,7 @@ impl Place {
 }
 
 fn unhex(text: &str) -> Option<String> {
-    if text.len() % 2 != 0 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     let bytes = (0..text.len()).step_by(2);

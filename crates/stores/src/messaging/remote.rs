@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use url::form_urlencoded;
 
@@ -129,6 +129,37 @@ pub(super) fn nonce() -> String {
         getrandom::u64().unwrap_or_default(),
     );
     format!("{:016x}{:016x}", random.0, random.1)
+}
+
+/// One for each message of a subscription that may be unsettled, taken when it is handed over: while a server is asked for
+/// messages, requests can have them.
+#[derive(Debug)]
+pub(super) struct Permits(Arc<Semaphore>);
+
+impl Permits {
+    pub(super) fn new(in_flight: usize) -> Self {
+        let in_flight = in_flight.clamp(1, Semaphore::MAX_PERMITS);
+        Self(Arc::new(Semaphore::new(in_flight)))
+    }
+
+    /// How many more there may be, up to `most`; waits until it is one at least.
+    pub(super) async fn free(&self, most: usize) -> usize {
+        let waited = self.0.acquire().await;
+        drop(waited);
+        self.0.available_permits().clamp(1, most)
+    }
+
+    /// For one message; `None` if nobody takes it any more.
+    pub(super) async fn one(
+        &self,
+        sender: &mpsc::Sender<Delivery>,
+    ) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = sender.closed() => None,
+            permit = self.0.clone().acquire_owned() => permit.ok(),
+        }
+    }
 }
 
 /// How many tasks still tidy up whose subscription is dropped. What is published by the same handle afterwards waits a

@@ -6,7 +6,7 @@
 
 use std::fmt::{self, Display};
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,8 @@ pub(crate) struct Nats {
     timeout: Duration,
     secrets: Arc<[String]>,
     probing: AtomicBool,
+    /// Counts the answers, of whatever kind: a connection that gives some is good.
+    answers: AtomicU64,
 }
 
 /// The library's client, which is connected or was once.
@@ -143,6 +145,7 @@ impl Nats {
             timeout,
             secrets,
             probing: AtomicBool::new(false),
+            answers: AtomicU64::new(0),
         }))
     }
 
@@ -176,7 +179,10 @@ impl Nats {
             owed.armed = true;
             let result = tokio::select! {
                 biased;
-                result = work(connected) => result,
+                result = work(connected) => {
+                    self.answers.fetch_add(u64::from(result.is_ok()), Ordering::Relaxed);
+                    result
+                }
                 _ = lost.changed() => Err(lost_connection().into()),
             };
             owed.armed = false;
@@ -217,8 +223,10 @@ impl Nats {
             if let Ok(linked) = nats.link.get().await {
                 let client = &linked.connection.client;
                 let bound = attempt(nats.timeout) / 2;
+                let before = nats.answers.load(Ordering::Relaxed);
                 let alive = timeout(bound, round_trip(client)).await;
-                if !matches!(alive, Ok(Ok(()))) {
+                let others = nats.answers.load(Ordering::Relaxed) != before;
+                if !matches!(alive, Ok(Ok(()))) && !others {
                     let again = timeout(bound, client.force_reconnect()).await;
                     if !matches!(again, Ok(Ok(()))) {
                         nats.link.discard(linked.id);

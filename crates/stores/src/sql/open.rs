@@ -1,4 +1,4 @@
-//! [`Opened`]: the databases that are in use, so that all handles of one share its connections, and so that no two apps get
+//! [`Databases`]: the databases that are in use, so that all handles of one share its connections, and so that no two apps get
 //! the same one.
 
 use std::collections::HashMap;
@@ -13,17 +13,17 @@ use crate::{Failure, Scope, Stores};
 
 /// The databases of one process.
 #[derive(Debug, Default)]
-pub(crate) struct Opened(Mutex<Databases>);
+pub(crate) struct Databases(Mutex<Known>);
 
 #[derive(Debug, Default)]
-struct Databases {
+struct Known {
     files: HashMap<(Scope, Place), Weak<Sqlite>>,
     servers: HashMap<Place, Weak<Postgres>>,
     /// Whose a database of a server is.
     owners: HashMap<String, (String, Weak<Postgres>)>,
 }
 
-impl Opened {
+impl Databases {
     /// The database of a scope at a place; `None` where this kind has no driver.
     pub(crate) fn open(
         &self,

@@ -15,7 +15,7 @@ mod words;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -195,6 +195,7 @@ async fn execute(lease: &Lease, run: Run) -> Result<u64> {
 
 /// Starts a query and waits until it has its first row, its end or its error.
 async fn start(lease: Arc<Lease>, run: Run) -> Result<(Rows, Arc<Reading>)> {
+    let watch = lease.handle().clone();
     let (left, timeout) = (run.left(), run.timeout);
     let client = lease.client()?;
     let first = async {
@@ -214,7 +215,9 @@ async fn start(lease: Arc<Lease>, run: Run) -> Result<(Rows, Arc<Reading>)> {
         incoming: Mutex::new(first.is_some().then_some((rows, lease))),
         deadline: run.deadline + run.grace,
         timeout,
+        is_late: AtomicBool::new(false),
     });
+    reading.watch(watch);
     let columns = run.prepared.columns().iter().map(column).collect();
     let rows = first.map(|first| (Some(first), reading.clone()));
     let rows = stream::unfold(rows, next);
@@ -228,6 +231,8 @@ struct Reading {
     incoming: Mutex<Option<Incoming>>,
     deadline: Instant,
     timeout: Duration,
+    /// Its time was over before its end was read.
+    is_late: AtomicBool,
 }
 
 type Incoming = (Pin<Box<RowStream>>, Arc<Lease>);
@@ -239,6 +244,31 @@ impl fmt::Debug for Reading {
 }
 
 impl Reading {
+    /// Has the connection back in time, whether anybody reads or not.
+    fn watch(self: &Arc<Self>, handle: Handle) {
+        let (reading, deadline) = (Arc::downgrade(self), self.deadline);
+        if self.lock().is_none() {
+            return;
+        }
+        handle.spawn(async move {
+            tokio::time::sleep_until(deadline).await;
+            if let Some(reading) = reading.upgrade()
+                && let Some(incoming) = reading.take()
+            {
+                reading.is_late.store(true, SeqCst);
+                drop(incoming);
+            }
+        });
+    }
+
+    /// Why there are no more rows though there was no end.
+    fn cut_off(&self) -> Error {
+        match self.is_late.load(SeqCst) {
+            true => Error::TooSlow(self.timeout),
+            false => Error::NoTransaction(super::GIVEN_UP.to_owned()),
+        }
+    }
+
     fn take(&self) -> Option<Incoming> {
         self.lock().take()
     }
@@ -250,8 +280,7 @@ impl Reading {
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Row>>> {
         let mut incoming = self.lock();
         let Some((rows, lease)) = incoming.as_mut() else {
-            let given_up = Error::NoTransaction(super::GIVEN_UP.to_owned());
-            return Poll::Ready(Some(Err(given_up)));
+            return Poll::Ready(Some(Err(self.cut_off())));
         };
         let polled = ready!(rows.as_mut().poll_next(cx));
         match polled {

@@ -170,8 +170,7 @@ impl Sql for Sqlite {
                 if stop.is_due() {
                     return Err(Error::TooSlow(stop.timeout));
                 }
-                let outcome = run::execute(session, &statement, &stop)?;
-                alone(session).map(|()| outcome)
+                run::execute(session, &statement, &stop)
             });
             let _answered = done.send(outcome);
         });
@@ -208,25 +207,15 @@ impl Sql for Sqlite {
                 deadline: Instant::now() + length,
                 over,
             };
+            session.inside(true);
             held.serve(session);
+            session.inside(false);
         });
         let wait = Instant::now() + self.timeout;
         self.run(&self.writer, wait, work).await?;
         heard.await.unwrap_or_else(|_gone| Err(ended()))?;
         Ok(Box::new(open))
     }
-}
-
-/// A statement that opened a transaction of its own (a savepoint does) leaves nothing behind.
-fn alone(session: &Session) -> Result<()> {
-    if session.conn.is_autocommit() {
-        return Ok(());
-    }
-    // Should this fail, the connection is given up.
-    let _undone = session.own("ROLLBACK");
-    Err(Error::BadStatement(
-        "a savepoint needs a transaction that was begun before".to_owned(),
-    ))
 }
 
 /// The stream of a query's rows; dropping it stops the statement.

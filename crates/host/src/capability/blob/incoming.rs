@@ -9,6 +9,10 @@ use wasmtime_wasi::p2::{InputStream, Pollable, StreamError, StreamResult};
 use super::{Charge, Held, Result};
 
 /// A value that the guest has not begun to read.
+#[expect(
+    unreachable_pub,
+    reason = "the bindings made from the WIT name it again"
+)]
 pub struct Incoming {
     size: u64,
     body: Outgoing,

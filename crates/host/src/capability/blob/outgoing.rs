@@ -27,6 +27,10 @@ const ROOM: usize = 2 * PIECE;
 
 /// A value that the guest writes.
 #[derive(Debug)]
+#[expect(
+    unreachable_pub,
+    reason = "the bindings made from the WIT name it again"
+)]
 pub struct Outgoing {
     pipe: Arc<Pipe>,
     stream_is_out: bool,

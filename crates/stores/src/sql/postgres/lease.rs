@@ -166,6 +166,11 @@ impl Connections {
 }
 
 impl Lease {
+    /// Where tasks of the connection run.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.way.handle
+    }
+
     /// The connection; none once the lease is being given back.
     pub(super) fn client(&self) -> Result<&Client> {
         let client = self.client.as_ref();

@@ -151,6 +151,9 @@ fn place<'a>(
     handle: &Handle,
     stop: &Arc<Stop>,
 ) -> Option<mpsc::Permit<'a, Result<Vec<Vec<Value>>>>> {
+    if stop.is_abandoned() {
+        return None;
+    }
     match batches.try_reserve() {
         Ok(place) => Some(place),
         Err(TrySendError::Closed(())) => None,

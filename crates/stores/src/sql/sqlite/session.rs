@@ -48,6 +48,8 @@ pub(super) struct Session {
 struct Watch {
     /// The driver's own statement is being prepared.
     own: AtomicBool,
+    /// A transaction is open.
+    inside: AtomicBool,
     /// Something was made that lives as long as the connection.
     soiled: AtomicBool,
 }
@@ -172,6 +174,11 @@ impl Session {
         done
     }
 
+    /// Whether savepoints make sense from now on.
+    pub(super) fn inside(&self, inside: bool) {
+        self.watch.inside.store(inside, SeqCst);
+    }
+
     /// What runs from now on ends when `stop` says so.
     pub(super) fn arm(&self, stop: &Arc<Stop>) {
         self.gauge.arm(stop, self.written_max);
@@ -237,6 +244,8 @@ impl Watch {
             | AuthAction::Detach { .. }
             | AuthAction::Transaction { .. }
             | AuthAction::Unknown { .. } => false,
+            // Outside of a transaction it would begin one.
+            AuthAction::Savepoint { .. } => self.inside.load(SeqCst),
             AuthAction::Pragma {
                 pragma_name,
                 pragma_value,

@@ -1,5 +1,6 @@
-//! `kill -9` while key-value entries are written: every acknowledged write is there, none is torn, several at once are all or
-//! none, and the file opens at once.
+//! The embedded key-value store where things end badly. `kill -9` while entries are written: every acknowledged write is there,
+//! none is torn, several at once are all or none, and the file opens at once. A file that cannot grow: writes fail with a
+//! reason, all that was acknowledged is read, and they succeed again when there is room, without a restart.
 //!
 //! The program starts itself again as the writer, which says each acknowledgement on its standard output, and kills it at a
 //! random moment; then it opens the same folder and looks. The folder is the same for all rounds.
@@ -13,31 +14,103 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::join_all;
-use hostel_stores::kv::{Kv, SetOptions, When};
+use hostel_stores::kv::{self, Kv, SetOptions, When};
 use hostel_stores::place::Kind;
-use hostel_stores::{Place, Scope, Stores, StoresOptions};
+use hostel_stores::{Failure, Place, Scope, Stores, StoresOptions};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
 const ROUNDS: u32 = 30;
 const WRITERS: u32 = 16;
-/// In the writer's environment: the folder and the round.
-const FOLDER: &str = "KILLED_FOLDER";
-const ROUND: &str = "KILLED_ROUND";
+/// In the environment of the program that was started again: the folder, and the round or `full`.
+const FOLDER: &str = "CRASH_FOLDER";
+const PART: &str = "CRASH_PART";
 
 fn main() {
-    let child = env::var(FOLDER).ok().zip(env::var(ROUND).ok());
-    // As any test it is left out where another name was asked for.
-    let name = "no_acknowledged_write_is_lost_when_the_process_is_killed";
-    let mut asked = env::args()
-        .skip(1)
-        .filter(|asked| !asked.starts_with('-'))
-        .peekable();
-    let is_asked = asked.peek().is_none() || asked.any(|asked| name.contains(&asked));
+    let child = env::var(FOLDER).ok().zip(env::var(PART).ok());
     match child {
+        Some((folder, part)) if part == "full" => fill(Path::new(&folder)),
         Some((folder, round)) => write_until_killed(Path::new(&folder), round.parse().unwrap()),
-        None if is_asked => no_acknowledged_write_is_lost_when_the_process_is_killed(),
-        None => {}
+        None => {
+            let tests: [(&str, fn()); 2] = [
+                (
+                    "no_acknowledged_write_is_lost_when_the_process_is_killed",
+                    no_acknowledged_write_is_lost_when_the_process_is_killed,
+                ),
+                (
+                    "a_file_that_cannot_grow_is_said_and_over_when_it_can",
+                    a_file_that_cannot_grow_is_said_and_over_when_it_can,
+                ),
+            ];
+            // As with any test, those are left out of which no part was asked for.
+            let asked: Vec<_> = env::args()
+                .skip(1)
+                .filter(|arg| !arg.starts_with('-'))
+                .collect();
+            for (name, test) in tests {
+                if asked.is_empty() || asked.iter().any(|asked| name.contains(asked)) {
+                    test();
+                    println!("test {name} ... ok");
+                }
+            }
+        }
     }
+}
+
+fn a_file_that_cannot_grow_is_said_and_over_when_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    // The signal that comes with the limit would end the process.
+    let ended = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\""])
+        .arg(env::current_exe().unwrap())
+        .env(FOLDER, folder.path())
+        .env(PART, "full")
+        .status();
+    assert!(ended.unwrap().success());
+}
+
+/// With a bound for the size of files, which is a full disk that needs no rights.
+fn fill(folder: &Path) {
+    let bound = |bytes: Option<u64>| {
+        let before = getrlimit(Resource::Fsize);
+        let limit = Rlimit {
+            current: bytes.or(before.maximum),
+            ..before
+        };
+        setrlimit(Resource::Fsize, limit).unwrap();
+    };
+    runtime().block_on(async {
+        let (_stores, kv) = open(folder, true);
+        let mut written = Vec::new();
+        for round in 0..3 {
+            bound(Some((round + 1) << 20));
+            for number in 0.. {
+                let key = format!("{round}-{number}");
+                match kv.set(&key, value(&key), SetOptions::default()).await {
+                    Ok(_) => written.push(key),
+                    Err(kv::Error::Failed(Failure::Unavailable(text))) => {
+                        assert!(text.contains("shop cannot be used"), "{text}");
+                        break;
+                    }
+                    Err(kv::Error::Failed(Failure::Full(_))) => break,
+                    Err(other) => panic!("{other:?}"),
+                }
+                assert!(number < 10_000, "it never fails");
+            }
+            bound(None);
+            set(&*kv, "room", "again".into()).await;
+            for key in &written {
+                let entry = kv.get(key).await.unwrap().unwrap();
+                assert!(entry.value == value(key), "{key}");
+            }
+        }
+        drop((_stores, kv));
+        let (_stores, kv) = open(folder, true);
+        for key in &written {
+            let entry = kv.get(key).await.unwrap().unwrap();
+            assert!(entry.value == value(key), "{key}");
+        }
+    });
 }
 
 fn no_acknowledged_write_is_lost_when_the_process_is_killed() {
@@ -67,7 +140,7 @@ fn no_acknowledged_write_is_lost_when_the_process_is_killed() {
 fn kill_a_writer(folder: &Path, round: u32) -> Vec<String> {
     let mut child = Command::new(env::current_exe().unwrap())
         .env(FOLDER, folder)
-        .env(ROUND, round.to_string())
+        .env(PART, round.to_string())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
