@@ -155,7 +155,7 @@ table! {
     /// Bytes that one call may move to and from stores, in both directions together; more fails inside the guest.
     STORE_BYTES = "store_bytes", Bytes, GIB, [0, TIB], "tests/limits::store_bytes";
     /// Size of one key of a key-value store; a longer one fails inside the guest.
-    STORE_KEY = "store_key", Bytes, KIB, [16, 64 * KIB], "tests/limits::store_key";
+    STORE_KEY = "store_key", Bytes, KIB, [16, 128 * KIB], "tests/limits::store_key";
     /// Size of one value that the guest writes to a key-value store; a larger one fails inside the guest.
     STORE_VALUE = "store_value", Bytes, MIB, [KIB, 128 * MIB], "tests/limits::store_value";
     /// New outgoing connections in one second, with a second's worth at once, that the app may have made for this component

@@ -63,12 +63,7 @@ const EXAMPLES: &[(&str, &str, &str, &str)] = &[
         "blobstore = [\"default\"]",
         "--grant blobstore=default",
     ),
-    (
-        "sql",
-        "grants",
-        "sql = [\"default\"]",
-        "--grant sql=default",
-    ),
+    ("sql", "grants", "sql = [\"main\"]", "--grant sql=main"),
     (
         "messaging",
         "grants",
@@ -150,7 +145,6 @@ fn uses(grant: &str, need: &Need) -> bool {
         ("listen", "wasi:sockets/types") => item(&["tcp-socket.listen"]),
         ("keyvalue", "wasi:keyvalue/store" | "hostel:keyvalue/store") => true,
         ("blobstore", "wasi:blobstore/blobstore") => true,
-        ("sql", interface) => interface.starts_with("hostel:sql/"),
         ("messaging", "wasi:messaging/producer" | "wasi:messaging/request-reply") => true,
         ("secrets", "wasi:config/store") => true,
         ("files", "wasi:filesystem/preopens") => true,
