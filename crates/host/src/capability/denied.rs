@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use hostel_app::limits;
 use hostel_stores::Failure;
 
-use super::log::escape_into;
+use super::escape::escape_into;
 use crate::lock::lock;
 use crate::state::{Stdio, Template};
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use hostel_app::limits;
 
+use super::escape::escape_into;
 use super::log_share::{Backlog, Cause, Share};
 use super::log_writer::Writer;
 use crate::capability::stdio::Origin;
@@ -248,22 +249,6 @@ impl AppLog {
             counts.log_bytes.add(bytes as u64 + 1);
         } else {
             counts.log_lines_lost.add(1);
-        }
-    }
-}
-
-/// Copies text with control characters written out (`\x1b`), tabs kept and bytes that are not UTF-8 as `\xff`.
-pub(crate) fn escape_into(target: &mut Vec<u8>, text: &[u8]) {
-    for chunk in text.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() && character != '\t' {
-                target.extend(format!("\\x{:02x}", u32::from(character)).bytes());
-            } else {
-                target.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-            }
-        }
-        for byte in chunk.invalid() {
-            target.extend(format!("\\x{byte:02x}").bytes());
         }
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::log::{Channel, Entry, escape_into};
+use super::escape::escape_into;
+use super::log::{Channel, Entry};
 use super::log_share::{Backlog, Share};
 
 /// What was lost is reported no more often.

@@ -5,7 +5,8 @@ use std::io::Write;
 
 use hostel_app::limits;
 
-use super::log::{Channel, escape_into};
+use super::escape::escape_into;
+use super::log::Channel;
 use super::stdio::Origin;
 use crate::state::{Host, Stdio};
 

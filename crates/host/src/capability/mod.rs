@@ -4,6 +4,7 @@ pub(crate) mod blob;
 pub(crate) mod charge;
 pub(crate) mod config;
 pub(crate) mod denied;
+mod escape;
 mod fault_log;
 pub(crate) mod granted;
 pub(crate) mod kv;
