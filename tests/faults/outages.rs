@@ -251,7 +251,9 @@ fn servers_that_are_down_at_start_are_found_when_they_come() {
     for backend in &mut outages.backends {
         backend.kill();
     }
+    // Its first line is its address all the same.
     let server = outages.serve();
+    server.stderr().wait_for("no messages of numbers yet");
     for kind in &KINDS {
         server.is_alive("/plain");
         let failed = kind.fails(&server);
