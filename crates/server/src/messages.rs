@@ -22,7 +22,7 @@ use tokio::time::sleep;
 use crate::worker::Phase;
 
 /// How long to wait before a broker is tried again, the first time and at the most.
-const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How long a server that starts waits for its subscriptions.
 pub(crate) const AT_START: Duration = Duration::from_secs(1);
 /// How often a message that waits for a place asks again.
