@@ -239,23 +239,31 @@ fn a_program_in_the_foreground_has_the_operator_s_file_too() {
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
 }
 
-/// Everything that the process says on its own, in every format, must not hold a secret's value.
-#[test]
-fn no_output_of_the_host_s_own_holds_a_secret() {
-    const SECRET: &str = "s3cr3t-v4lue";
+const SECRET: &str = "s3cr3t-v4lue";
+
+/// The operator's file of an app whose variables are secret, with the store at this place.
+fn secretive_file(url: &str) -> String {
+    format!(
+        "[variables]\nregion = \"eu\"\napi-key = \"{SECRET}\"\nother-key = {{ file = \"other\" }}\npass = \"{SECRET}\"\n\
+         [keyvalue.default]\nurl = \"{url}\"\ntimeout = \"500ms\"\n"
+    )
+}
+
+/// Such an app.
+fn secretive(url: &str) -> App {
     let manifest = MANIFEST.replace(
         "secrets = [\"api-key\"]",
         "secrets = [\"api-key\"]\nkeyvalue = [\"default\"]",
     );
-    let server_toml = |url: &str| {
-        format!(
-            "[variables]\nregion = \"eu\"\napi-key = \"{SECRET}\"\nother-key = {{ file = \"other\" }}\npass = \"{SECRET}\"\n\
-             [keyvalue.default]\nurl = \"{url}\"\ntimeout = \"500ms\"\n"
-        )
-    };
-    let app = App::new(&manifest)
+    App::new(&manifest)
         .with_file("other", SECRET)
-        .with_file("server.toml", server_toml("memory:"));
+        .with_file("server.toml", secretive_file(url))
+}
+
+/// Everything that the process says on its own, in every format, must not hold a secret's value.
+#[test]
+fn no_output_of_the_host_s_own_holds_a_secret() {
+    let app = secretive("memory:");
     let folder = app.folder().display().to_string();
     let config = app.path("server.toml").display().to_string();
     let mut said_by_host = String::new();
@@ -282,7 +290,7 @@ fn no_output_of_the_host_s_own_holds_a_secret() {
         "{{ pass }}:{{ pass }}",
         "embedded:?{{ pass }}",
     ] {
-        write(&app, "server.toml", &server_toml(url));
+        write(&app, "server.toml", &secretive_file(url));
         assert_eq!(
             hear(&["check", "--config", &config, "--format", "json"]),
             Some(1),
@@ -311,13 +319,12 @@ fn no_output_of_the_host_s_own_holds_a_secret() {
     assert_eq!(hear(&["check", &folder, "--var", &wrong]), Some(1));
     assert!(said_by_host.len() > 1000, "{said_by_host}");
     assert!(!said_by_host.contains(SECRET), "{said_by_host}");
+}
 
-    // A server whose backend does not answer, with its log; the guest itself may say what it knows.
-    write(
-        &app,
-        "server.toml",
-        &server_toml("redis://u:{{ pass }}@127.0.0.1:1"),
-    );
+/// A server whose backend does not answer, with its log; the guest itself may say what it knows.
+#[test]
+fn no_line_of_the_log_holds_a_secret() {
+    let app = secretive("redis://u:{{ pass }}@127.0.0.1:1");
     let server = up(&app);
     assert_eq!(said(&server, "key=api-key"), format!("<{SECRET}>"));
     assert!(said(&server, "key=other-key").contains("access denied"));

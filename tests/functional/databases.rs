@@ -64,7 +64,7 @@ fn does_what_databases_do(on: &Databases) {
          execute INSERT INTO t VALUES ($1, $2, $3), (2, 'two', 'ä')\ti:1\tt:one\tn\n\
          query SELECT id, name, data FROM t ORDER BY id\n\
          columns SELECT name AS n FROM t\n\
-         query INSERT INTO t VALUES (3, 'three') RETURNING id\n\
+         query INSERT INTO t (id, name) VALUES (3, 'three') RETURNING id\n\
          query SELECT count(*) FROM t WHERE name = $1\tt:' OR 1 = 1 --",
     );
     assert_eq!(made, ["0", "2", "1|one|NULL;2|two|ä", "n text", "3", "0"]);

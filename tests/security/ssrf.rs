@@ -362,7 +362,7 @@ fn a_path_or_a_field_does_not_lead_elsewhere() {
             format!(":80@{at}/"),
             format!("*{at}"),
             "*".to_owned(),
-            format!("{at}"),
+            at.to_string(),
         ];
         let paths = paths.map(|path| format!("/?url=http://{own}/&path={}", encoded(&path)));
         for (path, status, text) in ask(&server, paths) {

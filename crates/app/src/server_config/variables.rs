@@ -121,7 +121,7 @@ fn origin(
         return Some(Origin::File(folder.join(path.value)));
     }
     let key = text(report, &fields, "env")?;
-    is_env_name(report, &key).then(|| Origin::Env(key.value))
+    is_env_name(report, &key).then_some(Origin::Env(key.value))
 }
 
 fn is_env_name(report: &mut Report<'_>, name: &At<String>) -> bool {

@@ -134,7 +134,7 @@ async fn in_slow_lane(
     };
     tokio::select! {
         biased;
-        outcome = outcome => outcome.unwrap_or_else(|_| Err(Fault::Cancelled)),
+        outcome = outcome => outcome.unwrap_or(Err(Fault::Cancelled)),
         () = over => Err(late),
     }
 }

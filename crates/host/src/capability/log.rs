@@ -209,12 +209,25 @@ impl LogSink {
 impl AppLog {
     /// One line that a guest wrote.
     pub(super) fn guest_line(&self, origin: &Origin, channel: Channel, line: &[u8]) {
+        self.guest_message(origin, channel, line.len(), || line);
+    }
+
+    /// The same, for a line of about so many bytes that has yet to be made.
+    pub(super) fn guest_message<L: AsRef<[u8]>>(
+        &self,
+        origin: &Origin,
+        channel: Channel,
+        bytes: usize,
+        line: impl FnOnce() -> L,
+    ) {
         let counts = &origin.component;
         // A flood is refused before anything is prepared for it.
-        if !self.share.affords(line.len()) {
+        if !self.share.affords(bytes) {
             counts.log_lines_lost.add(1);
             return self.sink.lose(&self.share, Cause::Rate);
         }
+        let line = line();
+        let line = line.as_ref();
         let mut text = Vec::with_capacity(line.len() + 40);
         match self.sink.0.style {
             Style::Raw => text.extend_from_slice(line),
@@ -236,23 +249,6 @@ impl AppLog {
         } else {
             counts.log_lines_lost.add(1);
         }
-    }
-}
-
-impl AppLog {
-    /// One line that is prepared only if the app's share affords so many bytes.
-    pub(super) fn guest_message(
-        &self,
-        origin: &Origin,
-        channel: Channel,
-        bytes: usize,
-        line: impl FnOnce() -> Vec<u8>,
-    ) {
-        if self.share.affords(bytes) {
-            return self.guest_line(origin, channel, &line());
-        }
-        origin.component.log_lines_lost.add(1);
-        self.sink.lose(&self.share, Cause::Rate);
     }
 }
 

@@ -17,12 +17,20 @@ use crate::state::Host;
 
 /// A broker that the component was granted.
 #[derive(Debug, Clone)]
+#[expect(
+    unreachable_pub,
+    reason = "the bindings made from the WIT name it again"
+)]
 pub struct Client {
     broker: Arc<dyn Messaging>,
 }
 
 /// A message that a guest holds.
 #[derive(Debug, Clone, Default)]
+#[expect(
+    unreachable_pub,
+    reason = "the bindings made from the WIT name it again"
+)]
 pub struct Letter {
     /// Where it was published, for one that was received.
     pub(crate) topic: Option<String>,
@@ -42,6 +50,10 @@ pub(crate) struct Answer {
 
 /// How a guest asks.
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    unreachable_pub,
+    reason = "the bindings made from the WIT name it again"
+)]
 pub struct Asking {
     pub(crate) timeout: Duration,
     pub(crate) replies: u32,

@@ -20,6 +20,10 @@ use crate::state::{Host, Template};
 
 /// Why an operation failed. The text is for the guest's author.
 #[derive(Debug)]
+#[expect(
+    unreachable_pub,
+    reason = "the bindings made from the WIT name it again"
+)]
 pub enum Error {
     /// The label is not granted, or cannot be.
     Absent(Absent),
@@ -75,12 +79,20 @@ struct Account {
 }
 
 /// An open database.
+#[expect(
+    unreachable_pub,
+    reason = "the bindings made from the WIT name it again"
+)]
 pub struct Connection {
     sql: Arc<dyn Sql>,
     account: Account,
 }
 
 /// An open transaction.
+#[expect(
+    unreachable_pub,
+    reason = "the bindings made from the WIT name it again"
+)]
 pub struct Transaction {
     /// None once it is over.
     open: Option<Box<dyn sql::Transaction>>,
@@ -88,6 +100,10 @@ pub struct Transaction {
 }
 
 /// Rows on their way.
+#[expect(
+    unreachable_pub,
+    reason = "the bindings made from the WIT name it again"
+)]
 pub struct Rows {
     columns: Vec<Column>,
     /// None once they have ended.

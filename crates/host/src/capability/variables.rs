@@ -268,6 +268,9 @@ fn line_of(text: &str, key: &str) -> Option<String> {
     let mut value = None;
     for line in text.lines() {
         let line = line.trim_start();
+        if line.starts_with('#') {
+            continue;
+        }
         let line = line.strip_prefix("export ").unwrap_or(line);
         if let Some((name, rest)) = line.split_once('=')
             && name.trim() == key

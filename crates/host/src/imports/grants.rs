@@ -147,6 +147,7 @@ fn uses(grant: &str, need: &Need) -> bool {
         ("blobstore", "wasi:blobstore/blobstore") => true,
         ("messaging", "wasi:messaging/producer" | "wasi:messaging/request-reply") => true,
         ("secrets", "wasi:config/store") => true,
+        ("sql", "hostel:sql/database") => true,
         ("files", "wasi:filesystem/preopens") => true,
         ("env", "wasi:cli/environment") => item(&["get-environment"]),
         ("args", "wasi:cli/environment") => item(&["get-arguments"]),

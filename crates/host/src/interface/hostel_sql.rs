@@ -33,6 +33,10 @@ use bindings::hostel::sql::database;
 
 /// An operation that failed, or a guest that misused a handle.
 #[derive(Debug)]
+#[expect(
+    unreachable_pub,
+    reason = "the bindings made from the WIT name it again"
+)]
 pub enum Failed {
     /// For the guest.
     Sql(sql::Error),

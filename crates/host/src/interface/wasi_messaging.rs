@@ -10,8 +10,6 @@ use crate::capability::messaging::{Asking, Client, Error, Letter};
 use crate::state::Host;
 
 mod bindings {
-    #![expect(missing_docs, reason = "made from the WIT, which says it")]
-
     wasmtime::component::bindgen!({
         path: "../../wit/messaging",
         world: "wasi:messaging/messaging-request-reply",
