@@ -11,6 +11,7 @@ mod databases;
 mod files;
 mod framing;
 mod grants;
+mod guestbook;
 mod headers;
 mod hello;
 mod http2;

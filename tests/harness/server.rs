@@ -63,6 +63,20 @@ impl Server {
         Self::command(executable(), path, data, flags)
     }
 
+    /// The same with further variables in its environment.
+    pub(crate) fn launch_with_env(
+        path: &Path,
+        data: &Path,
+        flags: &[&str],
+        variables: &[(&str, String)],
+    ) -> Self {
+        let mut command = executable();
+        for (name, value) in variables {
+            command.env(name, value);
+        }
+        Self::command(command, path, data, flags)
+    }
+
     /// A server with a host function that panics: `INTERFACE#FUNCTION`.
     pub(crate) fn panicking_in(function: &str, path: &Path) -> Self {
         let mut command = executable();

@@ -22,7 +22,7 @@ use tokio::time::sleep;
 use crate::worker::Phase;
 
 /// How long to wait before a broker is tried again, the first time and at the most.
-const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How long a server that starts waits for its subscriptions.
 pub(crate) const AT_START: Duration = Duration::from_secs(1);
 /// How often a message that waits for a place asks again.
@@ -72,9 +72,10 @@ impl Consumer {
         subscribed: oneshot::Sender<Infallible>,
         call: impl Fn() -> T,
     ) {
-        let mut draining = pin!(phase.wait_for(|phase| *phase != Phase::Serving));
+        let now = phase.clone();
+        let mut draining = pin!(phase.wait_for(|phase| *phase > Phase::Serving));
         let deliveries = tokio::select! {
-            deliveries = self.subscribe(&log) => deliveries,
+            deliveries = self.subscribe(&log, &now) => deliveries,
             _draining = &mut draining => return,
         };
         drop(subscribed);
@@ -100,12 +101,18 @@ impl Consumer {
         while handling.next().await.is_some() {}
     }
 
-    /// The subscription; waits until the broker can be reached.
-    async fn subscribe(&self, log: &LogSink) -> BoxStream<'static, Delivery> {
+    /// The subscription; waits until the broker can be reached. Nothing is said about that before the server's first line,
+    /// which is its address: a broker that is not late then is none of the operator's business.
+    async fn subscribe(
+        &self,
+        log: &LogSink,
+        now: &watch::Receiver<Phase>,
+    ) -> BoxStream<'static, Delivery> {
         let (mut pause, most) = TRY_AGAIN;
         loop {
             match self.broker.subscribe(self.subscription.clone()).await {
                 Ok(deliveries) => return deliveries,
+                Err(_) if *now.borrow() == Phase::Starting => {}
                 Err(error) => log.host_fault(format_args!(
                     "component \"{}\": no messages of {} yet: {error}; tried again",
                     self.guest.name(),

@@ -210,6 +210,7 @@ pub(crate) async fn supervise<C: Callee>(
         supervisor.ready();
     }
     ready(&team.addresses);
+    team.phase.send_replace(Phase::Serving);
     if let Some(exporter) = exporter {
         exporter.start(team.traffic.clone(), team.phase.subscribe());
     }
@@ -284,7 +285,7 @@ impl<C: Callee> Team<C> {
             bounds,
             traffic: Arc::default(),
         };
-        let (phase, told) = watch::channel(Phase::Serving);
+        let (phase, told) = watch::channel(Phase::Starting);
         let (report, reports) = mpsc::channel(2 * count);
         let mut team = Self {
             addresses,

@@ -32,8 +32,10 @@ use crate::wire::Wire;
 const HYPER_HEADERS_COUNT: usize = 100;
 
 /// What the threads are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
+    /// Requests are answered; whoever started the server has not been told yet.
+    Starting,
     Serving,
     /// Accept nothing new, finish what is in flight.
     Draining,
@@ -104,7 +106,7 @@ impl<C: Callee> Worker<C> {
             .collect();
         // An error means that whoever tells the phase is gone: leave.
         let _told = phase
-            .wait_for(|phase| *phase != Phase::Serving)
+            .wait_for(|phase| *phase > Phase::Serving)
             .await
             .is_ok();
         self.draining.store(true, Relaxed);

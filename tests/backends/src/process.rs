@@ -62,6 +62,7 @@ impl Server {
         if let Some(mut child) = self.child.take() {
             // A stopped process is not killed by every kernel before it goes on.
             let _ = kill_process(pid(&child), Signal::CONT);
+            signal_children(pid(&child), Signal::CONT);
             child.kill().expect("a child can be killed");
             child.wait().expect("a child can be waited for");
         }
@@ -90,6 +91,7 @@ impl Server {
     fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("the server runs");
         kill_process(pid(child), signal).expect("a child can be signalled");
+        signal_children(pid(child), signal);
     }
 
     /// Whether it accepts connections in time; `false` if it ended instead.
@@ -126,6 +128,17 @@ impl Drop for Server {
 
 fn pid(child: &Child) -> Pid {
     Pid::from_child(child)
+}
+
+/// A server may answer in processes of its own, one for each connection: they stand still and go on with it.
+fn signal_children(parent: Pid, signal: Signal) {
+    let parent = parent.as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+    for child in children.expect("its children").split_whitespace() {
+        let child = Pid::from_raw(child.parse().expect("a process id")).expect("not 0");
+        // One that has ended meanwhile stands still anyway.
+        let _ = kill_process(child, signal);
+    }
 }
 
 /// A port that nobody listens on at this moment.
