@@ -526,10 +526,13 @@ async fn rows_of_a_change_are_the_change(world: World) {
     let both = [[Value::Integer(1)], [Value::Integer(2)]];
     assert_eq!(rows(&*sql, insert).await.unwrap(), both);
     assert_eq!(count(&*sql, "t").await, 2);
-    // More than is on its way at any time.
-    let many = format!("INSERT INTO t {} RETURNING n", world.series(200_000, "n"));
+    // Far more than is on its way at any time, whatever the sockets keep; SQLite changes everything before the first row.
+    let wide = world.dialect().wide;
+    let many = world.series(200_000, "n");
+    let many = format!("INSERT INTO t {many} RETURNING n, {wide}");
     let mut rows = sql.query(statement(&many, vec![])).await.unwrap().rows;
-    assert_eq!(rows.next().await, Some(Ok(vec![Value::Integer(1)])));
+    let first = rows.next().await.unwrap().unwrap();
+    assert_eq!(first[0], Value::Integer(1));
     drop(rows);
     world.nothing_runs().await;
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::process::{Folder, Server, command, find, tools};
+use crate::process::{Folder, Kind, Server, command, find, tools};
 
 /// A NATS server with JetStream on disk.
 #[derive(Debug)]
@@ -11,12 +11,12 @@ pub struct Nats(Server);
 impl Nats {
     /// Starts one on a free port.
     pub fn start() -> Self {
-        Self(Server::start("nats", nats))
+        Self(start(nats))
     }
 
     /// Starts one that asks for the user `shop` and the password `open sesame`.
     pub fn start_with_password() -> Self {
-        Self(Server::start("nats", nats_with_password))
+        Self(start(nats_with_password))
     }
 
     /// The same server behind another port: a proxy's.
@@ -26,6 +26,15 @@ impl Nats {
 }
 
 crate::process::controls!(Nats);
+
+fn start(command: fn(&Folder, u16) -> Command) -> Server {
+    Server::start(Kind {
+        name: "nats",
+        command,
+        // It listens when JetStream is there.
+        serves: |_| true,
+    })
+}
 
 fn nats_with_password(folder: &Folder, port: u16) -> Command {
     let mut command = nats(folder, port);

@@ -1,9 +1,12 @@
 //! PostgreSQL.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use crate::process::{Folder, Server, command, find};
+use crate::process::{Folder, Kind, Server, command, find};
 
 /// The user that the server runs as where the tests are root's, which it refuses to be.
 const USER: &str = "postgres";
@@ -17,7 +20,11 @@ pub struct Postgres(Server);
 impl Postgres {
     /// Makes a cluster and starts it on a free port.
     pub fn start() -> Self {
-        Self(Server::start("postgres", postgres))
+        Self(Server::start(Kind {
+            name: "postgres",
+            command: postgres,
+            serves,
+        }))
     }
 
     /// The same server behind another port: a proxy's.
@@ -55,6 +62,21 @@ fn postgres(folder: &Folder, port: u16) -> Command {
         // What is acknowledged survives the server's death all the same, only not the machine's.
         .args(["-c", "fsync=off"]);
     command
+}
+
+/// It listens long before it lets anybody in: while it starts it answers a client's first message with an error, and then
+/// with what it wants to know of the client.
+fn serves(mut socket: TcpStream) -> bool {
+    const VERSION: [u8; 4] = [0, 3, 0, 0];
+    let parameters = b"user\0hostel\0database\0postgres\0\0";
+    let length = u32::try_from(8 + parameters.len()).expect("a short message");
+    let hello = [&length.to_be_bytes()[..], &VERSION, parameters].concat();
+    let mut answer = [0];
+    let asked = socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .and_then(|()| socket.write_all(&hello))
+        .and_then(|()| socket.read_exact(&mut answer));
+    asked.is_ok() && answer == *b"R"
 }
 
 fn make_cluster(folder: &Folder, data: &PathBuf) {

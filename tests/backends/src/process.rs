@@ -23,20 +23,30 @@ const TRIES: usize = 5;
 /// A process that listens on a port of this machine.
 #[derive(Debug)]
 pub(crate) struct Server {
-    command: fn(&Folder, u16) -> Command,
+    kind: Kind,
     folder: Folder,
     port: u16,
     child: Option<Child>,
 }
 
+/// What differs between the servers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    /// Gets the folder that it may use and the port.
+    pub(crate) command: fn(&Folder, u16) -> Command,
+    /// Whether it serves, asked over a connection that it accepted.
+    pub(crate) serves: fn(TcpStream) -> bool,
+}
+
 impl Server {
-    /// Starts it on a free port. `command` gets the folder that it may use and the port.
-    pub(crate) fn start(name: &str, command: fn(&Folder, u16) -> Command) -> Self {
-        let folder = Folder::new(name);
+    /// Starts it on a free port.
+    pub(crate) fn start(kind: Kind) -> Self {
+        let folder = Folder::new(kind.name);
         for _ in 0..TRIES {
             let port = free_port();
             let mut server = Self {
-                command,
+                kind,
                 folder: folder.clone_path(),
                 port,
                 child: None,
@@ -46,7 +56,11 @@ impl Server {
                 return server;
             }
         }
-        panic!("{name} does not start; it says:\n{}", folder.output());
+        panic!(
+            "{} does not start; it says:\n{}",
+            kind.name,
+            folder.output()
+        );
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -71,11 +85,16 @@ impl Server {
     /// Starts it again on the same port with the same data.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        assert!(
-            self.run(),
-            "it does not start again; it says:\n{}",
-            self.folder.output()
-        );
+        let begin = Instant::now();
+        // Processes of the killed one may hold its memory for a moment longer.
+        while !self.run() {
+            assert!(
+                begin.elapsed() < START,
+                "it does not start again; it says:\n{}",
+                self.folder.output()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// It stays there and does nothing (`SIGSTOP`).
@@ -94,23 +113,24 @@ impl Server {
         signal_children(pid(child), signal);
     }
 
-    /// Whether it accepts connections in time; `false` if it ended instead.
+    /// Whether it serves in time; `false` if it ended instead.
     fn run(&mut self) -> bool {
         let log = fs::File::create(self.folder.path().join("output")).expect("a log file");
-        let mut command = (self.command)(&self.folder, self.port);
+        let mut command = (self.kind.command)(&self.folder, self.port);
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log);
         let mut child = spawn(command);
         let begin = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+        let address = (Ipv4Addr::LOCALHOST, self.port);
+        while !TcpStream::connect(address).is_ok_and(self.kind.serves) {
             if child.try_wait().expect("a child's state").is_some() {
                 return false;
             }
             assert!(
                 begin.elapsed() < START,
-                "it does not accept connections; it says:\n{}",
+                "it does not serve; it says:\n{}",
                 self.folder.output()
             );
             thread::sleep(Duration::from_millis(10));

@@ -1,8 +1,11 @@
 //! Redis.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
 
-use crate::process::{Folder, Server, command, find};
+use crate::process::{Folder, Kind, Server, command, find};
 
 /// A Redis server that writes what it acknowledges to disk.
 #[derive(Debug)]
@@ -11,7 +14,11 @@ pub struct Redis(Server);
 impl Redis {
     /// Starts one on a free port.
     pub fn start() -> Self {
-        Self(Server::start("redis", redis))
+        Self(Server::start(Kind {
+            name: "redis",
+            command: redis,
+            serves,
+        }))
     }
 
     /// The same server behind another port: a proxy's.
@@ -36,4 +43,14 @@ fn redis(folder: &Folder, port: u16) -> Command {
         .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
         .arg(folder.path());
     command
+}
+
+/// It listens before it has read its file, and answers with an error until then.
+fn serves(mut socket: TcpStream) -> bool {
+    let mut answer = [0];
+    let asked = socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .and_then(|()| socket.write_all(b"PING\r\n"))
+        .and_then(|()| socket.read_exact(&mut answer));
+    asked.is_ok() && answer == *b"+"
 }

@@ -312,10 +312,13 @@ fn done(connection: &Connection, label: &str, key: &Key, id: u64) -> rusqlite::R
     Ok(())
 }
 
+/// Who has not had a message yet, and after how many attempts.
+type Waiting = Vec<(Key, u32)>;
+
 /// What the tables hold.
 struct Saved {
     groups: Vec<(Key, u64)>,
-    messages: Vec<(u64, Message, Vec<(Key, u32)>)>,
+    messages: Vec<(u64, Message, Waiting)>,
 }
 
 impl Saved {
@@ -327,7 +330,7 @@ impl Saved {
             .collect::<rusqlite::Result<_>>()?;
         let mut waits = connection
             .prepare("SELECT name, pattern, id, attempts FROM message_waits WHERE label = ?1")?;
-        let mut waiting: HashMap<u64, Vec<(Key, u32)>> = HashMap::new();
+        let mut waiting: HashMap<u64, Waiting> = HashMap::new();
         let mut rows = waits.query([label])?;
         while let Some(row) = rows.next()? {
             let of = waiting.entry(whole(row.get(2)?)).or_default();

@@ -289,7 +289,9 @@ async fn make_folder(folder: &Path) -> Result<()> {
     };
     let thread = std::thread::Builder::new().name("sqlite".to_owned());
     let made = match thread.spawn(move || drop(done.send(make()))) {
-        Ok(_) => heard.await.unwrap_or_else(|_gone| Ok(())),
+        Ok(_) => heard.await.unwrap_or_else(|_gone| {
+            Err(std::io::Error::other("the thread ended without an answer"))
+        }),
         Err(cause) => Err(cause),
     };
     made.map_err(|cause| unusable(folder, &cause))

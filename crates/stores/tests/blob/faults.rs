@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt};
 use hostel_backends::{Mode, Proxy, S3};
 use hostel_stores::Failure;
@@ -52,39 +53,44 @@ async fn recovers(blobs: &dyn Blob) {
 #[tokio::test]
 async fn every_fault_is_a_typed_failure_in_time_and_then_it_works_again() {
     let server = S3::start();
-    let mut proxy = Proxy::before(server.port());
-    let (_driver, blobs) = open(&server.url_at(proxy.port()));
+    let (_driver, blobs) = open(&server.url());
     blobs.create().await.unwrap();
     blobs.put("a", body("still there")).await.unwrap();
-    for mode in [
+    let modes = [
         Mode::Refuse,
         Mode::Silence,
         Mode::ResetAfter(0),
         Mode::ResetAfter(20),
         Mode::Garbage,
         Mode::Delay(Duration::from_secs(10)),
-    ] {
-        proxy.set(mode);
-        proxy.cut();
-        let read = fails(async { all(blobs.get("a", Span::ALL).await?).await }).await;
-        let failures = [
-            read,
-            fails(blobs.put("a", body("torn"))).await,
-            fails(blobs.list(None, 10)).await,
-            fails(blobs.check()).await,
-        ];
-        for failure in failures {
-            let fits = match mode {
-                Mode::Garbage => matches!(failure, Failure::Broken(_) | Failure::Unavailable(_)),
-                Mode::Silence | Mode::Delay(_) => matches!(failure, Failure::TimedOut(_)),
-                _ => matches!(failure, Failure::Unavailable(_) | Failure::TimedOut(_)),
-            };
-            assert!(fits, "{mode:?}: {failure}");
-            assert!(!failure.to_string().contains(server.secret()), "{failure}");
-        }
-        proxy.set(Mode::Pass);
-        recovers(&*blobs).await;
+    ];
+    join_all(modes.map(|mode| is_typed_and_in_time(&server, mode))).await;
+}
+
+async fn is_typed_and_in_time(server: &S3, mode: Mode) {
+    let mut proxy = Proxy::before(server.port());
+    let (_driver, blobs) = open(&server.url_at(proxy.port()));
+    // With a connection that is there.
+    assert_eq!(text(&*blobs, "a").await, "still there");
+    proxy.set(mode);
+    proxy.cut();
+    let (read, put, list, check) = tokio::join!(
+        fails(async { all(blobs.get("a", Span::ALL).await?).await }),
+        fails(blobs.put("a", body("torn"))),
+        fails(blobs.list(None, 10)),
+        fails(blobs.check()),
+    );
+    for failure in [read, put, list, check] {
+        let fits = match mode {
+            Mode::Garbage => matches!(failure, Failure::Broken(_) | Failure::Unavailable(_)),
+            Mode::Silence | Mode::Delay(_) => matches!(failure, Failure::TimedOut(_)),
+            _ => matches!(failure, Failure::Unavailable(_) | Failure::TimedOut(_)),
+        };
+        assert!(fits, "{mode:?}: {failure}");
+        assert!(!failure.to_string().contains(server.secret()), "{failure}");
     }
+    proxy.set(Mode::Pass);
+    recovers(&*blobs).await;
 }
 
 #[tokio::test]

@@ -2,14 +2,14 @@
 //! again.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use hostel_backends::{Nats, Redis};
-use hostel_stores::messaging::{Messaging, Subscription};
-use tokio::sync::Mutex;
+use hostel_stores::messaging::{Delivery, Messaging, Subscription};
 use tokio::time::{sleep, timeout};
 
 use super::faults::Server;
@@ -48,36 +48,56 @@ async fn publish(broker: Arc<dyn Messaging>, acknowledged: Arc<AtomicUsize>) -> 
     all
 }
 
-/// `forgets` is a server that may not know after a crash what it had delivered just before: its duplicates have one behind
-/// them.
-async fn nothing_is_lost<S: Server + Send + 'static>(forgets: bool) {
-    let mut server = S::start();
-    let stores = stores();
-    let url = server.url_at(server.port());
-    let broker = super::messaging(&stores, &url, Duration::from_secs(2));
-    let terms = Subscription {
-        ack_wait: Duration::from_secs(2),
-        deliveries: 1000,
-        in_flight: 256,
-        ..terms("a.*", "group")
-    };
-    let mut heard = broker.subscribe(terms).await.unwrap();
-    // Name, and when it came for the first time.
-    let received: Arc<Mutex<HashMap<String, Vec<Instant>>>> = Arc::default();
-    let mut crashes = Vec::new();
-    let (seen, again) = (received.clone(), Arc::new(AtomicUsize::new(0)));
-    let counted = again.clone();
-    let hearing = tokio::spawn(async move {
-        while let Some(delivery) = heard.next().await {
+/// What a subscription has heard.
+#[derive(Default)]
+struct Heard {
+    /// By name, when each came for the first time.
+    received: Mutex<HashMap<String, Vec<Instant>>>,
+    again: AtomicUsize,
+}
+
+impl Heard {
+    /// Acknowledges everything as it comes.
+    async fn hear(self: Arc<Self>, mut deliveries: BoxStream<'static, Delivery>) {
+        while let Some(delivery) = deliveries.next().await {
             let name = String::from_utf8(delivery.message.body.to_vec()).unwrap();
             let first = (delivery.attempt == 1).then(Instant::now);
-            counted.fetch_add(usize::from(first.is_none()), Ordering::SeqCst);
-            seen.lock().await.entry(name).or_default().extend(first);
+            self.again
+                .fetch_add(usize::from(first.is_none()), Ordering::SeqCst);
+            self.received().entry(name).or_default().extend(first);
             tokio::spawn(delivery.settle.ack());
         }
-    });
-    let acknowledged = Arc::new(AtomicUsize::new(0));
-    let publishing = tokio::spawn(publish(broker.clone(), acknowledged.clone()));
+    }
+
+    async fn everything(&self, names: &HashSet<String>) {
+        let began = Instant::now();
+        loop {
+            let missing = {
+                let received = self.received();
+                let missing = |name: &&String| !received.contains_key(*name);
+                names.iter().filter(missing).count()
+            };
+            if missing == 0 {
+                return;
+            }
+            let of = names.len();
+            assert!(began.elapsed() < LONG, "{missing} of {of} are lost");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn received(&self) -> MutexGuard<'_, HashMap<String, Vec<Instant>>> {
+        self.received.lock().unwrap()
+    }
+}
+
+/// Kills and starts the server again when a quarter of the messages is acknowledged, pauses it after half, and kills it
+/// again after three; gives the moments of the crashes.
+async fn trouble<S: Server + Send + 'static>(
+    mut server: S,
+    acknowledged: &AtomicUsize,
+) -> (S, Vec<Instant>) {
+    let mut crashes = Vec::new();
     for (part, pauses) in [(1, false), (2, true), (3, false)] {
         let began = Instant::now();
         while acknowledged.load(Ordering::SeqCst) < MESSAGES * part / 4 {
@@ -98,35 +118,38 @@ async fn nothing_is_lost<S: Server + Send + 'static>(forgets: bool) {
             server = restarted.await.unwrap();
         }
     }
+    (server, crashes)
+}
+
+/// `forgets` is a server that may not know after a crash what it had delivered just before: its duplicates have one behind
+/// them.
+async fn nothing_is_lost<S: Server + Send + 'static>(forgets: bool) {
+    let server = S::start();
+    let stores = stores();
+    let url = server.url_at(server.port());
+    let broker = super::messaging(&stores, &url, Duration::from_secs(2));
+    let terms = Subscription {
+        ack_wait: Duration::from_secs(2),
+        deliveries: 1000,
+        in_flight: 256,
+        ..terms("a.*", "group")
+    };
+    let heard = Arc::new(Heard::default());
+    let deliveries = broker.subscribe(terms).await.unwrap();
+    let hearing = tokio::spawn(heard.clone().hear(deliveries));
+    let acknowledged = Arc::new(AtomicUsize::new(0));
+    let publishing = tokio::spawn(publish(broker.clone(), acknowledged.clone()));
+    let (_server, crashes) = trouble(server, &acknowledged).await;
     let names = timeout(LONG * 4, publishing).await.unwrap().unwrap();
-    let began = Instant::now();
-    while !names.iter().all(|name| {
-        received
-            .try_lock()
-            .is_ok_and(|seen| seen.contains_key(name))
-    }) {
-        let missing = {
-            let seen = received.lock().await;
-            names
-                .iter()
-                .filter(|name| !seen.contains_key(*name))
-                .count()
-        };
-        assert!(
-            began.elapsed() < LONG,
-            "{missing} of {} are lost",
-            names.len()
-        );
-        sleep(Duration::from_millis(50)).await;
-    }
+    heard.everything(&names).await;
     hearing.abort();
-    let received = received.lock().await;
+    let received = heard.received();
     let twice: Vec<_> = received.values().filter(|times| times.len() > 1).collect();
     eprintln!(
         "{} acknowledged, {} heard, {} delivered again, {} twice",
         names.len(),
         received.len(),
-        again.load(Ordering::SeqCst),
+        heard.again.load(Ordering::SeqCst),
         twice.len()
     );
     for times in twice {

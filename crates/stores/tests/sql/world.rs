@@ -17,6 +17,8 @@ pub(crate) struct Dialect {
     pub(crate) one: &'static str,
     pub(crate) three: &'static str,
     pub(crate) bytes: &'static str,
+    /// A value of which 200,000 do not fit between a server and its client.
+    pub(crate) wide: &'static str,
     /// Statements that leave something in the session.
     pub(crate) leaving: &'static [&'static str],
     /// What is found by somebody who comes later.
@@ -27,6 +29,8 @@ const SQLITE: Dialect = Dialect {
     one: "?1",
     three: "?3",
     bytes: "BLOB",
+    // Nothing is between.
+    wide: "NULL",
     leaving: &[
         "CREATE TEMP TABLE IF NOT EXISTS left_behind (n INTEGER)",
         "INSERT INTO left_behind VALUES (1)",
@@ -41,6 +45,7 @@ const POSTGRES: Dialect = Dialect {
     one: "$1",
     three: "$3",
     bytes: "BYTEA",
+    wide: "repeat('x', 500)",
     leaving: &[
         "CREATE TEMP TABLE IF NOT EXISTS left_behind (n INTEGER)",
         "SELECT pg_advisory_lock(7)",

@@ -29,6 +29,10 @@ pub(super) fn classify(error: object_store::Error, silence: Duration) -> Error {
         .split_once("status code: ")
         .and_then(|(_, code)| code.get(..3));
     let says = |word: &str| text.contains(word);
+    // A listing's error has no kind of its own for what is not there.
+    if says("<Code>NoSuchBucket</Code>") {
+        return Error::NoObject;
+    }
     let failure = match (&error, http, status) {
         (Said::PermissionDenied { .. } | Said::Unauthenticated { .. }, ..) => {
             Failure::Refused(text)
@@ -97,6 +101,11 @@ mod tests {
             status("status code: 403 Forbidden"),
             Error::Failed(Failure::Refused(_))
         ));
+        // The bucket is what is looked for then.
+        assert_eq!(
+            status("status code: 404 Not Found: <Error><Code>NoSuchBucket</Code></Error>"),
+            Error::NoObject
+        );
         assert!(matches!(
             status("status code: 400"),
             Error::Failed(Failure::Broken(_))
