@@ -244,11 +244,6 @@ mod tests {
             ("wasi_snapshot_preview1.path_open", "path_open", &["files"]),
             ("wasi_snapshot_preview1.args_get", "args_get", &["args"]),
             ("wasi_snapshot_preview1.fd_write", "fd_write", &[]),
-            (
-                "hostel:sql/database@0.1.0",
-                "[static]connection.open",
-                &["sql"],
-            ),
             ("wasi:io/poll@0.2.0", "poll", &[]),
         ] {
             assert_eq!(needing(name, item), grants, "{name} {item}");

@@ -208,8 +208,7 @@ async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
         stream.read_exact(&mut body).await.ok()?;
         heard.extend(body);
     } else if head.contains("transfer-encoding: chunked") {
-        while !heard.ends_with(b"\r\n0\r\n\r\n") && !(heard.ends_with(b"\r\n\r\n") && tail(&heard))
-        {
+        while !(heard.ends_with(b"\r\n0\r\n\r\n") || heard.ends_with(b"\r\n\r\n") && tail(&heard)) {
             if stream.read(&mut byte).await.ok()? == 0 {
                 return None;
             }
