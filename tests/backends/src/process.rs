@@ -154,7 +154,8 @@ fn pid(child: &Child) -> Pid {
 fn signal_children(parent: Pid, signal: Signal) {
     let parent = parent.as_raw_nonzero();
     let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
-    for child in children.expect("its children").split_whitespace() {
+    // None, where it has ended.
+    for child in children.unwrap_or_default().split_whitespace() {
         let child = Pid::from_raw(child.parse().expect("a process id")).expect("not 0");
         // One that has ended meanwhile stands still anyway.
         let _ = kill_process(child, signal);
