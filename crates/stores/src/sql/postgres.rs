@@ -21,7 +21,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::{self, Stream as _};
+use futures::stream::{self, Stream as _, StreamExt as _};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::{Row, RowStream};
@@ -68,6 +68,23 @@ impl Postgres {
             }
         }
     }
+
+    /// A change that may have rows. The server makes all of it before the first row, so it takes a transaction to undo what is
+    /// not read to its end.
+    async fn change(&self, statement: Statement) -> Result<Rows> {
+        let mut open = self.begin().await?;
+        let Rows { columns, rows } = open.query(statement).await?;
+        let rows = stream::unfold(Some((open, rows)), async |held| {
+            let (open, mut rows) = held?;
+            match rows.next().await {
+                Some(Ok(row)) => Some((Ok(row), Some((open, rows)))),
+                Some(Err(error)) => Some((Err(error), None)),
+                None => open.commit().await.err().map(|error| (Err(error), None)),
+            }
+        });
+        let rows = rows.boxed();
+        Ok(Rows { columns, rows })
+    }
 }
 
 #[async_trait]
@@ -84,6 +101,9 @@ impl Sql for Postgres {
 
     async fn query(&self, statement: Statement) -> Result<Rows> {
         words::allowed(&statement.text)?;
+        if words::changes_and_reads(&statement.text) {
+            return self.change(statement).await;
+        }
         let (lease, run) = self.prepared(&statement).await?;
         start(Arc::new(lease), run).await.map(|(rows, _)| rows)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
+use futures::future::join_all;
 use hostel_backends::{Mode, Postgres, Proxy};
 use hostel_stores::sql::{Error, Sql, SqlOptions, Value};
 use hostel_stores::{Failure, Scope, Stores};
@@ -72,8 +73,6 @@ fn is_failure(error: &Error) -> bool {
 
 #[tokio::test]
 async fn a_bad_network_is_a_typed_error_in_time() {
-    let mut proxy = Proxy::before(server().port());
-    let (_stores, sql) = open(&server().url_at(proxy.port()));
     let bad = [
         (Mode::Refuse, is_outage as fn(&Error) -> bool),
         (Mode::Delay(Duration::from_secs(10)), is_outage),
@@ -82,25 +81,29 @@ async fn a_bad_network_is_a_typed_error_in_time() {
         (Mode::ResetAfter(10), is_outage),
         (Mode::ResetAfter(0), is_outage),
     ];
-    for (mode, expected) in bad {
-        // With new connections, and with those that are there.
-        for warm in [false, true] {
-            proxy.set(Mode::Pass);
-            match warm {
-                true => works(&*sql).await,
-                false => proxy.cut(),
-            }
-            proxy.set(mode);
-            let errors = failures(&*sql).await;
-            assert_eq!(errors.len(), 4, "{mode:?} {warm}: {errors:?}");
-            for error in &errors {
-                assert!(expected(error), "{mode:?} {warm}: {error:?}");
-                assert!(!format!("{error:?} {error}").contains(server().password()));
-            }
-        }
+    join_all(bad.map(|(mode, expected)| is_typed_and_in_time(mode, expected))).await;
+}
+
+async fn is_typed_and_in_time(mode: Mode, expected: fn(&Error) -> bool) {
+    let mut proxy = Proxy::before(server().port());
+    let (_stores, sql) = open(&server().url_at(proxy.port()));
+    // With new connections, and with those that are there.
+    for warm in [false, true] {
         proxy.set(Mode::Pass);
-        works(&*sql).await;
+        match warm {
+            true => works(&*sql).await,
+            false => proxy.cut(),
+        }
+        proxy.set(mode);
+        let errors = failures(&*sql).await;
+        assert_eq!(errors.len(), 4, "{mode:?} {warm}: {errors:?}");
+        for error in &errors {
+            assert!(expected(error), "{mode:?} {warm}: {error:?}");
+            assert!(!format!("{error:?} {error}").contains(server().password()));
+        }
     }
+    proxy.set(Mode::Pass);
+    works(&*sql).await;
 }
 
 #[tokio::test]

@@ -25,6 +25,9 @@ use crate::Failure;
 use crate::place::PlaceError;
 use crate::sql::{Error, Result};
 
+/// How long a server may go on with a statement before it is told again to stop.
+const CANCEL_AGAIN: Duration = Duration::from_millis(100);
+
 /// What a session has of its own, back to how it began. What the driver itself prepared stays.
 const RESET: &str = "ROLLBACK;
 SET SESSION AUTHORIZATION DEFAULT;
@@ -218,15 +221,31 @@ impl Way {
             return drop(Object::take(client));
         }
         if busy {
-            let cancel = client.cancel_token();
-            // Should it not arrive, the server's own time-out for the statement holds.
-            let cancelled = cancel.cancel_query(self.tls.clone());
-            let _arrived = tokio::time::timeout(self.timeout, cancelled).await;
+            // Should it not be possible, the server's own time-out for the statement holds.
+            let _stopped = tokio::time::timeout(self.timeout, self.stop(&client)).await;
             return drop(Object::take(client));
         }
         let reset = tokio::time::timeout(self.timeout, client.batch_execute(RESET)).await;
         if !matches!(reset, Ok(Ok(()))) {
             drop(Object::take(client));
+        }
+    }
+}
+
+impl Way {
+    /// Has the server stop what it runs. A request that comes before the server has begun with the statement stops nothing,
+    /// so there is another as long as the connection has no answer to what was sent after it.
+    async fn stop(&self, client: &Client) {
+        let cancel = client.cancel_token();
+        let mut ended = std::pin::pin!(client.batch_execute(""));
+        loop {
+            let _arrived = cancel.cancel_query(self.tls.clone()).await;
+            if tokio::time::timeout(CANCEL_AGAIN, ended.as_mut())
+                .await
+                .is_ok()
+            {
+                return;
+            }
         }
     }
 }

@@ -39,6 +39,19 @@ pub(super) fn changes(text: &str) -> bool {
     matches!(first, Some("insert" | "update" | "delete" | "merge"))
 }
 
+/// Whether a statement may change data and have rows; in doubt it may. What a function does is not seen.
+pub(super) fn changes_and_reads(text: &str) -> bool {
+    let says = |words: &[&str]| {
+        let text = text.to_ascii_lowercase();
+        words.iter().any(|word| text.contains(word))
+    };
+    match Words(text).next().as_deref() {
+        Some("insert" | "update" | "delete" | "merge") => says(&["returning"]),
+        Some("with") => says(&["insert", "update", "delete", "merge"]),
+        _ => false,
+    }
+}
+
 fn transaction() -> Error {
     bad("a statement cannot begin or end a transaction; use the interface's own calls for that")
 }
@@ -133,5 +146,14 @@ mod tests {
         }
         assert!(changes("/**/ Insert into t values (1) returning a"));
         assert!(!changes("select 1"));
+        for text in [
+            "insert into t values ('--') Returning a",
+            "-- c\nWITH a AS (DELETE FROM t) SELECT 1",
+        ] {
+            assert!(changes_and_reads(text), "{text}");
+        }
+        for text in ["insert into t values (1)", "with a as (select 1) table a"] {
+            assert!(!changes_and_reads(text), "{text}");
+        }
     }
 }
