@@ -139,7 +139,8 @@ fn no_acknowledged_write_is_lost_when_the_process_is_killed() {
         });
     }
     opened.sort();
-    let (usual, slowest) = (opened[opened.len() / 2], opened[opened.len() - 1]);
+    let usual = *opened.get(opened.len() / 2).unwrap();
+    let slowest = *opened.last().unwrap();
     println!(
         "{ROUNDS} kills, {writes} acknowledged writes, none lost; opened within {usual:?}, at the most {slowest:?}"
     );

@@ -100,6 +100,13 @@ impl Server {
     /// It stays there and does nothing (`SIGSTOP`).
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
+        // Threads that run stop a moment after the signal, and may answer somebody until then.
+        let process = self.child.as_ref().expect("the server runs").id();
+        let begin = Instant::now();
+        while !is_stopped(process) {
+            assert!(begin.elapsed() < START, "it does not stop");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// It goes on.
@@ -144,6 +151,18 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Whether all threads of a process are stopped.
+fn is_stopped(process: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("the process's threads");
+    threads.flatten().all(|thread| {
+        let state = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // After the name, which is in parentheses.
+        state
+            .rsplit_once(')')
+            .is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
+    })
 }
 
 fn pid(child: &Child) -> Pid {

@@ -33,6 +33,9 @@ use super::{Column, Error, Result, Rows, Sql, SqlOptions, Statement, Transaction
 use crate::Failure;
 use crate::place::PlaceError;
 
+/// How much later than the driver the server ends a transaction that is left open: only where the driver cannot.
+const ABANDONED: Duration = Duration::from_secs(1);
+
 /// One database of a server.
 #[derive(Debug)]
 pub(super) struct Postgres {
@@ -118,7 +121,7 @@ impl Sql for Postgres {
         let timeout = self.connections.timeout();
         let begin = format!(
             "SET idle_in_transaction_session_timeout = {}; BEGIN",
-            self.transaction.as_millis().max(1)
+            (self.transaction + ABANDONED).as_millis()
         );
         loop {
             let (lease, is_new) = self.connections.lease().await?;
