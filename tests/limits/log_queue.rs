@@ -23,7 +23,8 @@ fn lines_beyond_it_are_dropped_and_counted_and_nobody_waits() {
     for _ in 0..rounds {
         connection.send(&requests);
         for _ in 0..PIPELINED {
-            assert_eq!(connection.answer().status, 200);
+            let answer = connection.answer();
+            assert_eq!(answer.status, 200, "{}", answer.text());
         }
     }
     server.stdout().release();
