@@ -153,7 +153,13 @@ fn fmt() -> Result<Option<String>> {
     if !shell::answers(shell::cargo().args(["fmt", "--version"])) {
         return Ok(Some("fmt (this toolchain has no rustfmt)".to_string()));
     }
-    for workspace in ["", "guests", "examples/hello/web"] {
+    for workspace in [
+        "",
+        "guests",
+        "examples/hello/web",
+        "examples/guestbook/web",
+        "examples/guestbook/herald",
+    ] {
         let dir = shell::root().join(workspace);
         shell::run(
             shell::cargo()

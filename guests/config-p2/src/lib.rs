@@ -41,7 +41,9 @@ fn answer(path: &str) -> String {
     if value(path, "all").is_some() {
         let all = match draft {
             true => draft::wasi::config::store::get_all().map_err(|error| format!("{error:?}")),
-            false => candidate::wasi::config::store::get_all().map_err(|error| format!("{error:?}")),
+            false => {
+                candidate::wasi::config::store::get_all().map_err(|error| format!("{error:?}"))
+            }
         };
         return match all {
             Ok(pairs) => pairs

@@ -24,16 +24,23 @@ fn act_on(asked: &Asked, what: &str) -> Option<Result<String, Error>> {
     let times = asked.number("times", 1);
     Some(match what {
         "open" => Ok("opened".to_owned()),
-        "get" => (1..times).try_for_each(|_| bucket.get(&key).map(drop)).and_then(|()| bucket.get(&key)).map(shown),
+        "get" => (1..times)
+            .try_for_each(|_| bucket.get(&key).map(drop))
+            .and_then(|()| bucket.get(&key))
+            .map(shown),
         "set" => {
             let value = asked.value();
-            (0..times).try_for_each(|_| bucket.set(&key, &value)).map(|()| "set".to_owned())
+            (0..times)
+                .try_for_each(|_| bucket.set(&key, &value))
+                .map(|()| "set".to_owned())
         }
         "delete" => bucket.delete(&key).map(|()| "deleted".to_owned()),
         "exists" => bucket.exists(&key).map(|there| there.to_string()),
         "list" => list(&bucket),
         "stale" => stale(&bucket),
-        "increment" => atomics::increment(&bucket, &key, asked.number("value", 1)).map(|sum| sum.to_string()),
+        "increment" => {
+            atomics::increment(&bucket, &key, asked.number("value", 1)).map(|sum| sum.to_string())
+        }
         "get-many" => batch::get_many(&bucket, &asked.keys()).map(|found| {
             let pairs = found.into_iter().map(|pair| match pair {
                 Some((key, value)) => format!("{key}={}", shown(Some(value))),
@@ -68,5 +75,7 @@ fn stale(bucket: &bindings::wasi::keyvalue::store::Bucket) -> Result<String, Err
     }
     let newest = bucket.list_keys(cursors.last().copied())?;
     assert!(!newest.keys.is_empty());
-    bucket.list_keys(cursors.first().copied()).map(|page| format!("{} keys", page.keys.len()))
+    bucket
+        .list_keys(cursors.first().copied())
+        .map(|page| format!("{} keys", page.keys.len()))
 }

@@ -37,11 +37,15 @@ fn act_on(asked: &Asked, what: &str) -> Option<Result<String, Error>> {
         }
         "swap" => swap(asked, &bucket, &key),
         "crowd" => {
-            let buckets: Result<Vec<Bucket>, Error> = (0..asked.number("count", 0)).map(|_| open(&store)).collect();
+            let buckets: Result<Vec<Bucket>, Error> = (0..asked.number("count", 0))
+                .map(|_| open(&store))
+                .collect();
             buckets.map(|buckets| format!("{} open", buckets.len()))
         }
         "get-many" => batch::get_many(&bucket, &asked.keys()).map(|found| {
-            let pairs = found.into_iter().map(|(key, value)| format!("{key}={}", shown(value)));
+            let pairs = found
+                .into_iter()
+                .map(|(key, value)| format!("{key}={}", shown(value)));
             pairs.collect::<Vec<_>>().join(" ")
         }),
         "set-many" => batch::set_many(&bucket, &asked.pairs()).map(|()| "set".to_owned()),

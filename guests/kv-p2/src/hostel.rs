@@ -24,7 +24,9 @@ fn act_on(asked: &Asked, what: &str) -> Option<Result<String, Error>> {
     Some(match what {
         "open" => Ok("opened".to_owned()),
         "get" => bucket.get(&key).map(shown),
-        "read" => bucket.read(&key).map(|entry| shown(entry.map(|entry| entry.value))),
+        "read" => bucket
+            .read(&key)
+            .map(|entry| shown(entry.map(|entry| entry.value))),
         "set" => set(asked, &bucket, &key).map(|written| written.to_string()),
         "delete" => condition(asked, &bucket, &key)
             .and_then(|when| bucket.delete(&key, &when))
@@ -40,7 +42,9 @@ fn act_on(asked: &Asked, what: &str) -> Option<Result<String, Error>> {
             values.collect::<Vec<_>>().join(" ")
         }),
         "set-many" => bucket.set_many(&asked.pairs()).map(|()| "set".to_owned()),
-        "delete-many" => bucket.delete_many(&asked.keys()).map(|()| "deleted".to_owned()),
+        "delete-many" => bucket
+            .delete_many(&asked.keys())
+            .map(|()| "deleted".to_owned()),
         _ => return None,
     })
 }
@@ -54,11 +58,18 @@ fn set(asked: &Asked, bucket: &Bucket, key: &str) -> Result<bool, Error> {
 fn condition(asked: &Asked, bucket: &Bucket, key: &str) -> Result<Condition, Error> {
     let when = match asked.text("when").as_str() {
         "absent" => Condition::Absent,
-        "unchanged" => bucket.read(key)?.map_or(Condition::Absent, Condition::Unchanged),
+        "unchanged" => bucket
+            .read(key)?
+            .map_or(Condition::Absent, Condition::Unchanged),
         _ => Condition::Always,
     };
     if asked.is_given("between") {
-        bucket.set(key, asked.text("between").as_bytes(), &Condition::Always, None)?;
+        bucket.set(
+            key,
+            asked.text("between").as_bytes(),
+            &Condition::Always,
+            None,
+        )?;
     }
     Ok(when)
 }

@@ -49,7 +49,11 @@ impl Asked {
     /// The value to write: `value`, or so many `bytes`.
     fn value(&self) -> Vec<u8> {
         let bytes = self.number("bytes", 0) as usize;
-        if bytes > 0 { vec![b'x'; bytes] } else { self.text("value").into_bytes() }
+        if bytes > 0 {
+            vec![b'x'; bytes]
+        } else {
+            self.text("value").into_bytes()
+        }
     }
 
     /// Several keys, separated by commas; or so many as `count` says.
@@ -64,7 +68,10 @@ impl Asked {
     /// The same, each with the value.
     fn pairs(&self) -> Vec<(String, Vec<u8>)> {
         let value = self.value();
-        self.keys().into_iter().map(|key| (key, value.clone())).collect()
+        self.keys()
+            .into_iter()
+            .map(|key| (key, value.clone()))
+            .collect()
     }
 }
 

@@ -137,7 +137,9 @@ fn step(db: &Connection, open: &mut Option<Transaction>, line: &str) -> Result<S
         }
         "columns" => {
             let columns = query(open, statement)?.columns();
-            let shown = columns.iter().map(|column| format!("{} {}", column.name, column.kind));
+            let shown = columns
+                .iter()
+                .map(|column| format!("{} {}", column.name, column.kind));
             Ok(shown.collect::<Vec<_>>().join("|"))
         }
         "many" => {
