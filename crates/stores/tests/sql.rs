@@ -333,6 +333,11 @@ async fn a_transaction_is_whole_or_nothing(world: World) {
         let done = open.execute(statement(text, vec![])).await;
         assert_eq!(done, Ok(u64::from(step == 1)), "{text}");
     }
+    // Also where an error is what it goes back from.
+    let wrong = open.execute(statement("SELECT missing FROM t", vec![]));
+    assert!(matches!(wrong.await, Err(Error::BadStatement(_))));
+    let back = open.execute(statement("ROLLBACK TO SAVEPOINT a", vec![]));
+    assert_eq!(back.await, Ok(0));
     open.commit().await.unwrap();
     assert_eq!(count(&*sql, "t").await, 2);
     world.nothing_runs().await;

@@ -16,7 +16,7 @@ use hostel_stores::blob::{Blob, Cursor, Error, GaveUp, ObjectInfo, Page, Span};
 pub(crate) use self::held::Held;
 use self::incoming::Incoming;
 use super::charge::Charge;
-use super::denied::{Absent, Wanted};
+use super::denied::{Absent, Wanted, plain};
 use crate::state::Template;
 
 /// What `wasi:blobstore` says when something fails.
@@ -35,15 +35,17 @@ pub struct Container {
     name: String,
     driver: Arc<dyn Blob>,
     charge: Charge,
+    template: Arc<Template>,
 }
 
 /// The container of this name, if it was granted. `charge` pays for what is done with it.
-pub(crate) fn granted(template: &Template, charge: &Charge, name: &str) -> Result<Container> {
+pub(crate) fn granted(template: &Arc<Template>, charge: &Charge, name: &str) -> Result<Container> {
     if let Some(driver) = template.granted.blob.get(name) {
         return Ok(Container {
             name: name.to_owned(),
             driver: driver.clone(),
             charge: charge.clone(),
+            template: template.clone(),
         });
     }
     let shown = shown(name);
@@ -112,6 +114,7 @@ impl Container {
 
     /// What is known of an object; `None` if there is none.
     pub(crate) async fn find(&self, name: &str) -> Result<Option<ObjectInfo>> {
+        self.operation(name.len())?;
         self.driver
             .info(name)
             .await
@@ -135,6 +138,7 @@ impl Container {
     }
 
     pub(crate) async fn clear(&self) -> Result<()> {
+        self.operation(0)?;
         self.driver
             .clear()
             .await
@@ -191,7 +195,9 @@ impl Container {
             ),
             Error::Failed(failure) => {
                 self.charge.failed(&failure);
-                failure.to_string()
+                self.template
+                    .store_failed(Wanted::Blob, &self.name, &failure);
+                plain(&failure).to_owned()
             }
             error => error.to_string(),
         }

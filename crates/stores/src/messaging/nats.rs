@@ -37,6 +37,9 @@ use crate::server::nats::{Connected, Nats, Settings, lost_connection, round_trip
 use crate::server::{patience, stopped};
 use crate::{Failure, Scope};
 
+/// Messages of one app and label that may wait; the server refuses one more.
+const MESSAGES_MAX: i64 = 1_000_000;
+
 /// One scope on NATS.
 #[derive(Debug)]
 pub(crate) struct NatsMessaging {
@@ -189,6 +192,7 @@ impl Shared {
             retention: RetentionPolicy::Interest,
             // What was acknowledged is not thrown away for what comes later.
             discard: DiscardPolicy::New,
+            max_messages: MESSAGES_MAX,
             num_replicas: self.replicas,
             ..Config::default()
         }

@@ -158,6 +158,12 @@ impl Run {
     }
 }
 
+/// Whether it is a `ROLLBACK`, to a savepoint if not to the beginning.
+fn leads_back(text: &str) -> bool {
+    let word = text.trim_start().get(..8);
+    word.is_some_and(|word| word.eq_ignore_ascii_case("rollback"))
+}
+
 /// Prepares a statement; nothing of it runs.
 async fn prepare(lease: &Lease, statement: &Statement, longest: Duration) -> Result<Run> {
     let Statement {
@@ -173,7 +179,12 @@ async fn prepare(lease: &Lease, statement: &Statement, longest: Duration) -> Res
     let late = || Failure::TimedOut(longest).into();
     let both = async {
         let (set, prepared) = both.await;
-        set.and(prepared)
+        // After an error the server takes nothing but the way back.
+        if leads_back(text) {
+            prepared
+        } else {
+            set.and(prepared)
+        }
     };
     let prepared = lease.wait(longest, both, late).await?;
     let wanted = prepared.params().len();

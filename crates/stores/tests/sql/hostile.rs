@@ -131,6 +131,7 @@ async fn what_is_too_much_ends_soon() {
     let json = format!("SELECT json('{}')", "[".repeat(500_000));
     let columns = format!("SELECT {}", vec!["1"; 100_000].join(","));
     let union = vec!["SELECT 1"; 50_000].join(" UNION ALL ");
+    let wide = format!("SELECT {}", vec!["randomblob(8000000)"; 1_000].join(","));
     let glob = format!("SELECT '{}' GLOB '{}b'", "a".repeat(900), "*a".repeat(400));
     for text in [
         "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT max(x) FROM c",
@@ -146,6 +147,7 @@ async fn what_is_too_much_ends_soon() {
         &format!("SELECT {deep}"),
         &json,
         &columns,
+        &wide,
         &union,
         &glob,
     ] {

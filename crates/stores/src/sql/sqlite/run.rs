@@ -242,10 +242,28 @@ fn columns(prepared: &rusqlite::Statement<'_>) -> Vec<Column> {
     prepared.columns().map(column).collect()
 }
 
+/// The largest row that is handed over.
+const ROW_BYTES_MAX: usize = 64 << 20;
+
 fn values(row: &rusqlite::Row<'_>, width: usize) -> rusqlite::Result<Vec<Value>> {
-    (0..width)
-        .map(|column| Ok(owned(row.get_ref(column)?)))
-        .collect()
+    let mut bytes = 0;
+    let mut values = Vec::with_capacity(width);
+    for column in 0..width {
+        let value = row.get_ref(column)?;
+        bytes += value
+            .as_bytes_or_null()
+            .ok()
+            .flatten()
+            .map_or(0, <[u8]>::len);
+        // SQLite bounds each value, not what they are together.
+        if bytes > ROW_BYTES_MAX {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_TOOBIG);
+            let text = format!("a row of more than {ROW_BYTES_MAX} bytes");
+            return Err(rusqlite::Error::SqliteFailure(code, Some(text)));
+        }
+        values.push(owned(value));
+    }
+    Ok(values)
 }
 
 fn owned(value: ValueRef<'_>) -> Value {

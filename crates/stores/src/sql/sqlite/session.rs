@@ -125,6 +125,9 @@ pub(super) const STATEMENT_BYTES: usize = 1 << 20;
 
 const PAGE_BYTES: u64 = 4096;
 
+/// What SQLite may have in memory, over all databases of the process; a statement that needs more fails.
+const HEAP_BYTES: i64 = 1 << 30;
+
 impl Session {
     pub(super) fn open(opening: &Opening, mode: Mode) -> rusqlite::Result<Self> {
         let Opening {
@@ -216,6 +219,12 @@ fn settings(
     let pages = (options.database_bytes / PAGE_BYTES).max(1);
     let pages = i64::try_from(pages).unwrap_or(i64::MAX);
     conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+    // Tables of a session are files as well, and last as long as it.
+    let temporary =
+        i64::try_from((options.temporary_bytes / PAGE_BYTES).max(1)).unwrap_or(i64::MAX);
+    conn.pragma_update_and_check(Some("temp"), "max_page_count", temporary, |_| Ok(()))?;
+    // Of the whole process: a row of many large values is made in memory before anybody can count it.
+    conn.pragma_update_and_check(None, "hard_heap_limit", HEAP_BYTES, |_| Ok(()))?;
     conn.pragma_update(None, "query_only", mode == Mode::Read)
 }
 
