@@ -92,7 +92,7 @@ const KINDS: [Kind; 4] = [
         name: "S3",
         request: || post("/blob?name=a", "some bytes"),
         fine: "stored 10 bytes\n",
-        failed: "the backend ",
+        failed: "the store ",
     },
     Kind {
         name: "NATS",

@@ -139,10 +139,7 @@ fn the_same_guest_keeps_its_objects_on_s3() {
     // A server that is down is an error of the operation, and nothing else.
     s3.kill();
     let error = blobs.error("/?name=moved");
-    assert!(
-        error.starts_with("the backend cannot be reached"),
-        "{error}"
-    );
+    assert!(error.starts_with("the store cannot be reached"), "{error}");
     assert!(!error.contains(s3.secret()));
     assert_eq!(blobs.page("/?c=archive&name=here"), "0123456789");
     s3.restart();
