@@ -46,6 +46,25 @@ pub struct Message {
     pub reply_to: Option<String>,
 }
 
+/// The headers by which a dead letter tells where it comes from.
+const DEAD_LETTER_HEADERS: [&str; 3] = ["hostel-topic", "hostel-group", "hostel-deliveries"];
+
+impl Message {
+    /// The same under a dead-letter topic. What an earlier dead letter said of itself is replaced: the headers do not grow.
+    fn dead_letter(&self, topic: &str, group: &str, deliveries: u32) -> Self {
+        let said = [self.topic.clone(), group.to_owned(), deliveries.to_string()];
+        let mut headers = self.headers.clone();
+        headers.retain(|(name, _)| !DEAD_LETTER_HEADERS.contains(&name.as_str()));
+        headers.extend(DEAD_LETTER_HEADERS.into_iter().map(str::to_owned).zip(said));
+        Self {
+            topic: topic.to_owned(),
+            body: self.body.clone(),
+            headers,
+            reply_to: None,
+        }
+    }
+}
+
 /// Which messages, for whom, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {

@@ -192,7 +192,7 @@ impl Group {
         if attempt >= terms.deliveries {
             let letter = terms.dead_letter.as_ref();
             let letter =
-                letter.map(|topic| dead_letter(topic, &waiting.held.message, key, attempt));
+                letter.map(|topic| waiting.held.message.dead_letter(topic, &key.name, attempt));
             return Failed::Dead(waiting.held, letter);
         }
         let due = now + pause(&terms, attempt);
@@ -218,25 +218,4 @@ pub(super) fn pause(terms: &Subscription, attempts: u32) -> Duration {
         .back_off
         .saturating_mul(doubled)
         .min(terms.back_off_max)
-}
-
-/// The headers by which a dead letter tells where it comes from.
-pub(crate) const DEAD_HEADERS: [&str; 3] = ["hostel-topic", "hostel-group", "hostel-deliveries"];
-
-/// The message under another topic. What an earlier dead letter said of itself is replaced: the headers do not grow.
-fn dead_letter(topic: &str, message: &Message, key: &Key, attempts: u32) -> Message {
-    let said = [
-        message.topic.clone(),
-        key.name.to_string(),
-        attempts.to_string(),
-    ];
-    let mut headers = message.headers.clone();
-    headers.retain(|(name, _)| !DEAD_HEADERS.contains(&name.as_str()));
-    headers.extend(DEAD_HEADERS.into_iter().map(str::to_owned).zip(said));
-    Message {
-        topic: topic.to_owned(),
-        body: message.body.clone(),
-        headers,
-        reply_to: None,
-    }
 }

@@ -29,16 +29,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 use self::subscriber::{PULL_MAX, Subscriber};
 use self::wire::{TOPIC, fits, headers, heard, topic_of};
 use super::remote::{
-    Endings, Permits, REPLIES_MAX, TRY_AGAIN, check_message, check_subscription, deliveries, line,
-    nonce,
+    Endings, MESSAGES_MAX, Permits, REPLIES_MAX, TRY_AGAIN, check_message, check_subscription,
+    deliveries, line, nonce,
 };
 use super::{Delivery, Error, Message, Messaging, Result, Subscription};
 use crate::server::nats::{Connected, Nats, Settings, lost_connection, round_trip};
 use crate::server::{patience, stopped};
 use crate::{Failure, Scope};
-
-/// Messages of one app and label that may wait; the server refuses one more.
-const MESSAGES_MAX: i64 = 1_000_000;
 
 /// One scope on NATS.
 #[derive(Debug)]
@@ -192,7 +189,7 @@ impl Shared {
             retention: RetentionPolicy::Interest,
             // What was acknowledged is not thrown away for what comes later.
             discard: DiscardPolicy::New,
-            max_messages: MESSAGES_MAX,
+            max_messages: MESSAGES_MAX.into(),
             num_replicas: self.replicas,
             ..Config::default()
         }

@@ -26,15 +26,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::scripts::PUBLISH;
 use self::subscriber::{READ_MAX, Subscriber};
 use super::remote::{
-    Endings, Permits, REPLIES_MAX, check_message, check_subscription, deliveries, from_line, line,
-    nonce,
+    Endings, MESSAGES_MAX, Permits, REPLIES_MAX, check_message, check_subscription, deliveries,
+    from_line, line, nonce,
 };
 use super::{Delivery, Error, Message, Messaging, Result, Subscription};
 use crate::server::redis::{Redis, STRING_BYTES_MAX};
 use crate::{Failure, Scope};
 
-/// Messages that some group has not settled; one more is [`Failure::Full`].
-const MESSAGES_MAX: u64 = 1_000_000;
 /// Requests of one handle at once: each has a connection of its own.
 const REQUESTS: usize = 64;
 

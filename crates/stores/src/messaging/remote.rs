@@ -1,18 +1,21 @@
-//! What the drivers of brokers that run elsewhere have in common: what is refused before anything is sent, pauses, dead
-//! letters, and how headers travel.
+//! What the drivers of brokers that run elsewhere have in common: what is refused before anything is sent, pauses, what
+//! is delivered once, and how headers travel.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use url::form_urlencoded;
 
-use super::{Delivery, Error, Message, Result, Subscription, is_pattern, is_topic, matches};
+use super::{
+    Delivery, Error, Message, Result, Settle, Subscription, is_pattern, is_topic, matches,
+};
 
-/// The headers by which a dead letter tells where it comes from.
-const DEAD: [&str; 3] = ["hostel-topic", "hostel-group", "hostel-deliveries"];
+/// Messages of one app and label that some group has not settled; one more is refused.
+pub(super) const MESSAGES_MAX: u32 = 1_000_000;
 /// The answers that a requester takes at the most, whatever it asks for.
 pub(super) const REPLIES_MAX: usize = 1024;
 /// How long a subscription waits after a failure before it tries again: from, to.
@@ -61,27 +64,32 @@ pub(super) fn pause(subscription: &Subscription, attempt: u32) -> Duration {
     pause.min(subscription.back_off_max)
 }
 
-/// The message under the group's dead-letter topic, if it has one. What an earlier dead letter said of itself is replaced.
+/// The message under the group's dead-letter topic, if it has one.
 pub(super) fn dead_letter(
     subscription: &Subscription,
     message: &Message,
     deliveries: u32,
 ) -> Option<Message> {
-    let topic = subscription.dead_letter.clone()?;
-    let said = [
-        message.topic.clone(),
-        subscription.group.clone(),
-        deliveries.to_string(),
-    ];
-    let mut headers = message.headers.clone();
-    headers.retain(|(name, _)| !DEAD.contains(&name.as_str()));
-    headers.extend(DEAD.into_iter().map(str::to_owned).zip(said));
-    Some(Message {
-        topic,
-        body: message.body.clone(),
-        headers,
-        reply_to: None,
-    })
+    let topic = subscription.dead_letter.as_ref()?;
+    Some(message.dead_letter(topic, &subscription.group, deliveries))
+}
+
+/// A delivery that the broker does not make again, whatever is said of it: a request, or one of NATS core.
+#[derive(Debug)]
+pub(super) struct Once {
+    /// Its place among the unsettled ones.
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+#[async_trait]
+impl Settle for Once {
+    async fn ack(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn nack(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Names and values as one line of text, in their order.

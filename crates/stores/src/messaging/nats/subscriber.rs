@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Shared;
 use super::wire::{heard, heard_request};
 use crate::Failure;
-use crate::messaging::remote::{Ending, Permits, TRY_AGAIN, dead_letter, pause, plain};
+use crate::messaging::remote::{Ending, Once, Permits, TRY_AGAIN, dead_letter, pause, plain};
 use crate::messaging::{Delivery, Error, Message, Result, Settle, Subscription};
 use crate::server::nats::{Connected, lost_connection, round_trip};
 
@@ -85,7 +85,7 @@ impl Subscriber {
             let delivery = Delivery {
                 message: heard_request(&self.shared, &message, topic),
                 attempt: 1,
-                settle: Box::new(Heard { _permit: permit }),
+                settle: Box::new(Once { _permit: permit }),
             };
             if self.sender.send(delivery).await.is_err() {
                 return;
@@ -253,23 +253,6 @@ impl Subscriber {
             };
             let _nobody = self.sender.send(delivery).await;
         }
-    }
-}
-
-/// A delivery of NATS core: nothing becomes of it.
-#[derive(Debug)]
-struct Heard {
-    _permit: OwnedSemaphorePermit,
-}
-
-#[async_trait]
-impl Settle for Heard {
-    async fn ack(self: Box<Self>) -> Result<()> {
-        Ok(())
-    }
-
-    async fn nack(self: Box<Self>) -> Result<()> {
-        Ok(())
     }
 }
 

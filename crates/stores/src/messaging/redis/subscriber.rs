@@ -16,7 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::scripts::{ACK, CLAIM, GIVE_UP, REFUSE, TAKE_REQUEST, TRIM};
 use super::{Shared, unpacked};
 use crate::Failure;
-use crate::messaging::remote::{Ending, Permits, TRY_AGAIN, dead_letter, from_line, line, pause};
+use crate::messaging::remote::{
+    Ending, Once, Permits, TRY_AGAIN, dead_letter, from_line, line, pause,
+};
 use crate::messaging::{Delivery, Message, Result, Settle, Subscription, matches};
 
 /// Messages of one read.
@@ -275,26 +277,9 @@ impl Subscriber {
         let delivery = Delivery {
             message: request,
             attempt: 1,
-            settle: Box::new(Heard { _permit: permit }),
+            settle: Box::new(Once { _permit: permit }),
         };
         let _nobody = self.sender.send(delivery).await;
-    }
-}
-
-/// A request: it is not delivered again.
-#[derive(Debug)]
-struct Heard {
-    _permit: OwnedSemaphorePermit,
-}
-
-#[async_trait]
-impl Settle for Heard {
-    async fn ack(self: Box<Self>) -> Result<()> {
-        Ok(())
-    }
-
-    async fn nack(self: Box<Self>) -> Result<()> {
-        Ok(())
     }
 }
 
