@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::grant::{AddressGrant, FileGrant, HttpGrant};
@@ -51,6 +52,71 @@ pub struct App {
     pub routes: Routes,
     /// Which component gets which messages.
     pub messages: Vec<MessageTrigger>,
+    /// Which component is called at which times.
+    pub crons: Vec<CronTrigger>,
+    /// Which components run all the time.
+    pub services: Vec<ServiceTrigger>,
+}
+
+/// What calls a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CalledBy {
+    /// A route: requests.
+    Http,
+    /// Messages.
+    Message,
+    /// A schedule.
+    Cron,
+    /// Nobody: it is started and runs on.
+    Service,
+}
+
+impl App {
+    /// Everything that calls the component with this index, in the order of [`CalledBy`]; empty if nothing does.
+    pub fn called_by(&self, component: usize) -> Vec<CalledBy> {
+        let routed = || {
+            let mut routes = self.routes.all().iter();
+            routes.any(|route| route.component == component)
+        };
+        let handles = || {
+            let mut messages = self.messages.iter();
+            messages.any(|trigger| trigger.component == component)
+        };
+        let scheduled = || {
+            let mut crons = self.crons.iter();
+            crons.any(|trigger| trigger.component == component)
+        };
+        let serves = || {
+            let mut services = self.services.iter();
+            services.any(|trigger| trigger.component == component)
+        };
+        let all = [
+            (CalledBy::Http, routed()),
+            (CalledBy::Message, handles()),
+            (CalledBy::Cron, scheduled()),
+            (CalledBy::Service, serves()),
+        ];
+        let called = all.into_iter().filter(|(_, is)| *is);
+        called.map(|(by, _)| by).collect()
+    }
+}
+
+/// When a component is called by the clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CronTrigger {
+    /// A cron expression.
+    pub schedule: String,
+    /// The component, by its index in [`App::components`].
+    pub component: usize,
+}
+
+/// A component that runs all the time, and is started again when it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceTrigger {
+    /// The component, by its index in [`App::components`].
+    pub component: usize,
+    /// Addresses that the host listens on for it.
+    pub listen: Vec<SocketAddr>,
 }
 
 /// Messages that a component is called with.
@@ -97,6 +163,31 @@ pub struct Component {
     pub limits: Limits,
     /// How often and by how many calls at once an instance is used.
     pub reuse: Reuse,
+    /// The export that every instance is to be started with, before its first call.
+    pub on_start: Option<String>,
+    /// Imports that another component of the app answers, by that one's index in [`App::components`].
+    pub bind: BTreeMap<String, usize>,
+}
+
+impl Component {
+    /// Code about which nothing else is said: no grants, and the default limits.
+    pub fn new(name: impl Into<String>, source: Source, code: &[u8]) -> Self {
+        Self {
+            name: name.into(),
+            source,
+            digest: Digest::of(code),
+            args: Vec::new(),
+            env: Vec::new(),
+            config: BTreeMap::new(),
+            variables: BTreeMap::new(),
+            withheld: BTreeSet::new(),
+            grants: Grants::default(),
+            limits: Limits::default(),
+            reuse: Reuse::default(),
+            on_start: None,
+            bind: BTreeMap::new(),
+        }
+    }
 }
 
 /// Where a component's bytes come from.

@@ -3,8 +3,11 @@
 //! The result depends on nothing else: no clock, no environment, no network. Whether the components are any good is
 //! for the host to find out; their bytes are read here and not looked at.
 
+mod bind;
+mod crons;
 mod grants;
 mod messages;
+mod services;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,20 +45,23 @@ pub(crate) fn assemble(
     };
     step.values(&manifest.variables);
     step.check_operator_limits();
-    let names: Vec<&str> = manifest
+    let names: Vec<String> = manifest
         .components
         .iter()
-        .map(|component| component.name.as_str())
+        .map(|component| component.name.clone())
         .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let routes = step.routes(manifest.http, &names);
     let messages = step.messages(manifest.messages, &names);
+    let crons = step.crons(manifest.crons, &names);
+    let services = step.services(manifest.services, &names);
     step.check_sizes(&manifest.components);
     // Reading is the expensive part, and useless once anything is wrong.
     step.read = step.report.is_empty();
     let parts: Vec<Option<(Component, Vec<u8>)>> = manifest
         .components
         .into_iter()
-        .map(|component| step.component(component))
+        .map(|component| step.component(component, &names))
         .collect();
     if !step.report.is_empty() {
         return None;
@@ -69,6 +75,8 @@ pub(crate) fn assemble(
         components,
         routes: routes?,
         messages,
+        crons,
+        services,
     };
     app.digest = digest::of_app(&app, folder);
     Some(Resolved { app, code })
@@ -199,7 +207,7 @@ impl Assembly<'_, '_> {
     }
 
     /// One component with its bytes.
-    fn component(&mut self, text: ComponentText) -> Option<(Component, Vec<u8>)> {
+    fn component(&mut self, text: ComponentText, names: &[&str]) -> Option<(Component, Vec<u8>)> {
         let secrets = self.secrets(&text.grants.secrets);
         let args: Vec<Text> = text
             .args
@@ -217,6 +225,7 @@ impl Assembly<'_, '_> {
         let variables = self.variables(texts.chain(config.values()), &secrets);
         let withheld = self.withheld(&secrets);
         let limits = self.limits(text.limits, &text.limits_written);
+        let bind = self.bind(text.bind, names);
         let At {
             value: source,
             span,
@@ -251,6 +260,8 @@ impl Assembly<'_, '_> {
                 grants,
                 limits,
                 reuse: text.reuse,
+                on_start: text.on_start.map(|export| export.value),
+                bind,
             },
             code,
         ))

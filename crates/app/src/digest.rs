@@ -7,7 +7,8 @@
 use std::path::Path;
 
 use crate::app::{
-    App, Component, Digest, Grants, MessageTrigger, MessagingGrants, OperatorGrants, Reuse,
+    App, Component, CronTrigger, Digest, Grants, MessageTrigger, MessagingGrants, OperatorGrants,
+    Reuse, ServiceTrigger,
 };
 use crate::grant::FileGrant;
 use crate::limits::Limits;
@@ -24,6 +25,8 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
         components,
         routes,
         messages,
+        crons,
+        services,
     } = app;
     let mut out = Canonical::default();
     out.text("hostel app 1");
@@ -32,7 +35,7 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
     out.set(
         components
             .iter()
-            .map(|component| canonical(|out| write_component(out, component, folder))),
+            .map(|component| canonical(|out| write_component(out, component, components, folder))),
     );
     out.set(
         routes
@@ -45,10 +48,25 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
             .iter()
             .map(|trigger| canonical(|out| write_message(out, trigger, components))),
     );
+    out.set(
+        crons
+            .iter()
+            .map(|trigger| canonical(|out| write_cron(out, trigger, components))),
+    );
+    out.set(
+        services
+            .iter()
+            .map(|trigger| canonical(|out| write_service(out, trigger, components))),
+    );
     Digest::of(&out.0)
 }
 
-fn write_component(out: &mut Canonical, component: &Component, folder: &Path) {
+fn write_component(
+    out: &mut Canonical,
+    component: &Component,
+    components: &[Component],
+    folder: &Path,
+) {
     let Component {
         name,
         source: _,
@@ -61,6 +79,8 @@ fn write_component(out: &mut Canonical, component: &Component, folder: &Path) {
         grants,
         limits,
         reuse,
+        on_start,
+        bind,
     } = component;
     out.text(name);
     out.bytes(&digest.0);
@@ -88,6 +108,12 @@ fn write_component(out: &mut Canonical, component: &Component, folder: &Path) {
     } = reuse;
     out.number(u64::from(*requests));
     out.number(u64::from(*concurrent));
+    out.option(on_start.as_deref());
+    out.number(bind.len() as u64);
+    for (import, callee) in bind {
+        out.text(import);
+        out.text(name_of(components, *callee));
+    }
 }
 
 fn write_pair(out: &mut Canonical, (name, value): (&String, &Text)) {
@@ -264,8 +290,31 @@ fn write_message(out: &mut Canonical, trigger: &MessageTrigger, components: &[Co
         out.number(u64::from(*number));
     }
     out.option(dead_letter.as_deref());
-    let component = components.get(*component);
-    out.option(component.map(|component| component.name.as_str()));
+    out.text(name_of(components, *component));
+}
+
+fn write_cron(out: &mut Canonical, trigger: &CronTrigger, components: &[Component]) {
+    let CronTrigger {
+        schedule,
+        component,
+    } = trigger;
+    out.text(schedule);
+    out.text(name_of(components, *component));
+}
+
+fn write_service(out: &mut Canonical, trigger: &ServiceTrigger, components: &[Component]) {
+    let ServiceTrigger { component, listen } = trigger;
+    out.text(name_of(components, *component));
+    out.number(listen.len() as u64);
+    for address in listen {
+        out.text(&address.to_string());
+    }
+}
+
+/// Components count by their names: where one stands among the others says nothing.
+fn name_of(components: &[Component], index: usize) -> &str {
+    let component = components.get(index);
+    component.map_or("", |component| component.name.as_str())
 }
 
 /// Bytes in which every piece carries its length, so that no two different values are written alike.

@@ -69,24 +69,14 @@ impl<'d, 'i> Fields<'d, 'i> {
         }
     }
 
-    /// Reports every key that is not among `known`; `later` are those that exist in the language but not here.
-    pub(crate) fn only(&self, report: &mut Report<'_>, known: &[&str], later: &[&str]) {
+    /// Reports every key that is not among `known`.
+    pub(crate) fn only(&self, report: &mut Report<'_>, known: &[&str]) {
         for (key, _) in self.table {
             let name = key.get_ref().as_ref();
             if known.contains(&name) {
                 continue;
             }
-            if later.contains(&name) {
-                let what = format!("\"{name}\" in {} is not supported yet", self.name);
-                report.at(
-                    Kind::NotSupportedYet,
-                    key.span(),
-                    what,
-                    "leave it out for this version",
-                );
-                continue;
-            }
-            let help = match nearest(name, known.iter().chain(later).copied()) {
+            let help = match nearest(name, known.iter().copied()) {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => format!("the keys of {} are {}", self.name, known.join(", ")),
             };

@@ -27,8 +27,8 @@ mod unit;
 mod variable;
 
 pub use app::{
-    App, Component, Digest, Grants, MessageTrigger, MessagingGrants, OperatorGrants, Resolved,
-    Reuse, Source,
+    App, CalledBy, Component, CronTrigger, Digest, Grants, MessageTrigger, MessagingGrants,
+    OperatorGrants, Resolved, Reuse, ServiceTrigger, Source,
 };
 pub use resolve::{BuildStep, Operator, build_steps, resolve, resolve_command};
 pub use secret::Secret;

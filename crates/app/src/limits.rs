@@ -403,6 +403,10 @@ table! {
     ROUTES_MAX = "routes", Count, 10_000, [1, 100_000], "crates/app/tests/resolve.rs::routes_are_bounded";
     /// `[[message]]` sections of one app.
     MESSAGES_MAX = "messages", Count, 1000, [1, 10_000], "crates/app/tests/resolve.rs::message_triggers_are_bounded";
+    /// `[[cron]]` sections of one app.
+    CRONS_MAX = "crons", Count, 10_000, [1, 100_000], "crates/app/tests/resolve.rs::cron_and_service_triggers_are_bounded";
+    /// `[[service]]` sections of one app.
+    SERVICES_MAX = "services", Count, 100, [1, 1000], "crates/app/tests/resolve.rs::cron_and_service_triggers_are_bounded";
     /// Segments of one route.
     ROUTE_SEGMENTS_MAX = "route_segments", Count, 64, [1, 256], "crates/app/src/route/tests.rs::every_malformed_route_is_reported";
 }

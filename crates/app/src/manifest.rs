@@ -4,8 +4,10 @@
 //! opens another file or knows what the command line said; that is `resolve`.
 
 mod component;
+mod cron;
 mod grants;
 mod message;
+mod service;
 pub(crate) mod syntax;
 
 use std::collections::BTreeMap;
@@ -15,8 +17,10 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 pub(crate) use component::{ComponentText, SourceText};
+pub(crate) use cron::CronText;
 pub(crate) use grants::{FilesText, GrantsText};
 pub(crate) use message::MessageText;
+pub(crate) use service::ServiceText;
 
 use crate::error::{Kind, Report};
 use crate::fields::{At, Fields, Value, described, string, wrong_type};
@@ -32,6 +36,8 @@ pub(crate) struct Manifest {
     pub(crate) components: Vec<ComponentText>,
     pub(crate) http: Vec<HttpText>,
     pub(crate) messages: Vec<MessageText>,
+    pub(crate) crons: Vec<CronText>,
+    pub(crate) services: Vec<ServiceText>,
 }
 
 /// One entry of `[variables]`.
@@ -67,8 +73,15 @@ pub(crate) fn parse(report: &mut Report<'_>) -> Option<Manifest> {
     let root = Fields::root(document.get_ref(), "the manifest");
     root.only(
         report,
-        &["app", "component", "http", "message", "variables"],
-        &["cron", "service"],
+        &[
+            "app",
+            "component",
+            "http",
+            "message",
+            "cron",
+            "service",
+            "variables",
+        ],
     );
     let (name, version) = app(report, &root);
     if !["http", "message", "cron", "service"]
@@ -92,7 +105,21 @@ pub(crate) fn parse(report: &mut Report<'_>) -> Option<Manifest> {
             .iter()
             .filter_map(|fields| http(report, fields))
             .collect(),
-        messages: messages(report, &root),
+        messages: triggers(
+            report,
+            &root,
+            "message",
+            &limits::MESSAGES_MAX,
+            message::read,
+        ),
+        crons: triggers(report, &root, "cron", &limits::CRONS_MAX, cron::read),
+        services: triggers(
+            report,
+            &root,
+            "service",
+            &limits::SERVICES_MAX,
+            service::read,
+        ),
     })
 }
 
@@ -105,7 +132,7 @@ fn app(report: &mut Report<'_>, root: &Fields<'_, '_>) -> (String, Option<String
     let Some(fields) = Fields::new(report, "[app]".to_owned(), value) else {
         return Default::default();
     };
-    fields.only(report, &["name", "version"], &[]);
+    fields.only(report, &["name", "version"]);
     fields.required(report, "name", "\"...\"");
     let name = fields.string(report, "name");
     if let Some(name) = &name {
@@ -184,11 +211,7 @@ fn variable(report: &mut Report<'_>, name: &At<String>, value: &Value<'_>) -> Va
     else {
         return Variable::of(span);
     };
-    fields.only(
-        report,
-        &["default", "required", "secret", "description"],
-        &[],
-    );
+    fields.only(report, &["default", "required", "secret", "description"]);
     fields.string(report, "description");
     let default = fields.string(report, "default");
     let flag =
@@ -263,25 +286,30 @@ fn components(report: &mut Report<'_>, root: &Fields<'_, '_>) -> Vec<ComponentTe
     all
 }
 
-fn messages(report: &mut Report<'_>, root: &Fields<'_, '_>) -> Vec<MessageText> {
-    let tables = root.tables(report, "message");
-    if tables.len() > limits::MESSAGES_MAX.size() {
+/// The sections `[[KIND]]`, of which there is a bounded number.
+fn triggers<T>(
+    report: &mut Report<'_>,
+    root: &Fields<'_, '_>,
+    kind: &str,
+    most: &limits::Limit,
+    read: impl Fn(&mut Report<'_>, &Fields<'_, '_>) -> Option<T>,
+) -> Vec<T> {
+    let tables = root.tables(report, kind);
+    if tables.len() > most.size() {
         let what = format!(
-            "{} [[message]] sections, and an app has at most {}",
+            "{} [[{kind}]] sections, and an app has at most {}",
             tables.len(),
-            limits::MESSAGES_MAX.default
+            most.default
         );
         report.whole(Kind::TooMany, &what, "split it into several apps");
         return Vec::new();
     }
     let tables = tables.iter();
-    tables
-        .filter_map(|fields| message::read(report, fields))
-        .collect()
+    tables.filter_map(|fields| read(report, fields)).collect()
 }
 
 fn http(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Option<HttpText> {
-    fields.only(report, &["route", "component", "host", "methods"], &[]);
+    fields.only(report, &["route", "component", "host", "methods"]);
     let route = fields
         .required(report, "route", "\"/...\"")
         .and_then(|_| fields.string(report, "route"));

@@ -919,6 +919,30 @@ fn message_triggers_are_bounded() {
 }
 
 #[test]
+fn cron_and_service_triggers_are_bounded() {
+    let dir = folder(&[]);
+    let cases = [
+        (
+            "[[cron]]\nschedule = \"* * * * *\"\ncomponent = \"a\"\n",
+            limits::CRONS_MAX.size(),
+        ),
+        (
+            "[[service]]\ncomponent = \"a\"\n",
+            limits::SERVICES_MAX.size(),
+        ),
+    ];
+    for (one, most) in cases {
+        let text = |count: usize| format!("{}{SMALL}\"(module)\"", one.repeat(count));
+        let app = manifest(&dir, &text(most)).expect("as many as may be").app;
+        assert_eq!(app.crons.len() + app.services.len(), most);
+        assert_eq!(
+            first_error(manifest(&dir, &text(most + 1))).0,
+            Kind::TooMany
+        );
+    }
+}
+
+#[test]
 fn grants_are_bounded() {
     let dir = folder(&[]);
     let most = limits::GRANTS_MAX.size();

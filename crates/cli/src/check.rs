@@ -221,22 +221,22 @@ fn not_granted(component: &Component, code: &[u8], meanwhile: &Meanwhile) -> Vec
     missing.into_iter().map(problem).collect()
 }
 
-/// What a component is there for. A route of a manifest promises a server, and messages a handler; a bare file is taken for
-/// what it is.
+/// What a component is there for; one that nothing calls, a bare file too, is taken for what it is.
 fn roles(app: &App, index: usize, code: &[u8]) -> Vec<Role> {
+    // The route of a bare file is not one that somebody wrote.
     let mut routes = app.routes.all().iter();
-    let routed = routes.any(|route| route.component == index && route.line > 0);
-    let mut triggers = app.messages.iter();
-    let handles = triggers.any(|trigger| trigger.component == index);
-    let is_command = || {
-        let detected = detect::to_binary(code).and_then(|binary| detect::detect(&binary));
-        detected.is_ok_and(|found| found.http_abi().is_none() && found.command_abi().is_some())
-    };
-    match (routed, handles) {
-        (true, true) => vec![Role::Serve, Role::Handle],
-        (false, true) => vec![Role::Handle],
-        (false, false) if is_command() => vec![Role::Run],
-        (_, false) => vec![Role::Serve],
+    let promised = routes.any(|route| route.component == index && route.line > 0);
+    let mut roles = hostel_server::roles(app, index);
+    roles.retain(|role| *role != Role::Serve || promised);
+    if !roles.is_empty() {
+        return roles;
+    }
+    let detected = detect::to_binary(code).and_then(|binary| detect::detect(&binary));
+    let is_command =
+        detected.is_ok_and(|found| found.http_abi().is_none() && found.command_abi().is_some());
+    match is_command {
+        true => vec![Role::Run],
+        false => vec![Role::Serve],
     }
 }
 

@@ -143,7 +143,7 @@ fn choose(detected: &Detected, role: Role) -> Result<Abi, LoadError> {
     let wanted = match role {
         Role::Serve => detected.http_abi(),
         Role::Handle => detected.message_abi(),
-        Role::Run => detected.command_abi(),
+        Role::Job | Role::Service | Role::Run => detected.command_abi(),
     };
     match (wanted, detected.abi) {
         (Some(abi), _) => Ok(abi),
@@ -162,7 +162,7 @@ fn unfit(role: Role, abi: Abi) -> LoadError {
     let wanted = match role {
         Role::Serve => "a server",
         Role::Handle => "a handler of messages",
-        Role::Run => "a command",
+        Role::Job | Role::Service | Role::Run => "a command",
     };
     let help = match (role, abi) {
         (Role::Handle, _) => {
@@ -357,17 +357,8 @@ mod tests {
         })
         .unwrap();
         let component = hostel_app::Component {
-            name: "guest".into(),
-            source: hostel_app::Source::InlineWat,
-            digest: hostel_app::Digest::of(text.as_bytes()),
-            args: vec![],
-            env: vec![],
-            config: Default::default(),
-            variables: Default::default(),
-            withheld: Default::default(),
-            grants: Default::default(),
             limits,
-            reuse: Default::default(),
+            ..crate::testing::component(text.as_bytes())
         };
         let loaded = runtime
             .app("test")

@@ -74,6 +74,10 @@ pub enum Role {
     Serve,
     /// To handle messages; its output goes to the log.
     Handle,
+    /// To run to its end whenever it is told to; its output goes to the log.
+    Job,
+    /// To run all the time; its output goes to the log.
+    Service,
     /// To run once in the foreground, with the process's own standard streams.
     Run,
 }
@@ -350,7 +354,9 @@ impl AppScope {
             memory: self.shared.memory.share(),
             reuse: component.reuse,
             stdio: match role {
-                Role::Serve | Role::Handle => Stdio::Log(self.log.clone()),
+                Role::Serve | Role::Handle | Role::Job | Role::Service => {
+                    Stdio::Log(self.log.clone())
+                }
                 Role::Run => Stdio::Inherit,
             },
             network: self.network.clone(),

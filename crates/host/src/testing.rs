@@ -27,19 +27,7 @@ pub(crate) fn runtime(cache_dir: Option<&Path>) -> Runtime {
 
 /// A component without grants, with the default limits.
 pub(crate) fn component(code: &[u8]) -> hostel_app::Component {
-    hostel_app::Component {
-        name: "guest".parse().unwrap(),
-        source: hostel_app::Source::InlineWat,
-        digest: hostel_app::Digest::of(code),
-        args: vec![],
-        env: vec![],
-        config: Default::default(),
-        variables: Default::default(),
-        withheld: Default::default(),
-        grants: Default::default(),
-        limits: Default::default(),
-        reuse: Default::default(),
-    }
+    hostel_app::Component::new("guest", hostel_app::Source::InlineWat, code)
 }
 
 /// Loads it.

@@ -14,6 +14,7 @@
 mod alarm;
 pub mod bounds;
 mod connection;
+mod deploy;
 mod descriptors;
 mod fields;
 mod frame_guard;
@@ -29,6 +30,7 @@ mod response;
 mod restarts;
 mod seats;
 pub mod serve;
+mod slot;
 mod stream;
 mod streams;
 pub mod supervisor;
@@ -39,8 +41,9 @@ mod wire;
 mod worker;
 
 pub use bounds::Bounds;
+pub use deploy::{DeployError, deploy, roles};
 pub use handover::LifeLine;
-pub use live::{DeployError, Live, deploy};
+pub use live::Live;
 pub use messages::Consumer;
 pub use metrics::MetricsOptions;
 pub use serve::{Draining, Outcome, ServeError, ServeOptions, serve};

@@ -15,10 +15,12 @@ use std::time::{Duration, Instant};
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use hostel_app::{MessageTrigger, limits};
 use hostel_host::messaging::{Delivery, Messaging, Subscription};
-use hostel_host::{Fault, Guest, LogSink, RequestId};
+use hostel_host::{Fault, LoadError, LogSink, RequestId, Role};
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
+use crate::deploy::Deployment;
+use crate::slot::Slot;
 use crate::worker::Phase;
 
 /// How long to wait before a broker is tried again, the first time and at the most.
@@ -37,14 +39,30 @@ const MARGIN: Duration = Duration::from_secs(20);
 /// Messages for one guest.
 #[derive(Debug, Clone)]
 pub struct Consumer {
-    guest: Guest,
+    slot: Slot,
+    /// The component's name.
+    component: String,
     broker: Arc<dyn Messaging>,
     subscription: Subscription,
 }
 
+/// What the `[[message]]` sections of an app say.
+pub(crate) fn consumers(deployment: &Deployment<'_>) -> Result<Vec<Consumer>, LoadError> {
+    let mut all = Vec::with_capacity(deployment.app.messages.len());
+    for trigger in &deployment.app.messages {
+        let broker = deployment.scope.broker(&trigger.client);
+        let broker = broker.map_err(|error| deployment.named(trigger.component, error))?;
+        if let Some(slot) = deployment.slot(trigger.component, Role::Handle) {
+            all.push(Consumer::new(slot.clone(), broker, trigger));
+        }
+    }
+    Ok(all)
+}
+
 impl Consumer {
     /// What a trigger says, for the guest that it names.
-    pub(crate) fn new(guest: Guest, broker: Arc<dyn Messaging>, trigger: &MessageTrigger) -> Self {
+    fn new(slot: Slot, broker: Arc<dyn Messaging>, trigger: &MessageTrigger) -> Self {
+        let guest = slot.current();
         let deadline = guest.limits().deadline_ms.map(Duration::from_millis);
         let subscription = Subscription {
             pattern: trigger.topic.clone(),
@@ -57,7 +75,8 @@ impl Consumer {
             dead_letter: trigger.dead_letter.clone(),
         };
         Self {
-            guest,
+            component: guest.name().to_owned(),
+            slot,
             broker,
             subscription,
         }
@@ -115,8 +134,7 @@ impl Consumer {
                 Err(_) if *now.borrow() == Phase::Starting => {}
                 Err(error) => log.host_fault(format_args!(
                     "component \"{}\": no messages of {} yet: {error}; tried again",
-                    self.guest.name(),
-                    self.subscription.pattern
+                    self.component, self.subscription.pattern
                 )),
             }
             sleep(pause).await;
@@ -127,9 +145,10 @@ impl Consumer {
     async fn handle(&self, delivery: Delivery, log: &LogSink) {
         let id = RequestId::next();
         let begin = Instant::now();
+        let guest = self.slot.current();
         let handled = loop {
             let message = delivery.message.clone();
-            match self.guest.handle_message(message, &self.broker, id).await {
+            match guest.handle_message(message, &self.broker, id).await {
                 Err(Fault::Busy(_)) if begin.elapsed() < PATIENCE => sleep(BUSY).await,
                 handled => break handled,
             }
@@ -137,11 +156,11 @@ impl Consumer {
         let settled = match handled {
             Ok(Ok(())) => delivery.settle.ack().await,
             Ok(Err(why)) => {
-                self.guest.report_refusal(id, &why);
+                guest.report_refusal(id, &why);
                 delivery.settle.nack().await
             }
             Err(fault) => {
-                self.guest.report(id, &fault);
+                guest.report(id, &fault);
                 delivery.settle.nack().await
             }
         };
@@ -149,7 +168,7 @@ impl Consumer {
             log.host_fault(format_args!(
                 "component \"{}\": request {id}: the message was handled, but the broker was not told, and delivers it \
                  again: {error}",
-                self.guest.name()
+                self.component
             ));
         }
     }

@@ -29,7 +29,7 @@ pub(crate) struct Flight<C> {
 impl<C: Callee> Flight<C> {
     /// The guest that answers, once there is one.
     pub(crate) fn guest(&self) -> Option<&C> {
-        self.wire.worker.live.guests.get(self.guest?)
+        self.wire.worker.live.guests.get(self.guest?)?.as_ref()
     }
 
     /// Tells the operator.

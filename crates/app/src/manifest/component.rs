@@ -26,6 +26,9 @@ pub(crate) struct ComponentText {
     pub(crate) limits: Limits,
     /// Those that were written.
     pub(crate) limits_written: Vec<At<&'static str>>,
+    pub(crate) on_start: Option<At<String>>,
+    /// Imports, each with the component that answers it.
+    pub(crate) bind: Vec<(At<String>, At<String>)>,
 }
 
 /// What `source` names.
@@ -50,6 +53,8 @@ impl ComponentText {
             grants: GrantsText::default(),
             limits: Limits::default(),
             limits_written: Vec::new(),
+            on_start: None,
+            bind: Vec::new(),
         }
     }
 }
@@ -71,8 +76,10 @@ pub(super) fn read(
         "config",
         "grants",
         "limits",
+        "on_start",
+        "bind",
     ];
-    fields.only(report, &known, &[]);
+    fields.only(report, &known);
     let env = fields.pairs(report, "env");
     for (name, _) in &env {
         if name.value.is_empty() || name.value.contains(['=', '\0']) {
@@ -99,6 +106,8 @@ pub(super) fn read(
         grants: grants::read(report, &fields, &name),
         limits,
         limits_written,
+        on_start: fields.string(report, "on_start"),
+        bind: fields.pairs(report, "bind"),
         name,
     })
 }
@@ -195,7 +204,7 @@ fn budget(
         return (budget, written);
     };
     let known: Vec<&str> = Limits::keys().map(|limit| limit.name).collect();
-    fields.only(report, &known, &[]);
+    fields.only(report, &known);
     for limit in Limits::keys() {
         let Some(value) = fields.get(limit.name) else {
             continue;

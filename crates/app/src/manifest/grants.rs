@@ -44,7 +44,7 @@ pub(super) fn read(report: &mut Report<'_>, component: &Fields<'_, '_>, name: &s
     else {
         return GrantsText::default();
     };
-    fields.only(report, &KINDS, &[]);
+    fields.only(report, &KINDS);
     let label = grant::label;
     GrantsText {
         http: parsed(report, &fields, "http", str::parse),
@@ -124,7 +124,7 @@ fn messaging(report: &mut Report<'_>, grants: &Fields<'_, '_>) -> MessagingGrant
     let Some(fields) = Fields::new(report, "messaging".to_owned(), value) else {
         return MessagingGrants::default();
     };
-    fields.only(report, &["publish", "request", "clients"], &[]);
+    fields.only(report, &["publish", "request", "clients"]);
     MessagingGrants {
         clients: parsed(report, &fields, "clients", grant::label),
         publish: parsed(report, &fields, "publish", grant::topics),
@@ -167,7 +167,7 @@ fn directory(report: &mut Report<'_>, guest: At<String>, value: &Value<'_>) -> O
         return None;
     };
     let entry = Fields::new(report, format!("\"{}\"", guest.value), value)?;
-    entry.only(report, &["host", "write"], &[]);
+    entry.only(report, &["host", "write"]);
     entry.required(report, "host", "\"DIRECTORY\"");
     let host = entry.string(report, "host");
     let write = entry

@@ -31,7 +31,7 @@ pub(super) fn read(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Option<M
         "deliveries",
         "dead_letter",
     ];
-    fields.only(report, &known, &[]);
+    fields.only(report, &known);
     let topic = fields
         .required(report, "topic", "\"orders.*\"")
         .and_then(|_| named(report, fields, "topic", grant::topics));

@@ -22,7 +22,7 @@ pub(super) fn read(report: &mut Report<'_>, root: &Fields<'_, '_>, folder: &Path
         "connect_timeout",
         "total_timeout",
     ];
-    fields.only(report, &known, &[]);
+    fields.only(report, &known);
     NetworkPolicy {
         allow: allowed(report, &fields),
         ca_files: files(report, &fields, folder),
@@ -82,7 +82,7 @@ fn identity(
     folder: &Path,
 ) -> Option<(PathBuf, PathBuf)> {
     let fields = Fields::new(report, "identity".to_owned(), fields.get("identity")?)?;
-    fields.only(report, &["certificate", "key"], &[]);
+    fields.only(report, &["certificate", "key"]);
     let mut path = |key| {
         fields.required(report, key, "\"FILE.pem\"")?;
         text(report, &fields, key).map(|path| folder.join(path.value))

@@ -44,7 +44,7 @@ fn parse(report: &mut Report<'_>, path: &Path) -> Option<ServerConfig> {
         "variables",
         "provider",
     ];
-    root.only(report, &known, &[]);
+    root.only(report, &known);
     let folder = folder(path);
     Some(ServerConfig {
         file: shown(path),

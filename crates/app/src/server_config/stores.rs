@@ -41,7 +41,7 @@ fn place(
         report.at(Kind::BadValue, label.span.clone(), error.what, error.help);
     }
     let fields = Fields::new(report, format!("[{kind}.{}]", label.value), value)?;
-    fields.only(report, &["url", "timeout"], &[]);
+    fields.only(report, &["url", "timeout"]);
     let timeout = duration(report, &fields, "timeout", &limits::STORE_TIMEOUT_MS);
     fields.required(report, "url", "\"embedded:\"");
     let url = text(report, &fields, "url")?;

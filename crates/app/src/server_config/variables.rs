@@ -105,7 +105,7 @@ fn origin(
             return None;
         }
     };
-    fields.only(report, &["file", "env"], &[]);
+    fields.only(report, &["file", "env"]);
     let places = [fields.get("file"), fields.get("env")];
     if places.iter().flatten().count() != 1 {
         let what = format!("the variable \"{}\" needs one place", name.value);
@@ -159,7 +159,7 @@ pub(super) fn providers(
 fn provider(report: &mut Report<'_>, fields: &Fields<'_, '_>, folder: &Path) -> Option<Provider> {
     fields.required(report, "kind", "\"directory\", \"dotenv\" or \"env\"");
     let Some(kind) = fields.string(report, "kind") else {
-        fields.only(report, &["kind", "path", "prefix"], &[]);
+        fields.only(report, &["kind", "path", "prefix"]);
         return None;
     };
     let path = |report: &mut Report<'_>| {
@@ -168,17 +168,17 @@ fn provider(report: &mut Report<'_>, fields: &Fields<'_, '_>, folder: &Path) -> 
     };
     match kind.value.as_str() {
         "directory" => {
-            fields.only(report, &["kind", "path"], &[]);
+            fields.only(report, &["kind", "path"]);
             path(report).map(Provider::Directory)
         }
         "dotenv" => {
-            fields.only(report, &["kind", "path", "prefix"], &[]);
+            fields.only(report, &["kind", "path", "prefix"]);
             let prefix = fields.string(report, "prefix");
             let prefix = prefix.map(|prefix| prefix.value).unwrap_or_default();
             path(report).map(|path| Provider::Dotenv { path, prefix })
         }
         "env" => {
-            fields.only(report, &["kind", "prefix"], &[]);
+            fields.only(report, &["kind", "prefix"]);
             let prefix = match fields.get("prefix") {
                 Some(_) => {
                     let written = text(report, fields, "prefix")?;

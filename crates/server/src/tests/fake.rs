@@ -32,21 +32,11 @@ pub(crate) fn app(routes: &[(&str, &[&str])]) -> App {
         name: "test".into(),
         version: None,
         digest: Digest([0; 32]),
-        components: vec![Component {
-            name: "web".into(),
-            source: Source::InlineWat,
-            digest: Digest([0; 32]),
-            args: Vec::new(),
-            env: Vec::new(),
-            config: Default::default(),
-            variables: Default::default(),
-            withheld: Default::default(),
-            grants: Default::default(),
-            limits: Limits::default(),
-            reuse: Default::default(),
-        }],
+        components: vec![Component::new("web", Source::InlineWat, &[])],
         routes: Routes::new(routes.iter().map(route).collect()).unwrap(),
         messages: Vec::new(),
+        crons: Vec::new(),
+        services: Vec::new(),
     }
 }
 

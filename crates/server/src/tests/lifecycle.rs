@@ -150,7 +150,7 @@ fn every_thread_serves() {
 fn start(listen: Vec<SocketAddr>) -> Result<Outcome, ServeError> {
     let live = Arc::new(Live {
         app: app(&[("/...", &[])]),
-        guests: vec![Fake::new()],
+        guests: vec![Some(Fake::new())],
         consumers: Vec::new(),
     });
     let mut options = ServeOptions::on(SocketAddr::from(([127, 0, 0, 1], 0)), LogSink::null());
@@ -194,7 +194,7 @@ fn a_drain_reports_what_is_open() {
     let (gate, called) = (fake.gate.clone(), fake.called.clone());
     let live = Arc::new(Live {
         app: app(&[("/...", &[])]),
-        guests: vec![fake],
+        guests: vec![Some(fake)],
         consumers: Vec::new(),
     });
     let server = std::thread::spawn(move || {

@@ -47,7 +47,7 @@ impl Server {
         let routes: &[(&str, &[&str])] = &[("/", &[]), ("/:test", &[]), ("/only/put", &["PUT"])];
         let live = Arc::new(Live {
             app: app(routes),
-            guests: vec![fake],
+            guests: vec![Some(fake)],
             consumers: Vec::new(),
         });
         let (stop, mut stops) = mpsc::channel(4);

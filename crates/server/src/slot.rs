@@ -1,0 +1,42 @@
+//! [`Slot`]: the place of one guest in a served app. Triggers ask it for every call, so that a new build of the component
+//! takes the place of the old one between two calls; calls in flight finish on the guest that they began with.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hostel_host::{Guest, Role};
+
+/// See the module's documentation. Clones are the same place.
+#[derive(Clone)]
+pub(crate) struct Slot {
+    /// The component, by its index in the app.
+    pub(crate) component: usize,
+    /// What the guest was loaded for.
+    pub(crate) role: Role,
+    guest: Arc<RwLock<Guest>>,
+}
+
+impl Slot {
+    pub(crate) fn new(component: usize, role: Role, guest: Guest) -> Self {
+        Self {
+            component,
+            role,
+            guest: Arc::new(RwLock::new(guest)),
+        }
+    }
+
+    /// The guest of now; good for one call.
+    pub(crate) fn current(&self) -> Guest {
+        let guest = self.guest.read().unwrap_or_else(PoisonError::into_inner);
+        guest.clone()
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("component", &self.component)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
+    }
+}
