@@ -78,6 +78,8 @@ pub enum Role {
     Job,
     /// To run all the time; its output goes to the log.
     Service,
+    /// To be called by the names of its exports; its output goes to the log.
+    Call,
     /// To run once in the foreground, with the process's own standard streams.
     Run,
 }
@@ -276,6 +278,7 @@ impl AppScope {
             template,
             abi: loaded.abi,
             callable: loaded.callable,
+            flavor: loaded.flavor,
             engine: loaded.engine,
             permits,
             idle: Idle::new(&component.limits),
@@ -354,7 +357,7 @@ impl AppScope {
             memory: self.shared.memory.share(),
             reuse: component.reuse,
             stdio: match role {
-                Role::Serve | Role::Handle | Role::Job | Role::Service => {
+                Role::Serve | Role::Handle | Role::Job | Role::Service | Role::Call => {
                     Stdio::Log(self.log.clone())
                 }
                 Role::Run => Stdio::Inherit,

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
 
 use crate::abi::detached::{self, Detached};
+use crate::abi::export::{self, Prepared, Returned};
 use crate::abi::message::Handled;
 use crate::abi::response::{Ahead, Late, ResponseBody};
 use crate::abi::{Callable, Exports, Warm, http_p2, http_p3, message, shared};
@@ -167,6 +168,7 @@ fn drive(
 pub(super) enum Task {
     Request(Request<RequestBody>, Call, oneshot::Sender<Answer>),
     Message(Letter, oneshot::Sender<Handled>),
+    Export(Prepared, oneshot::Sender<Returned>),
 }
 
 /// The guest's work on one call: on a warm instance if one is idle, else on a fresh one.
@@ -187,6 +189,9 @@ pub(super) fn work(guest: Arc<Inner>, id: RequestId, task: Task) -> Work {
                     _ => http_p2::handle(&mut warm, request, &call, answer).await,
                 },
                 Task::Message(letter, answer) => message::call(&mut warm, letter, answer).await,
+                Task::Export(call, answer) => {
+                    export::call(&mut warm, guest.flavor, call, answer).await
+                }
             }
         };
         // A panic must leave the store alone: its end would look like the end of the body to another thread.
@@ -243,6 +248,7 @@ async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Faul
             .instantiate_async(&mut store)
             .await
             .map(Exports::Message),
+        Callable::Export(linked) => export::instantiate(linked, &mut store).await,
         Callable::Command(_) => {
             return Err(Fault::BadGuest(
                 "a command answers neither requests nor messages".into(),

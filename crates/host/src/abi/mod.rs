@@ -2,6 +2,8 @@
 
 pub(crate) mod command;
 mod detached;
+mod drive;
+pub(crate) mod export;
 pub(crate) mod http;
 pub(crate) mod http_p2;
 pub(crate) mod http_p3;
@@ -24,6 +26,7 @@ pub(crate) enum Callable {
     HttpP3(p3::bindings::ServicePre<Host>),
     MessageP2(HandlerPre<Host>),
     Command(command::Command),
+    Export(export::Linked),
 }
 
 /// An instance that may answer (again).
@@ -39,4 +42,6 @@ pub(crate) enum Exports {
     P2(p2::bindings::Proxy),
     P3(p3::bindings::Service),
     Message(Handler),
+    Component(wasmtime::component::Instance),
+    Module(wasmtime::Instance),
 }
