@@ -20,6 +20,7 @@ use crate::abi::export::{self, Argument, ExportInfo, Prepared, Returned};
 use crate::abi::message::{self, Handled};
 use crate::abi::response::ResponseBody;
 use crate::abi::shared::Crew;
+use crate::abi::start::Refused;
 use crate::abi::{Callable, Warm, command, http};
 use crate::capability::messaging::Letter;
 use crate::compile::LoadError;
@@ -357,6 +358,9 @@ pub(crate) fn fault_of(error: &wasmtime::Error, meter: &Meter) -> Fault {
     }
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Fault::BadGuest(format!("it exited with code {code} instead of returning"));
+    }
+    if let Some(refused) = error.downcast_ref::<Refused>() {
+        return Fault::BadGuest(refused.to_string());
     }
     if meter.room_refused() {
         return Fault::Busy(1);

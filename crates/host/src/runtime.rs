@@ -15,6 +15,7 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::io;
 
 use crate::abi::shared::Crew;
+use crate::abi::start::OnStart;
 use crate::cache::{Cache, CacheStats};
 use crate::capability::config::Settings;
 use crate::capability::granted::{Granted, Places};
@@ -271,7 +272,18 @@ impl AppScope {
         }
         let account = Account::new(self.number);
         let held = (self.granted(component)?, self.settings(component)?);
-        let template = Arc::new(self.template(component, role, held));
+        let on_start = match component.on_start.as_deref() {
+            Some(name) => {
+                let callable = (&loaded.callable, loaded.flavor);
+                let found = OnStart::find(callable, name, &held.1).map_err(named)?;
+                Some(Arc::new(found))
+            }
+            None => None,
+        };
+        let template = Arc::new(Template {
+            on_start,
+            ..self.template(component, role, held)
+        });
         let (owner, metrics) = (account.owner(), template.metrics.clone());
         let permits = self.shared.pool.permits(owner, &component.limits, metrics);
         let guest = Arc::new(Inner {
@@ -364,6 +376,7 @@ impl AppScope {
             },
             network: self.network.clone(),
             granted: Arc::new(granted),
+            on_start: None,
         }
     }
 }
@@ -547,6 +560,7 @@ mod tests {
             stdio: Stdio::Log(LogSink::null().app(&"test".into())),
             network: Arc::default(),
             granted: Arc::default(),
+            on_start: None,
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();
         for function in PREVIEW1_FUNCTIONS {

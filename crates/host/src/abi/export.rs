@@ -8,7 +8,7 @@
 
 mod module;
 mod names;
-mod text;
+pub(crate) mod text;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -19,10 +19,10 @@ use serde_json::Value as Json;
 use tokio::sync::oneshot;
 use wasmtime::Result;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
-use wasmtime::component::{ComponentExportIndex, Instance, InstancePre, Val};
+use wasmtime::component::{ComponentExportIndex, Instance, InstancePre, Type, Val};
 
 use crate::abi::http::Task;
-use crate::abi::{Callable, Exports, Warm, drive};
+use crate::abi::{Callable, Exports, Warm, drive, start};
 use crate::compile::LoadError;
 use crate::engine::Flavor;
 use crate::fault::Fault;
@@ -31,7 +31,7 @@ use crate::pool::Permit;
 use crate::state::Host;
 
 pub use names::ExportInfo;
-use names::{error, split, unknown};
+use names::{error, find, split, unknown};
 
 /// What an export is called with, one for each parameter.
 pub type Arguments = Vec<Argument>;
@@ -169,24 +169,23 @@ impl Linked {
         }
     }
 
+    pub(crate) fn as_component(&self) -> Option<&InstancePre<Host>> {
+        match self {
+            Self::Component { pre, .. } => Some(pre),
+            Self::Module { .. } => None,
+        }
+    }
+
+    pub(crate) fn core_module(&self) -> Option<&wasmtime::Module> {
+        match self {
+            Self::Component { .. } => None,
+            Self::Module { pre, .. } => Some(pre.module()),
+        }
+    }
+
     /// The export of this name, by its place.
     fn find(&self, name: &str) -> std::result::Result<usize, LoadError> {
-        let infos = self.infos();
-        if let Some(place) = infos.iter().position(|info| info.name == name) {
-            return Ok(place);
-        }
-        let mut called = (0..).zip(&infos).filter(|(_, info)| info.is_called(name));
-        match (called.next(), called.next()) {
-            (Some((place, _)), None) => Ok(place),
-            (None, _) => Err(unknown(name, &infos)),
-            (Some((_, one)), Some((_, other))) => Err(error(
-                format!(
-                    "`{name}` may be its export `{}` or `{}`",
-                    one.name, other.name
-                ),
-                "write the whole name",
-            )),
-        }
+        find(&self.infos(), name)
     }
 
     /// Checks the name and converts the arguments.
@@ -235,6 +234,22 @@ impl Linked {
 }
 
 impl Function {
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&str, Type)> {
+        self.ty.params()
+    }
+
+    /// Calls it with values of its parameters' types.
+    pub(crate) async fn call(
+        &self,
+        store: &mut wasmtime::Store<Host>,
+        instance: Instance,
+        (flavor, arguments): (Flavor, Vec<Val>),
+    ) -> Result<Returned> {
+        let call = (self.index, arguments, self.ty.results().len());
+        let value = call_component(store, instance, flavor, call).await?;
+        Ok(Returned(Values::Component(value)))
+    }
+
     fn prepare(&self, given: &[Argument]) -> std::result::Result<Prepared, String> {
         let name = &self.info.name;
         let wanted = self.ty.params().len();
@@ -272,6 +287,17 @@ impl Function {
             results: self.ty.results().len(),
         }))
     }
+}
+
+/// The function that a component exports under this name.
+pub(crate) fn function_of(
+    pre: &InstancePre<Host>,
+    name: &str,
+) -> std::result::Result<Function, LoadError> {
+    let mut all = functions(pre);
+    let infos: Vec<&ExportInfo> = all.iter().map(|function| &function.info).collect();
+    let place = find(&infos, name)?;
+    Ok(all.swap_remove(place))
 }
 
 /// Every function that a component exports, itself or in an interface.
@@ -362,7 +388,7 @@ pub(super) async fn instantiate(
     store: &mut wasmtime::Store<Host>,
 ) -> Result<Exports> {
     match linked {
-        Linked::Component { pre, .. } => pre.instantiate_async(store).await.map(Exports::Component),
+        Linked::Component { pre, .. } => start::component(pre, store).await.map(Exports::Component),
         Linked::Module { pre, .. } => module::instantiate(pre, store).await.map(Exports::Module),
     }
 }

@@ -13,6 +13,7 @@ mod place;
 pub(crate) mod response;
 mod seat;
 pub(crate) mod shared;
+pub(crate) mod start;
 
 use wasmtime::Store;
 use wasmtime_wasi_http::{p2, p3};
@@ -27,6 +28,19 @@ pub(crate) enum Callable {
     MessageP2(HandlerPre<Host>),
     Command(command::Command),
     Export(export::Linked),
+}
+
+impl Callable {
+    /// What is instantiated, where that is a component.
+    pub(crate) fn component(&self) -> Option<&wasmtime::component::InstancePre<Host>> {
+        match self {
+            Self::HttpP2(pre) => Some(pre.instance_pre()),
+            Self::HttpP3(pre) => Some(pre.instance_pre()),
+            Self::MessageP2(pre) => Some(pre.instance_pre()),
+            Self::Command(command) => command.component(),
+            Self::Export(linked) => linked.as_component(),
+        }
+    }
 }
 
 /// An instance that may answer (again).

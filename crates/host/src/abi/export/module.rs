@@ -9,6 +9,7 @@ use wasmtime::{
 };
 
 use super::{Argument, ExportInfo, text};
+use crate::abi::start;
 use crate::state::Host;
 
 /// The allocators that a module may lend, the newest first. All have the same type.
@@ -165,8 +166,9 @@ pub(super) async fn instantiate(
     let instance = pre.instantiate_async(&mut *store).await?;
     if instance.get_func(&mut *store, INITIALIZE).is_some() {
         let start = instance.get_typed_func::<(), ()>(&mut *store, INITIALIZE)?;
-        start.call_async(store, ()).await?;
+        start.call_async(&mut *store, ()).await?;
     }
+    start::module(&instance, store).await?;
     Ok(instance)
 }
 

@@ -107,3 +107,22 @@ pub(super) fn error(what: impl Into<String>, help: impl Into<String>) -> LoadErr
         help: help.into(),
     }
 }
+
+/// The export of this name, by its place.
+pub(super) fn find(infos: &[&ExportInfo], name: &str) -> Result<usize, LoadError> {
+    if let Some(place) = infos.iter().position(|info| info.name == name) {
+        return Ok(place);
+    }
+    let mut called = (0..).zip(infos).filter(|(_, info)| info.is_called(name));
+    match (called.next(), called.next()) {
+        (Some((place, _)), None) => Ok(place),
+        (None, _) => Err(unknown(name, infos)),
+        (Some((_, one)), Some((_, other))) => Err(error(
+            format!(
+                "`{name}` may be its export `{}` or `{}`",
+                one.name, other.name
+            ),
+            "write the whole name",
+        )),
+    }
+}

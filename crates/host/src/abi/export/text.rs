@@ -15,7 +15,7 @@ const TEXT_BYTES_MAX: usize = 4096;
 const NODES_MAX: usize = 10_000;
 
 /// The type as WIT; named types are written out.
-pub(super) fn type_text(ty: &Type) -> String {
+pub(crate) fn type_text(ty: &Type) -> String {
     let mut text = String::new();
     write_type(ty, &mut text);
     text
@@ -168,7 +168,7 @@ pub(super) fn has_text(ty: &Type) -> bool {
 }
 
 /// A value of the type from its WAVE text. A string need not be quoted if it does not begin with a quote.
-pub(super) fn from_wave(ty: &Type, text: &str) -> Result<Val, String> {
+pub(crate) fn from_wave(ty: &Type, text: &str) -> Result<Val, String> {
     if matches!(ty, Type::String) && !text.trim_start().starts_with('"') {
         return Ok(Val::String(text.to_owned()));
     }
@@ -414,7 +414,7 @@ pub(super) fn float_to_json(value: f64) -> Json {
 }
 
 /// A string for a parameter that takes one.
-pub(super) fn from_text(ty: &Type, text: &str) -> Result<Val, String> {
+pub(crate) fn from_text(ty: &Type, text: &str) -> Result<Val, String> {
     match ty {
         Type::String => Ok(Val::String(text.to_owned())),
         Type::Option(option) => {
