@@ -51,6 +51,7 @@ pub(crate) async fn ask(guest: &Guest, path: &str) -> String {
     let call = Call {
         id: RequestId::next(),
         scheme: ::http::uri::Scheme::HTTP,
+        chain: crate::Chain::default(),
     };
     match guest.handle_http(request, call).await {
         Err(fault) => fault.row().name.to_owned(),
