@@ -31,6 +31,7 @@ pub use app::{
     App, CalledBy, Component, CronRun, CronTrigger, Digest, Grants, MessageTrigger,
     MessagingGrants, Missed, OperatorGrants, Overlap, Resolved, Reuse, ServiceTrigger, Source,
 };
+pub use nearest::nearest;
 pub use resolve::{BuildStep, Operator, build_steps, resolve, resolve_command};
 pub use schedule::{Schedule, ScheduleError};
 pub use secret::Secret;
