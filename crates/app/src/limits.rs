@@ -255,6 +255,11 @@ table! {
     /// How long a request of a guest waits for its answers where it does not say.
     REQUEST_TIMEOUT_MS = "request_timeout", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/functional/messages.rs::a_request_that_nobody_answers_ends";
 
+    // Services.
+
+    /// How often a service, which is one call that does not end, has the budget of a call for stores and the network anew.
+    SERVICE_REFILL_MS = "service_refill", Milliseconds, SECOND, [10, HOUR], "crates/host/src/abi/service/tests.rs::a_service_has_the_budget_of_a_call_anew_in_every_period";
+
     // Compiling one guest, in a process of its own.
 
     /// CPU time of one compilation for each MiB of the guest's functions, a begun one counting whole, and of each function

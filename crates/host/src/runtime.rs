@@ -361,6 +361,7 @@ impl AppScope {
             },
             network: self.network.clone(),
             granted: Arc::new(granted),
+            life: None,
         }
     }
 }
@@ -544,6 +545,7 @@ mod tests {
             stdio: Stdio::Log(LogSink::null().app(&"test".into())),
             network: Arc::default(),
             granted: Arc::default(),
+            life: None,
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();
         for function in PREVIEW1_FUNCTIONS {

@@ -10,6 +10,7 @@ pub(crate) mod message;
 mod place;
 pub(crate) mod response;
 mod seat;
+pub(crate) mod service;
 pub(crate) mod shared;
 
 use wasmtime::Store;
