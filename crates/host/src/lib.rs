@@ -38,7 +38,7 @@ pub use abi::message::Handled;
 pub use abi::response::ResponseBody;
 pub use abi::service::ServiceStart;
 pub use cache::CacheStats;
-pub use capability::log::LogSink;
+pub use capability::log::{Held, LogSink};
 pub use capability::places::{LabelledPlace, places};
 pub use compile::{CompileCaps, Compiler, CompilerProcess, LoadError, compile_guest};
 pub use detect::Abi;

@@ -248,7 +248,9 @@ impl Template {
                     component: self.metrics.clone(),
                     request: request.clone(),
                 };
-                wasi.stdout(LineStream::new(log.clone(), origin.clone(), Channel::Out));
+                let out = LineStream::new(log.clone(), origin.clone(), Channel::Out);
+                let announcement = self.life.as_ref().and_then(Life::announcement);
+                wasi.stdout(out.announcing(announcement));
                 wasi.stderr(LineStream::new(log.clone(), origin, Channel::Err));
             }
         }
