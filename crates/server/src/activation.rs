@@ -76,7 +76,10 @@ impl Inherited {
     }
 
     /// Where a server listens that was told nothing else: on all of them that no service is to have.
-    pub fn places_without<'p>(&self, taken: impl Iterator<Item = &'p ListenOn> + Clone) -> Vec<ListenOn> {
+    pub fn places_without<'p>(
+        &self,
+        taken: impl Iterator<Item = &'p ListenOn> + Clone,
+    ) -> Vec<ListenOn> {
         let is_taken = |given: &&Given| {
             let mut taken = taken.clone();
             taken.any(|place| matches!(place, ListenOn::Inherited(name) if given.is(name)))
@@ -182,7 +185,10 @@ mod tests {
         assert_eq!(sockets.all("web").unwrap().len(), 2);
         assert_eq!(sockets.all("5").unwrap().len(), 1);
         let message = sockets.all("other").unwrap_err().to_string();
-        assert!(message.contains("fd:web, fd:web, fd:5, fd:broker"), "{message}");
+        assert!(
+            message.contains("fd:web, fd:web, fd:5, fd:broker"),
+            "{message}"
+        );
         let services = [place("fd:broker"), place("127.0.0.1:1")];
         let free = sockets.places_without(services.iter());
         assert_eq!(free, [place("fd:3"), place("fd:4"), place("fd:5")]);
@@ -194,7 +200,10 @@ mod tests {
         let bound = sockets.shared("web", 3).unwrap();
         assert_eq!((bound.len(), bound[0].sockets.len()), (1, 3));
         let _client = TcpStream::connect(bound[0].address).unwrap();
-        let accepted = bound[0].sockets.iter().filter(|socket| socket.accept().is_ok());
+        let accepted = bound[0]
+            .sockets
+            .iter()
+            .filter(|socket| socket.accept().is_ok());
         assert_eq!(accepted.count(), 1, "and none of them waits");
     }
 

@@ -2,7 +2,7 @@
 //! somebody else has opened are `activation`'s.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
 use hostel_app::ListenOn;
@@ -339,7 +339,7 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpStream as StdStream;
+    use std::net::{Ipv4Addr, TcpStream as StdStream};
 
     const BACKLOG: i32 = 16;
 

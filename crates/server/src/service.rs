@@ -78,7 +78,7 @@ impl fmt::Display for ServiceListenError {
 }
 
 /// Whether every service can listen where it wants to, now, so that a port in use is told before anything is compiled.
-/// `listen` is where the server itself will.
+/// `listen` is where the server itself will; without `inherited`, sockets of a service manager are not looked at.
 ///
 /// # Errors
 ///
@@ -86,16 +86,18 @@ impl fmt::Display for ServiceListenError {
 pub fn check(
     services: &[ServiceTrigger],
     listen: &[ListenOn],
-    inherited: &Inherited,
+    inherited: Option<&Inherited>,
 ) -> Result<(), ServiceListenError> {
     for service in services {
         for place in &service.listen {
             let own = place.is_one_place() && listen.contains(place);
-            let checked = match place {
-                ListenOn::Address(address) if own => {
+            let checked = match (place, inherited) {
+                (ListenOn::Address(address), _) if own => {
                     Err(ListenError::InUse { address: *address })
                 }
-                _ => listen::check(std::slice::from_ref(place), inherited),
+                (ListenOn::Address(address), _) => listen::check_address(*address),
+                (ListenOn::Inherited(name), Some(inherited)) => inherited.all(name).map(drop),
+                (ListenOn::Inherited(_), None) => Ok(()),
             };
             checked.map_err(|error| ServiceListenError {
                 service: service.name.clone(),
@@ -229,6 +231,11 @@ impl Service {
 }
 
 impl Open {
+    /// The guests of the service that run at once, each with its number.
+    pub(crate) fn guests(&self) -> impl Iterator<Item = (Self, u32)> {
+        (1..=self.service.trigger.instances).map(|number| (self.clone(), number))
+    }
+
     /// The service's name, and where it listens: the real addresses of the host's sockets, else those that the guest will
     /// bind.
     pub(crate) fn addresses(&self) -> (String, Vec<SocketAddr>) {

@@ -264,7 +264,12 @@ mod tests {
             let address: SocketAddr = text.parse().unwrap();
             let grant = AddressGrant::from(address);
             assert!(grant.permits(address), "{text}");
-            for other in ["127.0.0.1:9001", "127.0.0.2:9000", "[::2]:9000", "[::]:9000"] {
+            for other in [
+                "127.0.0.1:9001",
+                "127.0.0.2:9000",
+                "[::2]:9000",
+                "[::]:9000",
+            ] {
                 assert!(!grant.permits(other.parse().unwrap()), "{text} {other}");
             }
         }

@@ -334,14 +334,12 @@ pub(super) mod tests {
         let (sink, out, _) = sink(Style::Tagged);
         let held = sink.hold();
         stream(&sink, Channel::Out).push(b"one\n");
-        assert!(
-            !sink.0.queue.as_ref().is_none_or(|queue| {
-                // The writer has the hold and nothing else.
-                let (done, written) = sync_channel(1);
-                queue.try_send(Entry::Flush(done)).unwrap();
-                written.recv_timeout(Duration::from_millis(30)).is_ok()
-            })
-        );
+        assert!(!sink.0.queue.as_ref().is_none_or(|queue| {
+            // The writer has the hold and nothing else.
+            let (done, written) = sync_channel(1);
+            queue.try_send(Entry::Flush(done)).unwrap();
+            written.recv_timeout(Duration::from_millis(30)).is_ok()
+        }));
         assert_eq!(out.text(), "");
         drop(held);
         sink.flush();

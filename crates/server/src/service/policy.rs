@@ -163,7 +163,11 @@ mod tests {
         }
         let most = limits::SERVICE_PAUSE_MAX_MS.duration();
         assert_eq!(pauses[8], restart(25_600));
-        assert!(pauses[9..].iter().all(|next| *next == Next::Restart { after: most }));
+        assert!(
+            pauses[9..]
+                .iter()
+                .all(|next| *next == Next::Restart { after: most })
+        );
     }
 
     #[test]

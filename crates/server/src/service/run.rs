@@ -48,7 +48,12 @@ enum Told {
 }
 
 impl Life {
-    pub(crate) fn new(open: Open, number: u32, log: LogSink, phase: watch::Receiver<Phase>) -> Self {
+    pub(crate) fn new(
+        open: Open,
+        number: u32,
+        log: LogSink,
+        phase: watch::Receiver<Phase>,
+    ) -> Self {
         let builds = open.service.slot.watch();
         Self {
             open,
@@ -135,7 +140,10 @@ impl Life {
             Ok(Ok(code)) => self.say(format_args!("stopped, with exit code {code}")),
             Ok(Err(fault)) => {
                 guest.report(id, &fault);
-                self.say(format_args!("failed when it was stopped ({})", fault.row().name));
+                self.say(format_args!(
+                    "failed when it was stopped ({})",
+                    fault.row().name
+                ));
             }
             Err(_) => self.say(format_args!(
                 "did not stop within {}; it was cut off",
@@ -213,10 +221,14 @@ impl Life {
         let trigger = &self.open.service.trigger;
         let name = &trigger.name;
         match trigger.instances {
-            1 => self.log.host_notice(format_args!("service \"{name}\": {what}")),
+            1 => self
+                .log
+                .host_notice(format_args!("service \"{name}\": {what}")),
             all => {
                 let number = self.number;
-                self.log.host_notice(format_args!("service \"{name}\" ({number} of {all}): {what}"));
+                self.log.host_notice(format_args!(
+                    "service \"{name}\" ({number} of {all}): {what}"
+                ));
             }
         }
     }
