@@ -8,7 +8,7 @@
 //! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]; `messages` and `service` (the
 //! other triggers). Beside them: [`metrics`]
 //! (what the operator asks), and [`supervisor`] (a parent process that starts a server again), with `restarts` (when) and
-//! `handover` (how its sockets pass).
+//! `handover` (how its sockets pass), and `notify` (what a service manager is told).
 #![forbid(unsafe_code)]
 
 mod activation;
@@ -26,6 +26,7 @@ pub mod listen;
 pub mod live;
 mod messages;
 pub mod metrics;
+mod notify;
 mod request;
 mod response;
 mod restarts;

@@ -25,6 +25,7 @@ use crate::listen::{self, Bound, ListenError, Listener};
 use crate::live::Live;
 use crate::messages::Consumer;
 use crate::metrics::{Exporter, MetricsOptions, Traffic};
+use crate::notify::Manager;
 use crate::seats::Seats;
 use crate::service::{Open, Service, ServiceListenError};
 use crate::worker::{self, Phase, Shared, Worker};
@@ -225,6 +226,12 @@ pub(crate) async fn supervise<C: Callee>(
                 .for_each(|address| told(&name, address));
         }
     }
+    // A supervised process is not the one that the manager started.
+    let manager = match options.supervisor {
+        None => Manager::of_environment(),
+        Some(_) => Manager::default(),
+    };
+    manager.ready();
     team.phase.send_replace(Phase::Serving);
     if let Some(exporter) = exporter {
         exporter.start(team.traffic.clone(), team.phase.subscribe());
@@ -235,7 +242,9 @@ pub(crate) async fn supervise<C: Callee>(
     tokio::select! {
         () = stop() => {}
         () = team.one_ended() => return Err(ServeError::ThreadEnded),
+        () = manager.watchdog() => {}
     }
+    manager.stopping();
     let end = Instant::now() + options.drain;
     team.phase.send_replace(Phase::Draining);
     let interrupted = tokio::select! {

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::activation::Inherited;
 use crate::handover::{Said, WorkerLine};
 use crate::listen::{self, Bound, ListenError};
+use crate::notify::Manager;
 use crate::restarts::{End, Next, Restarts, Run};
 use crate::serve::{Signals, cores};
 use crate::worker;
@@ -91,6 +92,7 @@ pub fn supervise(options: SuperviseOptions<'_>) -> Result<u8, SuperviseError> {
             bound: Vec::new(),
             services: Vec::new(),
             restarts: Restarts::default(),
+            manager: Manager::of_environment(),
             options,
         };
         supervisor.run().await
@@ -106,6 +108,7 @@ struct Supervisor<'a> {
     signals: Signals,
     deaths: SignalStream,
     restarts: Restarts,
+    manager: Manager,
 }
 
 impl Supervisor<'_> {
@@ -133,6 +136,7 @@ impl Supervisor<'_> {
                 biased;
                 // Nothing is in flight.
                 _signal = self.signals.next() => return Ok(0),
+                () = self.manager.watchdog() => {}
                 () = tokio::time::sleep(after) => {}
             }
             start = Start::Again;
@@ -159,13 +163,19 @@ impl Supervisor<'_> {
                 said = line.next(), if talks => match said {
                     Some(Said::Wants(place)) => wants.push(place),
                     Some(Said::Loaded) => self.give_sockets(&line, &wants).await?,
-                    Some(Said::Ready) => ready = Some(Instant::now()),
+                    Some(Said::Ready) => {
+                        ready = Some(Instant::now());
+                        self.manager.ready();
+                    }
                     None => talks = false,
                 },
                 signal = self.signals.next() => {
                     stopping = true;
+                    self.manager.stopping();
                     process.tell(signal);
                 }
+                // What it says of itself: that it would start another worker.
+                () = self.manager.watchdog() => {}
                 _dead = self.deaths.recv() => if let Some(status) = process.ended()? {
                     if line.rest() == Some(Said::Ready) {
                         ready = Some(Instant::now());
