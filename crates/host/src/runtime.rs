@@ -377,6 +377,7 @@ impl AppScope {
             network: self.network.clone(),
             granted: Arc::new(granted),
             on_start: None,
+            life: None,
         }
     }
 }
