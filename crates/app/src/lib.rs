@@ -28,7 +28,7 @@ mod variable;
 
 pub use app::{
     App, CalledBy, Component, CronTrigger, Digest, Grants, MessageTrigger, MessagingGrants,
-    OperatorGrants, Resolved, Reuse, ServiceTrigger, Source,
+    OperatorGrants, OrderedBy, Resolved, Reuse, ServiceTrigger, Source,
 };
 pub use resolve::{BuildStep, Operator, build_steps, resolve, resolve_command};
 pub use secret::Secret;

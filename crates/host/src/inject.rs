@@ -217,7 +217,7 @@ mod tests {
         let component = match &guest.0.callable {
             Callable::HttpP2(server) => server.instance_pre().component(),
             Callable::HttpP3(server) => server.instance_pre().component(),
-            Callable::MessageP2(handler) => handler.instance_pre().component(),
+            Callable::Message(handler) => handler.component(),
             Callable::Command(_) => panic!("a command"),
         };
         let engine = component.engine();

@@ -34,7 +34,7 @@ mod state;
 mod testing;
 mod ticker;
 
-pub use abi::message::Handled;
+pub use abi::message::{Handled, Refusal};
 pub use abi::response::ResponseBody;
 pub use cache::CacheStats;
 pub use capability::log::LogSink;

@@ -239,10 +239,7 @@ async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Faul
     let exports = match &guest.callable {
         Callable::HttpP2(pre) => pre.instantiate_async(&mut store).await.map(Exports::P2),
         Callable::HttpP3(pre) => pre.instantiate_async(&mut store).await.map(Exports::P3),
-        Callable::MessageP2(pre) => pre
-            .instantiate_async(&mut store)
-            .await
-            .map(Exports::Message),
+        Callable::Message(linked) => linked.instantiate(&mut store).await.map(Exports::Message),
         Callable::Command(_) => {
             return Err(Fault::BadGuest(
                 "a command answers neither requests nor messages".into(),

@@ -15,14 +15,13 @@ pub(crate) mod shared;
 use wasmtime::Store;
 use wasmtime_wasi_http::{p2, p3};
 
-use crate::interface::{Handler, HandlerPre};
 use crate::state::Host;
 
 /// A guest's entry point, linked once and instantiated for every call.
 pub(crate) enum Callable {
     HttpP2(p2::bindings::ProxyPre<Host>),
     HttpP3(p3::bindings::ServicePre<Host>),
-    MessageP2(HandlerPre<Host>),
+    Message(message::handlers::Linked),
     Command(command::Command),
 }
 
@@ -38,5 +37,5 @@ pub(crate) struct Warm {
 pub(crate) enum Exports {
     P2(p2::bindings::Proxy),
     P3(p3::bindings::Service),
-    Message(Handler),
+    Message(message::handlers::Handling),
 }
