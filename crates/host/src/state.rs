@@ -21,6 +21,7 @@ use crate::capability::charge::Charge;
 use crate::capability::config::{Settings, Start};
 use crate::capability::granted::Granted;
 use crate::capability::log::{AppLog, Channel};
+use crate::capability::messaging::Answer;
 use crate::capability::stdio::{LineStream, Origin};
 use crate::chain::Chain;
 use crate::guest::{CurrentRequest, RequestId};
@@ -75,6 +76,8 @@ pub(crate) struct Host {
     outgoing: net::Outgoing,
     blobs_held: blob::Held,
     charge: Charge,
+    /// How the message that it works on is answered; named by `capability::messaging`.
+    pub(crate) answer: Option<Answer>,
     /// Those that are open; named by `net`.
     pub(crate) sockets: net::Sockets,
     pub(crate) meter: Meter,
@@ -111,6 +114,7 @@ impl Host {
             outgoing,
             blobs_held: blob::Held::new(limits.blob_bytes),
             charge: Charge::new(template),
+            answer: None,
             sockets: net::Sockets::default(),
             meter: Meter::new(limits, template.memory.open()),
         };
@@ -137,6 +141,7 @@ impl Host {
     pub(crate) fn works_for(&mut self, request: RequestId) {
         self.request.set(request);
         self.meter.forget_refusal();
+        self.answer = None;
         self.begin_call();
     }
 
