@@ -367,6 +367,8 @@ table! {
     SERVICE_LISTEN = "service_listen", Count, 16, [1, 64], "crates/app/tests/services.rs::a_service_listens_on_so_many_addresses";
     /// Guests of one service that run at once; the default is one.
     SERVICE_INSTANCES = "service_instances", Count, 1, [1, 64], "crates/app/tests/services.rs::what_makes_no_sense_says_what_would";
+    /// How much of one core a service may use over time, in percent, where the manifest says; it waits where it used more.
+    SERVICE_CPU_PERCENT = "cpu_percent", Count, 100, [1, 100], "tests/faults/services.rs::a_service_uses_no_more_cpu_than_it_may";
     /// How long a service may take to end when it is told to, where the manifest does not say; then it is cut off.
     SERVICE_STOP_MS = "stop_timeout", Milliseconds, 10 * SECOND, [0, 25 * SECOND], "tests/faults/services.rs::a_service_that_does_not_stop_is_cut_off";
     /// How long a server that starts waits for its services; then it starts without those that are not ready.
