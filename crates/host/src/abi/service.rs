@@ -78,7 +78,7 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    fn new(start: ServiceStart) -> Self {
+    pub(crate) fn new(start: ServiceStart) -> Self {
         Self {
             listeners: start.listeners,
             stop: start.stop,
