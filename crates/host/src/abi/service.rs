@@ -22,8 +22,8 @@ use wasmtime::Store;
 
 use crate::abi::Callable;
 use crate::abi::command::{self, Command};
+use crate::abi::drive::Place;
 use crate::abi::http::panicked;
-use crate::abi::message::Place;
 use crate::fault::Fault;
 use crate::guest::{Guest, Inner, RequestId, fault_of};
 use crate::lanes;
