@@ -8,6 +8,7 @@
 mod abi;
 mod cache;
 mod capability;
+mod chain;
 mod compile;
 pub mod detect;
 mod engine;
@@ -27,6 +28,7 @@ pub mod metrics;
 #[cfg(test)]
 mod mutants;
 mod net;
+mod p1;
 mod pool;
 pub mod runtime;
 mod state;
@@ -34,12 +36,14 @@ mod state;
 mod testing;
 mod ticker;
 
+pub use abi::export::{Argument, Arguments, ExportInfo, Prepared, Returned};
 pub use abi::message::Handled;
 pub use abi::response::ResponseBody;
 pub use abi::service::ServiceStart;
 pub use cache::CacheStats;
 pub use capability::log::{Held, LogSink};
 pub use capability::places::{LabelledPlace, places};
+pub use chain::Chain;
 pub use compile::{CompileCaps, Compiler, CompilerProcess, LoadError, compile_guest};
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};

@@ -22,8 +22,8 @@ use wasmtime::Store;
 
 use crate::abi::Callable;
 use crate::abi::command::{self, Command};
+use crate::abi::drive::Place;
 use crate::abi::http::panicked;
-use crate::abi::message::Place;
 use crate::fault::Fault;
 use crate::guest::{Guest, Inner, RequestId, fault_of};
 use crate::lanes;
@@ -110,7 +110,7 @@ impl Announcement {
 }
 
 impl Life {
-    fn new(start: ServiceStart) -> Self {
+    pub(crate) fn new(start: ServiceStart) -> Self {
         Self {
             listeners: start.listeners,
             stop: start.stop,
