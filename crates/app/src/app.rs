@@ -221,6 +221,8 @@ pub struct ServiceTrigger {
     pub ready: Ready,
     /// Whether it is started again when it ends.
     pub restart: Restart,
+    /// How much of one core it may use over time, in percent; `None` is what others leave.
+    pub cpu_percent: Option<u32>,
     /// How long it may take to end when it is told to.
     pub stop_timeout: Duration,
     /// Guests that run at once and share the sockets.

@@ -354,6 +354,7 @@ fn write_service(out: &mut Canonical, trigger: &ServiceTrigger, components: &[Co
         listen,
         ready,
         restart,
+        cpu_percent,
         stop_timeout,
         instances,
     } = trigger;
@@ -374,6 +375,7 @@ fn write_service(out: &mut Canonical, trigger: &ServiceTrigger, components: &[Co
     for text in [kind, line, restart.word()] {
         out.text(text);
     }
+    out.number(cpu_percent.map_or(0, u64::from));
     out.bytes(&stop_timeout.as_nanos().to_le_bytes());
     out.number(u64::from(*instances));
 }

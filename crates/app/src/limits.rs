@@ -280,10 +280,13 @@ table! {
     CRON_LOOK_MS = "cron_look", Milliseconds, 30 * SECOND, [SECOND, 5 * MINUTE], "crates/server/src/cron/tests.rs::a_clock_that_is_set_is_noticed";
     /// How long a run waits for a place for its instance until it is given up.
     CRON_PATIENCE_MS = "cron_patience", Milliseconds, MINUTE, [SECOND, HOUR], "tests/functional/schedules.rs::a_run_that_finds_no_place_is_given_up";
+
     // Services.
 
     /// How often a service, which is one call that does not end, has the budget of a call for stores and the network anew.
     SERVICE_REFILL_MS = "service_refill", Milliseconds, SECOND, [10, HOUR], "crates/host/src/abi/service/tests.rs::a_service_has_the_budget_of_a_call_anew_in_every_period";
+    /// Clocks, files and sockets that a preview-1 service waits for with one call; a call with more fails inside the guest.
+    POLL_SUBSCRIPTIONS = "poll_subscriptions", Count, 8192, [64, 65_536], "crates/host/src/p1/tests.rs::a_call_waits_for_so_many_things_and_no_more";
 
     // Compiling one guest, in a process of its own.
 
@@ -392,6 +395,8 @@ table! {
     SERVICE_LISTEN = "service_listen", Count, 16, [1, 64], "crates/app/tests/services.rs::a_service_listens_on_so_many_addresses";
     /// Guests of one service that run at once; the default is one.
     SERVICE_INSTANCES = "service_instances", Count, 1, [1, 64], "crates/app/tests/services.rs::what_makes_no_sense_says_what_would";
+    /// How much of one core a service may use over time, in percent, where the manifest says; it waits where it used more.
+    SERVICE_CPU_PERCENT = "cpu_percent", Count, 100, [1, 100], "tests/faults/services.rs::a_service_uses_no_more_cpu_than_it_may";
     /// How long a service may take to end when it is told to, where the manifest does not say; then it is cut off.
     SERVICE_STOP_MS = "stop_timeout", Milliseconds, 10 * SECOND, [0, 25 * SECOND], "tests/faults/services.rs::a_service_that_does_not_stop_is_cut_off";
     /// How long a server that starts waits for its services; then it starts without those that are not ready.

@@ -116,7 +116,10 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
         Abi::CommandP1 | Abi::ExportModule => {
             let module: Module = compile(shared, half, job, &binary)?;
             fits(job.limits, Some(module.resources_required()))?;
-            let modules = &half.modules;
+            let modules = match job.role {
+                Role::Service => &half.services,
+                _ => &half.modules,
+            };
             #[cfg(debug_assertions)]
             let modules =
                 &crate::inject::module(modules, &module).map_err(|cause| host_error(&cause))?;

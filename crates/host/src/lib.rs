@@ -28,6 +28,7 @@ pub mod metrics;
 #[cfg(test)]
 mod mutants;
 mod net;
+mod p1;
 mod pool;
 pub mod runtime;
 mod state;
