@@ -115,8 +115,10 @@ pub(crate) fn services(deployment: &Deployment<'_>) -> Result<Vec<Service>, Load
         let Some(slot) = deployment.slot(trigger.component, Role::Service) else {
             continue;
         };
-        let places = match slot.current().abi() {
-            Abi::CommandP1 => trigger.listen.clone(),
+        let guest = slot.current();
+        guest.check_service(trigger.export.as_deref(), trigger.listen.len())?;
+        let places = match guest.abi() {
+            Abi::CommandP1 | Abi::ExportModule => trigger.listen.clone(),
             _ => {
                 let binds = binds_itself(trigger);
                 binds.map_err(|error| deployment.named(trigger.component, error))?;
