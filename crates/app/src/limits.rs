@@ -356,6 +356,11 @@ table! {
     /// How long a worker process has to serve until the deaths before it are forgotten.
     RESTART_HEALTHY_MS = "restart_healthy", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/restarts.rs::deaths_are_forgotten_after_a_time_of_health";
 
+    // Live replacement (`hostel up --watch`).
+
+    /// Folders of sources in which the system tells of changes; with more of them they are looked for now and then.
+    WATCHED_FOLDERS = "watched_folders", Count, 4096, [1, 100_000], "crates/server/src/watch.rs::more_folders_than_the_system_is_asked_about_are_looked_at_now_and_then";
+
     // Where guests keep their data without a server: one file for each app.
 
     /// Writes of one app that wait for the disk; further callers wait before they hand theirs over.
