@@ -34,6 +34,7 @@ mod state;
 mod testing;
 mod ticker;
 
+pub use abi::export::{Argument, Arguments, ExportInfo, Prepared, Returned};
 pub use abi::message::Handled;
 pub use abi::response::ResponseBody;
 pub use cache::CacheStats;
