@@ -28,3 +28,4 @@ mod routes;
 mod run;
 pub(crate) mod shutdown;
 mod trailers;
+mod watch;
