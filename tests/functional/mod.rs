@@ -29,3 +29,4 @@ mod run;
 pub(crate) mod services;
 pub(crate) mod shutdown;
 mod trailers;
+mod watch;
