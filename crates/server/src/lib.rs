@@ -55,5 +55,7 @@ pub use messages::Consumer;
 pub use metrics::MetricsOptions;
 pub use replace::{Changes, ReplaceError, Replaced};
 pub use serve::{Draining, Outcome, ServeError, ServeOptions, serve};
-pub use service::{Service, ServiceListenError, check as check_services};
+pub use service::{
+    Service, ServiceListenError, check as check_services, check_guest as check_service,
+};
 pub use supervisor::{SuperviseError, SuperviseOptions, supervise};
