@@ -200,7 +200,8 @@ fn clients_wait_while_a_guest_is_started_again() {
 fn a_service_of_a_worker_that_died_is_started_with_the_next() {
     const ROUNDS: usize = 5;
     let settings = "listen = [\"127.0.0.1:0\"]\nstop_timeout = \"0ms\"\nargs = [\"3\"]";
-    let server = app("serve-std-p1", settings).up_with(&["--supervise"]);
+    let app = app("serve-std-p1", settings);
+    let server = app.up_with(&["--supervise"]);
     let address = listening(&server, 1)[0];
     for round in 1..=ROUNDS {
         super::supervisor::end_worker(&server, Signal::KILL);
