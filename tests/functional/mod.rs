@@ -30,3 +30,4 @@ pub(crate) mod services;
 pub(crate) mod shutdown;
 mod telemetry;
 mod trailers;
+mod watch;

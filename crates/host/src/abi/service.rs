@@ -15,6 +15,7 @@ use std::future::poll_fn;
 use std::net::TcpListener;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -84,6 +85,8 @@ pub(crate) struct Life {
     pub(crate) refill: Duration,
     ready: Once,
     ready_line: Option<Arc<str>>,
+    /// A socket of the guest's own begins to listen.
+    listens: Arc<AtomicBool>,
 }
 
 /// Called the first time only.
@@ -123,6 +126,7 @@ impl Life {
             refill: limits::SERVICE_REFILL_MS.duration(),
             ready: Arc::new(Mutex::new(Some(start.ready))),
             ready_line: start.ready_line.map(Arc::from),
+            listens: Arc::default(),
         }
     }
 
@@ -130,6 +134,18 @@ impl Life {
     pub(crate) fn is_ready(&self) {
         if self.ready_line.is_none() {
             call_once(&self.ready);
+        }
+    }
+
+    /// It may make a socket of its own listen, which it does before it waits again.
+    pub(crate) fn listens(&self) {
+        self.listens.store(true, Relaxed);
+    }
+
+    /// The guest waits, or was interrupted.
+    fn has_run(&self) {
+        if self.listens.swap(false, Relaxed) {
+            self.is_ready();
         }
     }
 
@@ -197,6 +213,9 @@ async fn live(
             let ticking = guest.ticker.enter();
             let polled = clock.poll_anywhere(called.as_mut(), cx);
             drop(ticking);
+            if let Some(life) = &template.life {
+                life.has_run();
+            }
             if let Some(pace) = &mut pace {
                 pace.charge(clock.used().saturating_sub(before));
             }

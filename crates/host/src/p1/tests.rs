@@ -52,7 +52,6 @@ pub(crate) fn start_at(
         }),
         ready_line: None,
         cpu_percent: None,
-        ready_line: None,
     };
     let end = tokio::spawn(async move { guest.serve(start, RequestId::next()).await });
     Service { stop, ready, end }

@@ -533,7 +533,6 @@ fn calls_at_random_break_nothing_and_reach_nothing_of_others() {
                 ready: Box::new(|| {}),
                 ready_line: None,
                 cpu_percent: None,
-                ready_line: None,
             });
             let template = Arc::new(Template {
                 life: Some(life),
