@@ -22,6 +22,7 @@ mod log;
 mod logging;
 mod messages;
 mod metrics;
+mod neighbours;
 mod network;
 mod ready_line;
 mod routes;
