@@ -30,6 +30,7 @@ pub use app::{
     App, CalledBy, Component, CronTrigger, Digest, Grants, MessageTrigger, MessagingGrants,
     OperatorGrants, Resolved, Reuse, ServiceTrigger, Source,
 };
+pub use nearest::nearest;
 pub use resolve::{BuildStep, Operator, build_steps, resolve, resolve_command};
 pub use secret::Secret;
 pub use server_config::{NetworkPolicy, ServerConfig, StorePlace};

@@ -35,6 +35,7 @@ mod state;
 mod testing;
 mod ticker;
 
+pub use abi::export::{Argument, Arguments, ExportInfo, Prepared, Returned};
 pub use abi::message::Handled;
 pub use abi::response::ResponseBody;
 pub use cache::CacheStats;

@@ -14,6 +14,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::abi::start::OnStart;
 use crate::capability::blob;
 use crate::capability::charge::Charge;
 use crate::capability::config::{Settings, Start};
@@ -54,6 +55,8 @@ pub(crate) struct Template {
     pub(crate) network: Arc<net::AppNetwork>,
     /// The stores that its grants name.
     pub(crate) granted: Arc<Granted>,
+    /// What a fresh instance is started with.
+    pub(crate) on_start: Option<Arc<OnStart>>,
 }
 
 /// What one store holds.
