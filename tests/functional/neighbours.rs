@@ -8,7 +8,12 @@ use crate::harness::server::refused_start;
 
 /// `web` answers everything and may call `callee`; `settings` are further lines of the callee's.
 fn pair(caller: &str, callee: &str, settings: &str) -> App {
-    App::new(&manifest(caller, callee, settings, "http://callee.app.internal"))
+    App::new(&manifest(
+        caller,
+        callee,
+        settings,
+        "http://callee.app.internal",
+    ))
 }
 
 fn manifest(caller: &str, callee: &str, settings: &str, grant: &str) -> String {
@@ -63,14 +68,22 @@ fn bodies_stream_in_both_directions_with_their_trailers() {
         let head = connection.head();
         connection.send(&[chunk("two"), last_chunk(&[])].concat());
         let answer = connection.body_of(head);
-        assert_eq!((answer.status, answer.text().as_str()), (200, "onetwo"), "{callee}");
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, "onetwo"),
+            "{callee}"
+        );
     }
     let server = pair("relay-p3", "trailers-p2", "").up();
     let fields = [("TE", "trailers")];
     let to = "/?to=http://callee.app.internal/";
     let answer = server.connect().ask(&request("GET", to, &fields, ""));
     assert_eq!(answer.text(), "a body with trailers behind it\n");
-    let trailers: Vec<&str> = answer.trailers.iter().map(|(name, _)| name.as_str()).collect();
+    let trailers: Vec<&str> = answer
+        .trailers
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
     assert_eq!(trailers, ["x-count", "x-note"]);
 }
 
@@ -94,8 +107,18 @@ fn what_a_callee_fails_of_is_a_status_without_detail_and_the_log_names_the_calle
     let cases = [
         ("trap-p2", "", 500, "trap"),
         ("no-answer-p2", "", 502, "bad-guest"),
-        ("loop-p2", "[component.callee.limits]\ncpu = \"50ms\"", 504, "cpu"),
-        ("slow-p2", "[component.callee.limits]\ndeadline = \"50ms\"", 504, "deadline"),
+        (
+            "loop-p2",
+            "[component.callee.limits]\ncpu = \"50ms\"",
+            504,
+            "cpu",
+        ),
+        (
+            "slow-p2",
+            "[component.callee.limits]\ndeadline = \"50ms\"",
+            504,
+            "deadline",
+        ),
     ];
     for (callee, settings, status, fault) in cases {
         for caller in ["outgoing-p2", "outgoing-p3"] {
@@ -103,12 +126,17 @@ fn what_a_callee_fails_of_is_a_status_without_detail_and_the_log_names_the_calle
             let answer = server.get(GET);
             let text = answer.text();
             assert_eq!(answer.status, status, "{caller} {callee}: {text}");
-            assert!(text.starts_with(&format!("{fault}: request ")), "{caller} {callee}: {text}");
+            assert!(
+                text.starts_with(&format!("{fault}: request ")),
+                "{caller} {callee}: {text}"
+            );
             let log = server.stderr();
             eventually("the callee's fault is in the log", || {
                 let text = log.text();
                 let mut lines = text.lines();
-                let told = |line: &&str| line.contains("callee") && line.contains(&format!("fault={fault}"));
+                let told = |line: &&str| {
+                    line.contains("callee") && line.contains(&format!("fault={fault}"))
+                };
                 lines.find(told).map(drop)
             });
             assert!(!log.text().contains("component=web"), "{}", log.text());
@@ -126,7 +154,10 @@ fn a_component_that_calls_itself_and_has_no_permit_left_is_told_so() {
     );
     let server = app.up();
     let answer = server.get("/?url=http://web.app.internal/");
-    assert_eq!((answer.status, answer.text().starts_with("busy: ")), (503, true));
+    assert_eq!(
+        (answer.status, answer.text().starts_with("busy: ")),
+        (503, true)
+    );
     // `say url` is the answer of the guest itself: the permit is back.
     assert_eq!(server.get("/").status, 400);
 }
@@ -146,7 +177,9 @@ fn a_callee_has_no_more_time_than_its_caller() {
         eventually("the callee has ended", || {
             let text = log.text();
             let mut lines = text.lines();
-            lines.find(|line| line.contains("callee") && line.contains("fault=")).map(drop)
+            lines
+                .find(|line| line.contains("callee") && line.contains("fault="))
+                .map(drop)
         });
     }
 }
@@ -197,7 +230,9 @@ fn a_call_that_is_not_granted_is_denied_and_the_log_says_what_to_add() {
             }
             let mend = "http = [\"http://callee.app.internal\"] to [component.web.grants]";
             let log = server.stderr();
-            eventually("the log says it", || log.text().contains(mend).then_some(()));
+            eventually("the log says it", || {
+                log.text().contains(mend).then_some(())
+            });
             assert_eq!(log.text().matches(mend).count(), 1, "{caller}");
         }
     }
@@ -213,7 +248,9 @@ fn a_component_that_is_not_there_is_named_with_those_that_are() {
     assert!(answer.text().contains("DnsError"), "{}", answer.text());
     let told = "answers requests to \"calee.app.internal\"; those that do are: callee, web";
     let log = server.stderr();
-    eventually("the log names them", || log.text().contains(told).then_some(()));
+    eventually("the log names them", || {
+        log.text().contains(told).then_some(())
+    });
 }
 
 #[test]
@@ -231,10 +268,21 @@ fn a_grant_that_names_nobody_or_is_no_way_inside_is_refused_at_the_start() {
 
 #[test]
 fn a_callee_that_is_no_server_is_refused_at_the_start() {
-    let app = pair("outgoing-p2", "handler-p2", "[[message]]\ntopic = \"a\"\ncomponent = \"callee\"");
+    let app = pair(
+        "outgoing-p2",
+        "handler-p2",
+        "[[message]]\ntopic = \"a\"\ncomponent = \"callee\"",
+    );
     let text = refused_start(app.folder(), &[]);
-    assert!(text.contains("\"callee\"") && text.contains("not a server"), "{text}");
-    let words = ["check".as_ref(), app.folder().as_os_str(), "--grant=publish=a".as_ref()];
+    assert!(
+        text.contains("\"callee\"") && text.contains("not a server"),
+        "{text}"
+    );
+    let words = [
+        "check".as_ref(),
+        app.folder().as_os_str(),
+        "--grant=publish=a".as_ref(),
+    ];
     let text = hostel(&words).failure(1);
     assert!(text.contains("not a server"), "{text}");
 }

@@ -17,9 +17,15 @@ fn the_ninth_call_fails_and_the_log_says_why() {
         assert_eq!(server.get(&path(8)).text(), "say url\n", "{guest}");
         let answer = server.get(&path(9));
         assert_eq!(answer.status, 502, "{guest}");
-        assert!(answer.text().contains("LoopDetected"), "{guest}: {}", answer.text());
+        assert!(
+            answer.text().contains("LoopDetected"),
+            "{guest}: {}",
+            answer.text()
+        );
         let log = server.stderr();
-        eventually("the log says why", || log.text().contains("would be number 9").then_some(()));
+        eventually("the log says why", || {
+            log.text().contains("would be number 9").then_some(())
+        });
         assert_eq!(server.get(&path(8)).text(), "say url\n", "{guest}");
     }
 }

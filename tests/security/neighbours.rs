@@ -17,8 +17,14 @@ fn caller(guest: &str, grants: &str) -> Server {
 fn only_a_plain_name_of_the_own_app_leads_inside() {
     for guest in ["outgoing-p2", "outgoing-p3"] {
         let server = caller(guest, "[\"http://good.app.internal\", \"*://*:*\"]");
-        assert_eq!(server.page("/?url=http://good.app.internal/"), "hello from wasi:http 0.2\n");
-        assert_eq!(server.page("/?url=http://GOOD.app.internal./"), "hello from wasi:http 0.2\n");
+        assert_eq!(
+            server.page("/?url=http://good.app.internal/"),
+            "hello from wasi:http 0.2\n"
+        );
+        assert_eq!(
+            server.page("/?url=http://GOOD.app.internal./"),
+            "hello from wasi:http 0.2\n"
+        );
         for url in [
             "http://bad.app.internal/",
             "http://bad.app.internal./",
@@ -45,11 +51,18 @@ fn only_a_plain_name_of_the_own_app_leads_inside() {
 #[test]
 fn a_path_is_a_path_and_a_header_changes_nobody() {
     let server = caller("outgoing-p2", "[\"http://good.app.internal\"]");
-    for path in ["//bad.app.internal/", "http://bad.app.internal/", "\\\\bad.app.internal"] {
+    for path in [
+        "//bad.app.internal/",
+        "http://bad.app.internal/",
+        "\\\\bad.app.internal",
+    ] {
         let answer = server.get(&format!("/?url=http://good.app.internal/&path={path}"));
         assert_ne!(answer.text(), "hello from wasi:http 0.3\n", "{path}");
     }
-    for header in ["x-forwarded-host:bad.app.internal", "forwarded:host=bad.app.internal"] {
+    for header in [
+        "x-forwarded-host:bad.app.internal",
+        "forwarded:host=bad.app.internal",
+    ] {
         let page = server.page(&format!("/?url=http://good.app.internal/&header={header}"));
         assert_eq!(page, "hello from wasi:http 0.2\n", "{header}");
     }
@@ -77,12 +90,18 @@ fn how_deep_a_call_is_comes_from_the_host_and_not_from_a_message() {
     let grants = "[component.web.grants]\nhttp = [\"http://web.app.internal\"]";
     let server = App::of("outgoing-p2", grants).up();
     let path = "/?url=http://web.app.internal".repeat(8) + "/";
-    for (name, value) in [("x-hostel-depth", "0"), ("x-hostel-depth", "100"), ("max-forwards", "0")] {
+    for (name, value) in [
+        ("x-hostel-depth", "0"),
+        ("x-hostel-depth", "100"),
+        ("max-forwards", "0"),
+    ] {
         let fields = [(name, value)];
         let answer = server.connect().ask(&request("GET", &path, &fields, ""));
         assert_eq!(answer.text(), "say url\n", "{name}: {value}");
         let one_more = format!("/?url=http://web.app.internal{path}");
-        let answer = server.connect().ask(&request("GET", &one_more, &fields, ""));
+        let answer = server
+            .connect()
+            .ask(&request("GET", &one_more, &fields, ""));
         assert_eq!(answer.status, 502, "{name}: {value}");
     }
 }
@@ -98,6 +117,9 @@ fn the_name_of_a_component_is_no_name_for_sockets() {
         );
         let server = App::new(&app).up();
         let page = server.page("/?name=good.app.internal");
-        assert!(page.starts_with("error: ") || page.starts_with("ok: 0 "), "{guest}: {page}");
+        assert!(
+            page.starts_with("error: ") || page.starts_with("ok: 0 "),
+            "{guest}: {page}"
+        );
     }
 }

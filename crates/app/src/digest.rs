@@ -35,7 +35,7 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
     out.set(
         components
             .iter()
-            .map(|component| canonical(|out| write_component(out, component, components, folder))),
+            .map(|component| canonical(|out| write_component(out, component, folder))),
     );
     out.set(
         routes
@@ -61,12 +61,7 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
     Digest::of(&out.0)
 }
 
-fn write_component(
-    out: &mut Canonical,
-    component: &Component,
-    components: &[Component],
-    folder: &Path,
-) {
+fn write_component(out: &mut Canonical, component: &Component, folder: &Path) {
     let Component {
         name,
         source: _,
@@ -112,7 +107,7 @@ fn write_component(
     out.number(bind.len() as u64);
     for (import, callee) in bind {
         out.text(import);
-        out.text(name_of(components, *callee));
+        out.text(callee);
     }
 }
 

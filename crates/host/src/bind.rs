@@ -10,9 +10,9 @@
 
 mod fit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use tokio::sync::Mutex as AsyncMutex;
 use wasmtime::component::{Component, Func, Instance, Linker, Val};
@@ -23,24 +23,66 @@ use crate::abi::{Callable, Exports, Warm, http};
 use crate::chain::Chain;
 use crate::compile::LoadError;
 use crate::fault::Fault;
-use crate::guest::{Guest, RequestId, fault_of};
+use crate::guest::{Guest, Inner, RequestId, fault_of};
+use crate::lock::lock;
 use crate::meter::{self, Clock};
 use crate::pool::Permit;
 use crate::state::Host;
 use fit::Fit;
+pub(crate) use fit::{is_compatible, is_meant};
 
-/// Which guests answer a component's imports, by the names that the manifest gives them.
-pub type Bound = BTreeMap<String, Guest>;
+/// What answers a component's imports, by the names that the manifest gives them.
+pub(crate) type Bound = BTreeMap<String, Arc<Callee>>;
 
-/// The place of a callee: a new build of it answers calls that begin later.
+/// The place of a callee: a new build of it answers calls that begin later. Callers keep it alive.
 pub(crate) struct Callee(RwLock<Guest>);
 
-impl Callee {
-    pub(crate) fn new(guest: Guest) -> Self {
-        Self(RwLock::new(guest))
+/// The components of one app that may answer imports of others, by name.
+#[derive(Default)]
+pub(crate) struct Callees(Mutex<HashMap<Arc<str>, (Weak<Inner>, Weak<Callee>)>>);
+
+impl fmt::Debug for Callees {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(lock(&self.0).keys()).finish()
+    }
+}
+
+impl Callees {
+    /// From now on this guest answers.
+    pub(crate) fn put(&self, name: &Arc<str>, guest: &Arc<Inner>) {
+        let mut all = lock(&self.0);
+        let callee = all.get(name).and_then(|(_, callee)| callee.upgrade());
+        let place = callee.as_ref().map_or_else(Weak::new, Arc::downgrade);
+        all.insert(name.clone(), (Arc::downgrade(guest), place));
+        drop(all);
+        if let Some(callee) = callee {
+            callee.replace(Guest(guest.clone()));
+        }
     }
 
-    pub(crate) fn replace(&self, guest: Guest) {
+    /// The same, unless another guest does.
+    pub(crate) fn put_first(&self, name: &Arc<str>, guest: &Arc<Inner>) {
+        let is_there = |(guest, _): &(Weak<Inner>, Weak<Callee>)| guest.strong_count() > 0;
+        if !lock(&self.0).get(name).is_some_and(is_there) {
+            self.put(name, guest);
+        }
+    }
+
+    /// The place of the component with this name, if it is loaded.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Callee>> {
+        let mut all = lock(&self.0);
+        let (guest, place) = all.get_mut(name)?;
+        if let Some(callee) = place.upgrade() {
+            return Some(callee);
+        }
+        let callee = Arc::new(Callee(RwLock::new(Guest(guest.upgrade()?))));
+        *place = Arc::downgrade(&callee);
+        Some(callee)
+    }
+}
+
+impl Callee {
+    fn replace(&self, guest: Guest) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = guest;
     }
 
@@ -93,7 +135,8 @@ pub(crate) fn link(
 ) -> std::result::Result<(), LoadError> {
     let mut places: Vec<String> = Vec::new();
     let mut number = 0;
-    for (written, guest) in bound {
+    for (written, callee) in bound {
+        let guest = callee.current();
         let Callable::Export(Linked::Component { pre, .. }) = &guest.0.callable else {
             return Err(fit::no_component(written, guest.name()));
         };
@@ -104,7 +147,6 @@ pub(crate) fn link(
                 places.len() - 1
             }
         };
-        let callee = guest.0.template.network.callees.of(guest);
         for fit in fit::fits(component, written, pre.component(), guest.name())? {
             let Fit {
                 import,
@@ -122,7 +164,8 @@ pub(crate) fn link(
                     name,
                 });
                 number += 1;
-                define(linker, function, is_async).map_err(|cause| fit::unlinked(written, &cause))?;
+                define(linker, function, is_async)
+                    .map_err(|cause| fit::unlinked(written, &cause))?;
             }
         }
     }
@@ -136,7 +179,8 @@ fn define(linker: &mut Linker<Host>, function: Arc<Function>, is_async: bool) ->
         return instance.func_new_concurrent(&name, move |accessor, _, params, results| {
             let function = function.clone();
             Box::pin(async move {
-                let call = accessor.with(|mut store| Call::of(store.as_context_mut().data_mut(), &function));
+                let call = accessor
+                    .with(|mut store| Call::of(store.as_context_mut().data_mut(), &function));
                 call?.make(params, results).await
             })
         });
@@ -205,7 +249,10 @@ impl Call {
                 instance,
                 functions: Vec::new(),
             }),
-            _ => wasmtime::bail!("`{}` is not an instance that is called by its exports", guest.name()),
+            _ => wasmtime::bail!(
+                "`{}` is not an instance that is called by its exports",
+                guest.name()
+            ),
         }
     }
 
@@ -254,7 +301,9 @@ impl Open {
             return Ok(*function);
         }
         let store = &mut self.store;
-        let interface = self.instance.get_export_index(&mut *store, None, &wanted.export);
+        let interface = self
+            .instance
+            .get_export_index(&mut *store, None, &wanted.export);
         let index = interface.and_then(|interface| {
             self.instance
                 .get_export_index(&mut *store, Some(&interface), &wanted.name)
@@ -263,7 +312,9 @@ impl Open {
         let Some(function) = function else {
             // Only a build that came later can lack what was checked when the caller was loaded.
             let (name, export) = (&wanted.name, &wanted.export);
-            return Err(Fault::BadGuest(format!("it exports no `{name}` of `{export}` any more")));
+            return Err(Fault::BadGuest(format!(
+                "it exports no `{name}` of `{export}` any more"
+            )));
         };
         if self.functions.len() <= wanted.number {
             self.functions.resize(wanted.number + 1, None);

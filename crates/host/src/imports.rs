@@ -211,8 +211,8 @@ fn way_out(abi: Abi, import: &str) -> String {
     };
     if !interface.starts_with("wasi:") {
         return format!(
-            "`{interface}` is not part of WASI: compose the guest with the component that exports it \
-             (`wac plug guest.wasm --plug that.wasm`), or build it without this import"
+            "`{interface}` is not part of WASI: bind it to a component of the app that exports it, \
+             [component.NAME.bind] \"{interface}\" = \"THAT\", or build it without this import"
         );
     }
     if matches!(

@@ -36,9 +36,9 @@ use http::header::HeaderName;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 pub(crate) use budget::AppNetwork;
-pub(crate) use internal::Neighbours;
 use budget::{Lease, Outbound};
 use client::Sending;
+pub(crate) use internal::Neighbours;
 use internal::Visit;
 use policy::{Forbidden, Policy};
 use pool::Server;

@@ -15,6 +15,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::abi::start::OnStart;
+use crate::bind::Answering;
 use crate::capability::blob;
 use crate::capability::charge::Charge;
 use crate::capability::config::{Settings, Start};
@@ -70,6 +71,7 @@ pub(crate) struct Host {
     table: ResourceTable,
     http: WasiHttpCtx,
     outgoing: net::Outgoing,
+    answering: Answering,
     blobs_held: blob::Held,
     charge: Charge,
     /// Those that are open; named by `net`.
@@ -106,6 +108,7 @@ impl Host {
             table,
             http,
             outgoing,
+            answering: Answering::default(),
             blobs_held: blob::Held::new(limits.blob_bytes),
             charge: Charge::new(template),
             sockets: net::Sockets::default(),
@@ -172,6 +175,11 @@ impl Host {
     /// The way out to the network.
     pub(crate) fn outgoing(&self) -> &net::Outgoing {
         &self.outgoing
+    }
+
+    /// The instances that answer this one's imports.
+    pub(crate) fn answering(&mut self) -> &mut Answering {
+        &mut self.answering
     }
 
     /// Blobs that the host holds for this instance.

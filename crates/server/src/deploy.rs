@@ -4,7 +4,7 @@
 //! What a trigger makes of its guests is its own file's business: `messages`, and so on.
 
 use hostel_app::{App, CalledBy, Resolved};
-use hostel_host::{AppScope, LoadError, Progress, Role, Runtime};
+use hostel_host::{AppScope, Guest, LoadError, Progress, Role, Runtime};
 
 use crate::live::Live;
 use crate::messages;
@@ -40,6 +40,9 @@ pub fn roles(app: &App, component: usize) -> Vec<Role> {
     if app.is_neighbour(component) && !roles.contains(&Role::Serve) {
         roles.push(Role::Serve);
     }
+    if app.is_bound(component) {
+        roles.push(Role::Call);
+    }
     roles
 }
 
@@ -60,21 +63,22 @@ pub fn deploy(
     }
     let scope = runtime.app(&app.name);
     let mut slots = Vec::new();
-    let mut guests = Vec::with_capacity(app.components.len());
-    for (index, (component, code)) in app.components.iter().zip(&code).enumerate() {
-        let mut server = None;
+    let mut guests = vec![None; app.components.len()];
+    for index in app.callees_first() {
+        let (Some(component), Some(code)) = (app.components.get(index), code.get(index)) else {
+            continue;
+        };
         let mut roles = roles(&app, index);
         if roles.is_empty() {
             roles.push(Role::Serve);
         }
         for role in roles {
             let guest = scope.load(component, code, role, progress)?;
-            if role == Role::Serve {
-                server = Some(guest.clone());
+            if let (Role::Serve, Some(place)) = (role, guests.get_mut(index)) {
+                *place = Some(guest.clone());
             }
             slots.push(Slot::new(index, role, guest));
         }
-        guests.push(server);
     }
     let deployment = Deployment {
         scope,
@@ -87,6 +91,23 @@ pub fn deploy(
         consumers,
         app,
     })
+}
+
+/// Loads the components that imports of others are bound to. Whoever loads one of these others keeps them meanwhile.
+///
+/// # Errors
+///
+/// The first that cannot be loaded.
+pub fn load_callees(
+    scope: &AppScope,
+    Resolved { app, code }: &Resolved,
+    progress: &dyn Fn(Progress),
+) -> Result<Vec<Guest>, LoadError> {
+    let order = app.callees_first().into_iter();
+    let bound = order.filter(|index| app.is_bound(*index));
+    let parts = bound.filter_map(|index| Some((app.components.get(index)?, code.get(index)?)));
+    let load = |(component, code): (_, &Vec<u8>)| scope.load(component, code, Role::Call, progress);
+    parts.map(load).collect()
 }
 
 /// An app on its way: what the triggers are made from.

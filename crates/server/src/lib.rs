@@ -41,7 +41,7 @@ mod wire;
 mod worker;
 
 pub use bounds::Bounds;
-pub use deploy::{DeployError, deploy, roles};
+pub use deploy::{DeployError, deploy, load_callees, roles};
 pub use handover::LifeLine;
 pub use live::Live;
 pub use messages::Consumer;

@@ -17,16 +17,18 @@ impl Assembly<'_, '_> {
         &mut self,
         written: Vec<(At<String>, At<String>)>,
         names: &[&str],
-    ) -> BTreeMap<String, usize> {
+    ) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
         for (import, callee) in written {
             if !import.value.contains(['/', ':']) {
                 let what = format!("\"{}\" is not the name of an interface", import.value);
                 let help = "write it as `hostel inspect FILE` lists it under imports: \"shop:pricing/api\"";
-                self.report.at(Kind::BadValue, import.span.clone(), what, help);
+                self.report
+                    .at(Kind::BadValue, import.span.clone(), what, help);
             }
-            let index = self.index(&callee, names);
-            all.insert(import.value, index);
+            // One that does not exist is reported there.
+            let _index = self.index(&callee, names);
+            all.insert(import.value, callee.value);
         }
         all
     }
@@ -39,7 +41,11 @@ impl Assembly<'_, '_> {
         };
         let names = || components.iter().map(|component| component.name.as_str());
         for component in components {
-            let named = component.grants.http.iter().filter_map(|grant| grant.neighbour());
+            let named = component
+                .grants
+                .http
+                .iter()
+                .filter_map(|grant| grant.neighbour());
             for name in named.filter(|name| !exists(name)) {
                 let what = format!(
                     "[component.{}.grants] names http://{name}.app.internal, and there is no component \"{name}\"",
@@ -120,9 +126,12 @@ impl Walk<'_> {
         let components = self.components;
         let callees = components.get(at).into_iter();
         for callee in callees.flat_map(|component| component.bind.values()) {
-            let behind = self.visit(*callee)? + 1;
+            // Sorted by name.
+            let found = components.binary_search_by(|component| component.name.cmp(callee));
+            let Ok(callee) = found else { continue };
+            let behind = self.visit(callee)? + 1;
             if behind > depth {
-                (next, depth) = (Some(*callee), behind);
+                (next, depth) = (Some(callee), behind);
             }
         }
         self.path.pop();

@@ -341,7 +341,10 @@ mod tests {
             "https://*.app.internal",
         ] {
             let error = odd.parse::<HttpGrant>().unwrap_err();
-            assert!(error.help.contains("http://NAME.app.internal"), "{odd}: {error}");
+            assert!(
+                error.help.contains("http://NAME.app.internal"),
+                "{odd}: {error}"
+            );
         }
     }
 

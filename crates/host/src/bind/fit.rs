@@ -51,7 +51,9 @@ pub(super) fn fits(
 
 /// Whether the manifest means this import: by its whole name, or by its name without the version.
 pub(crate) fn is_meant(written: &str, import: &str) -> bool {
-    let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
+    let interface = import
+        .split_once('@')
+        .map_or(import, |(interface, _)| interface);
     written == import || written == interface
 }
 
@@ -78,7 +80,9 @@ impl Answer<'_> {
                     self.same(name, &want, has.map(|item| item.ty).as_ref())?;
                     functions.push((name.to_owned(), want.async_()));
                 }
-                ComponentItem::Resource(_) => return Err(self.by_value(&format!("the resource `{name}`"))),
+                ComponentItem::Resource(_) => {
+                    return Err(self.by_value(&format!("the resource `{name}`")));
+                }
                 // Types are the functions' business.
                 _ => {}
             }
@@ -122,7 +126,12 @@ impl Answer<'_> {
     }
 
     /// Whether what the callee has under this name is what the caller wants, and can be handed over.
-    fn same(&self, name: &str, want: &ComponentFunc, has: Option<&ComponentItem>) -> Result<(), LoadError> {
+    fn same(
+        &self,
+        name: &str,
+        want: &ComponentFunc,
+        has: Option<&ComponentItem>,
+    ) -> Result<(), LoadError> {
         let Self { import, callee } = self;
         let types = || want.params().map(|(_, ty)| ty).chain(want.results());
         if let Some(kind) = types().find_map(|ty| handle_in(&ty)) {
@@ -135,15 +144,25 @@ impl Answer<'_> {
             )
         };
         let Some(ComponentItem::ComponentFunc(has)) = has else {
-            return Err(misfit(&format!("whose `{import}` has no function `{name}`")));
+            return Err(misfit(&format!(
+                "whose `{import}` has no function `{name}`"
+            )));
         };
         let same = want.params().len() == has.params().len()
             && want.results().len() == has.results().len()
-            && want.params().zip(has.params()).all(|((_, one), (_, other))| one == other)
-            && want.results().zip(has.results()).all(|(one, other)| one == other);
+            && want
+                .params()
+                .zip(has.params())
+                .all(|((_, one), (_, other))| one == other)
+            && want
+                .results()
+                .zip(has.results())
+                .all(|(one, other)| one == other);
         match same {
             true => Ok(()),
-            false => Err(misfit(&format!("whose `{name}` has other parameters or another result"))),
+            false => Err(misfit(&format!(
+                "whose `{name}` has other parameters or another result"
+            ))),
         }
     }
 
@@ -161,7 +180,7 @@ impl Answer<'_> {
 }
 
 /// Whether one version stands for the other, as the engine's linker sees it.
-fn is_compatible(import: &str, export: &str) -> bool {
+pub(crate) fn is_compatible(import: &str, export: &str) -> bool {
     let parts = |name: &str| {
         let (interface, version) = name.split_once('@')?;
         let track = Version::parse(version)?.track()?;
@@ -212,7 +231,9 @@ fn not_imported(written: &str, callee: &str, imports: &[&str]) -> LoadError {
 /// A core module has no exports of this kind.
 pub(super) fn no_component(written: &str, callee: &str) -> LoadError {
     error(
-        format!("its import `{written}` is bound to \"{callee}\", which is a core module and no component"),
+        format!(
+            "its import `{written}` is bound to \"{callee}\", which is a core module and no component"
+        ),
         "build that one as a component; `hostel inspect FILE` says what a file is",
     )
 }
@@ -227,7 +248,11 @@ pub(super) fn unlinked(written: &str, cause: &wasmtime::Error) -> LoadError {
 /// The first few names of a list that may be long.
 fn some(names: &[String]) -> String {
     const MOST: usize = 10;
-    let shown: Vec<String> = names.iter().take(MOST).map(|name| format!("`{name}`")).collect();
+    let shown: Vec<String> = names
+        .iter()
+        .take(MOST)
+        .map(|name| format!("`{name}`"))
+        .collect();
     let more = if names.len() > MOST { ", ..." } else { "" };
     shown.join(", ") + more
 }

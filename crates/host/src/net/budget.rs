@@ -9,6 +9,7 @@ use hostel_app::limits::Limits;
 
 use super::pool::Pool;
 use super::{Names, Neighbours, Network};
+use crate::bind::Callees;
 use crate::state::Template;
 
 /// What the calls of one instance may still start on the network.
@@ -56,6 +57,7 @@ pub(crate) struct AppNetwork {
     pub(super) names: Names,
     pub(super) pool: Arc<Pool>,
     pub(crate) neighbours: Neighbours,
+    pub(crate) callees: Callees,
     open: AtomicU32,
     dialled: Rate,
 }
@@ -66,6 +68,7 @@ impl AppNetwork {
             names: network.names.for_another(),
             pool: Pool::new(network),
             neighbours: Neighbours::default(),
+            callees: Callees::default(),
             network: network.clone(),
             open: AtomicU32::new(0),
             dialled: Rate::default(),

@@ -95,7 +95,8 @@ impl Outgoing {
     pub(super) fn visit(&self, server: Server) -> Result<Visit, Error> {
         let name = server.neighbour().unwrap_or("");
         let Some(callee) = self.template.network.neighbours.find(name) else {
-            self.template.no_neighbour(name, &self.template.network.neighbours.names());
+            self.template
+                .no_neighbour(name, &self.template.network.neighbours.names());
             return Err(Error::DnsError {
                 rcode: Some("NXDOMAIN".into()),
                 info_code: None,
@@ -130,7 +131,11 @@ impl Visit {
         let limit = self.callee.limits().request_body_bytes;
         let id = RequestId::next();
         if declared.is_some_and(|declared| declared > limit) {
-            return Ok(refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large", id));
+            return Ok(refusal(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body is too large",
+                id,
+            ));
         }
         let body = Bounded {
             body: Outward::new(body, declared),
