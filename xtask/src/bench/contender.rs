@@ -219,6 +219,10 @@ impl Scratch {
         Ok(Scratch(folder))
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.0
+    }
+
     /// Writes an app that reuses the instances of `guest`; returns its folder.
     fn app(&self, kind: &Kind, guest: &Path) -> Result<PathBuf> {
         let folder = self.0.join(kind.name);
