@@ -127,6 +127,17 @@ struct Open {
     functions: Vec<Option<Func>>,
 }
 
+/// Whether a guest with these imports has all that others are to answer; seen before it is compiled.
+pub(crate) fn check(imports: &[String], bound: &Bound) -> std::result::Result<(), LoadError> {
+    let imports: Vec<&str> = imports.iter().map(String::as_str).collect();
+    for (written, callee) in bound {
+        if !imports.iter().any(|import| is_meant(written, import)) {
+            return Err(fit::not_imported(written, callee.current().name(), &imports));
+        }
+    }
+    Ok(())
+}
+
 /// Defines the imports of `component` that others answer.
 pub(crate) fn link(
     linker: &mut Linker<Host>,

@@ -120,6 +120,7 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
     };
     detected.needs.retain(|need| !bound(need));
     let abi = choose(&detected, job.role)?;
+    bind::check(&detected.imports, job.bound)?;
     imports::check(&detected, abi).map_err(|missing| error(missing.what, missing.help))?;
     let flavor = flavor(&detected, abi);
     let half = shared.half(flavor).map_err(|cause| host_error(&cause))?;

@@ -214,7 +214,7 @@ fn handle_in(ty: &Type) -> Option<&'static str> {
     }
 }
 
-fn not_imported(written: &str, callee: &str, imports: &[&str]) -> LoadError {
+pub(super) fn not_imported(written: &str, callee: &str, imports: &[&str]) -> LoadError {
     let help = match nearest(written, imports.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => {
