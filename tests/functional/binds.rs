@@ -210,7 +210,9 @@ fn what_does_not_fit_is_refused_at_the_start_with_both_names() {
 fn an_import_that_nobody_answers_names_the_way_to_bind_it() {
     let all = manifest("", "");
     let (unbound, _) = all.split_once("[component.shop.bind]").expect("a section");
-    let (head, _) = unbound.split_once("[component.pricing]").expect("a section");
+    let (head, _) = unbound
+        .split_once("[component.pricing]")
+        .expect("a section");
     let (_, shop) = unbound.split_once("[component.shop]").expect("a section");
     let app = App::new(&format!("{head}[component.shop]{shop}"));
     let text = refused_start(app.folder(), &[]);

@@ -8,13 +8,14 @@
 //!
 //! Reading order: this file (the run), `options.rs` (its arguments), `contender.rs` (who is measured, and their arguments),
 //! `server.rs` (processes), `load.rs` (the generator), `proc.rs` (CPU and memory), `report.rs` (medians, ratios, output),
-//! `machine.rs` (where it ran). `calls.rs` is a bench of its own: what guests pay for calling each other.
-//! `cargo xtask soak` uses `server`, `proc` and `machine` too.
+//! `machine.rs` (where it ran). `messages.rs` and `calls.rs` are benches of their own. `cargo xtask soak` uses `server`, `proc`
+//! and `machine` too.
 
 mod calls;
 mod contender;
 mod load;
 pub(crate) mod machine;
+mod messages;
 mod options;
 pub(crate) mod proc;
 mod report;
@@ -42,14 +43,19 @@ const WARM_UP_SECONDS: u32 = 1;
 /// Runs `cargo xtask bench ARGS`; `args` begins with the bench's name.
 pub(crate) fn main(args: Vec<String>) -> Result<()> {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        println!("{USAGE}");
+        println!("{USAGE}\n\n{}", messages::USAGE);
         return Ok(());
     }
     match args.split_first() {
         Some((name, rest)) if name == "http" => http(&Options::parse(rest)?),
-        Some((name, rest)) if name == "calls" => calls::main(&root(&std::env::current_dir()?)?, rest),
-        Some((name, _)) => bail!("unknown bench `{name}`; there are http and calls\n\n{USAGE}"),
-        None => bail!("which bench? there are http and calls\n\n{USAGE}"),
+        Some((name, rest)) if name == "messages" => messages::main(rest),
+        Some((name, rest)) if name == "calls" => {
+            calls::main(&root(&std::env::current_dir()?)?, rest)
+        }
+        Some((name, _)) => {
+            bail!("unknown bench `{name}`; there are http, messages and calls\n\n{USAGE}")
+        }
+        None => bail!("which bench? there are http, messages and calls\n\n{USAGE}"),
     }
 }
 

@@ -132,7 +132,11 @@ pub(crate) fn check(imports: &[String], bound: &Bound) -> std::result::Result<()
     let imports: Vec<&str> = imports.iter().map(String::as_str).collect();
     for (written, callee) in bound {
         if !imports.iter().any(|import| is_meant(written, import)) {
-            return Err(fit::not_imported(written, callee.current().name(), &imports));
+            return Err(fit::not_imported(
+                written,
+                callee.current().name(),
+                &imports,
+            ));
         }
     }
     Ok(())

@@ -284,7 +284,17 @@ impl Guest {
         match self.0.callable {
             Callable::HttpP2(_) | Callable::HttpP3(_) => app.neighbours.put(name, &self.0),
             Callable::Export(_) => app.callees.put(name, &self.0),
-            Callable::MessageP2(_) | Callable::Command(_) => {}
+            Callable::Message(_) | Callable::Command(_) => {}
+        }
+    }
+
+    /// Tells the operator that a message is not tried again, and what becomes of it.
+    pub fn report_given_up(&self, request: RequestId, what: &str) {
+        if let Stdio::Log(log) = &self.0.template.stdio {
+            let component = &self.0.template.component;
+            log.notice(&format!(
+                "level=error component={component} request={request} {what}"
+            ));
         }
     }
 

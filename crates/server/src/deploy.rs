@@ -8,6 +8,7 @@ use hostel_host::{AppScope, Guest, LoadError, Progress, Role, Runtime};
 
 use crate::live::Live;
 use crate::messages;
+use crate::service;
 use crate::slot::Slot;
 
 /// Why an app cannot be served.
@@ -40,7 +41,7 @@ pub fn roles(app: &App, component: usize) -> Vec<Role> {
     if app.is_neighbour(component) && !roles.contains(&Role::Serve) {
         roles.push(Role::Serve);
     }
-    if app.is_bound(component) {
+    if app.is_bound(component) && !roles.contains(&Role::Call) {
         roles.push(Role::Call);
     }
     roles
@@ -73,7 +74,8 @@ pub fn deploy(
             roles.push(Role::Serve);
         }
         for role in roles {
-            let guest = scope.load(component, code, role, progress)?;
+            let component = service::component_for(&app, (index, component), role);
+            let guest = scope.load(&component, code, role, progress)?;
             if let (Role::Serve, Some(place)) = (role, guests.get_mut(index)) {
                 *place = Some(guest.clone());
             }
@@ -86,9 +88,11 @@ pub fn deploy(
         slots,
     };
     let consumers = messages::consumers(&deployment)?;
+    let services = service::services(&deployment)?;
     Ok(Live {
         guests,
         consumers,
+        services,
         app,
     })
 }

@@ -71,9 +71,15 @@ pub(super) fn main(root: &Path, args: &[String]) -> Result<()> {
     let (mut rounds, mut hostel, mut guests) = (5, None, root.join("guests/out"));
     let mut args = args.iter();
     while let Some(name) = args.next() {
-        let value = args.next().with_context(|| format!("{name} needs a value\n\n{USAGE}"))?;
+        let value = args
+            .next()
+            .with_context(|| format!("{name} needs a value\n\n{USAGE}"))?;
         match name.as_str() {
-            "--rounds" => rounds = value.parse().with_context(|| format!("--rounds: `{value}`"))?,
+            "--rounds" => {
+                rounds = value
+                    .parse()
+                    .with_context(|| format!("--rounds: `{value}`"))?
+            }
             "--hostel" => hostel = Some(std::path::absolute(value)?),
             "--guests" => guests = value.into(),
             _ => bail!("unknown option `{name}`\n\n{USAGE}"),
@@ -128,7 +134,11 @@ fn ways() -> [Way; 2] {
 fn start(hostel: &Path, app: &Path, metrics: SocketAddr) -> Result<Server> {
     let (core, _) = machine::two_cores()?;
     let mut command = pinned(core, hostel);
-    command.arg("up").arg(app).arg("--data").arg(app.join("data"));
+    command
+        .arg("up")
+        .arg(app)
+        .arg("--data")
+        .arg(app.join("data"));
     command.args(["--listen", "127.0.0.1:0", "--threads", "1", "--metrics"]);
     command.arg(metrics.to_string());
     for limit in ["outbound=10000", "deadline=5m", "cpu=5m"] {
@@ -187,7 +197,9 @@ fn charged(metrics: SocketAddr, component: &str) -> Result<Charged> {
     let text = ask(metrics, "/metrics")?;
     let label = format!("component=\"{component}\"");
     let sum = |name: &str| -> f64 {
-        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(&label));
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with(name) && line.contains(&label));
         let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         values.sum()
     };
@@ -204,7 +216,9 @@ fn ask(address: SocketAddr, path: &str) -> Result<String> {
     write!(stream, "GET {path} HTTP/1.0\r\nHost: bench\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
-    let (head, body) = text.split_once("\r\n\r\n").context("an answer without a head")?;
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .context("an answer without a head")?;
     ensure!(head.contains(" 200 "), "{path}: {head}\n{body}");
     Ok(body.to_owned())
 }

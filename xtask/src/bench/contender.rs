@@ -219,6 +219,7 @@ impl Scratch {
         Ok(Scratch(folder))
     }
 
+    /// Where it is.
     pub(super) fn folder(&self) -> &Path {
         &self.0
     }

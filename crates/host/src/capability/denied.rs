@@ -215,24 +215,15 @@ mod tests {
     use hostel_app::Grants;
 
     use super::*;
-    use crate::capability::granted::Granted;
     use crate::capability::log::AppLog;
     use crate::capability::log::tests::tagged;
-    use crate::metrics::Component;
 
     fn template(log: AppLog, grants: Grants) -> Template {
         Template {
             component: "web".into(),
-            metrics: Arc::new(Component::new("shop".into(), "web".into())),
-            settings: Arc::default(),
             grants: Arc::new(grants),
-            limits: Default::default(),
-            metered: true,
-            memory: crate::memory::Budget::new(None).share(),
-            reuse: Default::default(),
             stdio: Stdio::Log(log),
-            network: Arc::default(),
-            granted: Arc::new(Granted::default()),
+            ..crate::testing::template()
         }
     }
 
