@@ -239,64 +239,70 @@ impl Call {
     /// One call at a time: an instance answers one after the other. Dropping this drops the callee's instance.
     async fn make(self, params: &[Val], results: &mut [Val]) -> Result<()> {
         let mut place = self.place.lock().await;
-        let mut open = match place.take() {
-            Some(open) => open,
-            None => self.open().await?,
+        let kept = place.take();
+        let guest = match &kept {
+            Some(open) => open.guest.clone(),
+            None => self.function.callee.current(),
         };
-        match self.invoke(&mut open, params, results).await {
-            Ok(()) => {
+        match self.answered(&guest, kept, params, results).await {
+            Ok(open) => {
                 *place = Some(open);
                 Ok(())
             }
-            Err(fault) => Err(self.failed(&open.guest, fault)),
+            Err(fault) => Err(self.failed(&guest, fault)),
         }
     }
 
-    /// A fresh instance of the callee as it is now.
-    async fn open(&self) -> Result<Open> {
-        let guest = self.function.callee.current();
-        let made = http::instantiate(&guest.0, self.request).await;
-        let Warm { store, exports, .. } = made.map_err(|fault| self.failed(&guest, fault))?;
-        match exports {
-            Exports::Component(instance) => Ok(Open {
-                guest,
-                store,
-                instance,
-                functions: Vec::new(),
-            }),
-            _ => wasmtime::bail!(
-                "`{}` is not an instance that is called by its exports",
-                guest.name()
-            ),
-        }
-    }
-
-    async fn invoke(
+    /// The callee's part, under its own clock and with a permit of its own.
+    async fn answered(
         &self,
-        open: &mut Open,
+        guest: &Guest,
+        kept: Option<Open>,
         params: &[Val],
         results: &mut [Val],
-    ) -> std::result::Result<(), Fault> {
-        let guest = open.guest.0.clone();
-        let template = &guest.template;
+    ) -> std::result::Result<Open, Fault> {
+        let template = &guest.0.template;
         template.metrics.calls.add(1);
-        let function = open.function(&self.function)?;
         let (_permit, _ticking, clock) = match template.metered {
             true => (
-                guest.permits.acquire().await?,
-                Some(guest.ticker.enter()),
+                guest.0.permits.acquire().await?,
+                Some(guest.0.ticker.enter()),
                 Clock::start(&template.limits),
             ),
             false => (Permit::uncounted(), None, Clock::off(&template.limits)),
         };
         let chain = self.chain.within(template.limits.deadline_ms);
         let mut clock = clock.owned_by(&template.metrics).until(chain.due());
-        open.store.data_mut().works_for(self.request);
-        open.store.data_mut().is_part_of(chain);
+        let mut open = match kept {
+            Some(open) => open,
+            None => meter::run(&mut clock, self.open(guest)).await??,
+        };
+        let function = open.function(&self.function)?;
+        let host = open.store.data_mut();
+        host.works_for(self.request);
+        host.is_part_of(chain);
         open.store.set_epoch_deadline(1);
         let called = function.call_async(&mut open.store, params, results);
-        let outcome = meter::run(&mut clock, called).await?;
-        outcome.map_err(|error| fault_of(&error, &open.store.data().meter))
+        match meter::run(&mut clock, called).await? {
+            Ok(()) => Ok(open),
+            Err(error) => Err(fault_of(&error, &open.store.data().meter)),
+        }
+    }
+
+    /// A fresh instance.
+    async fn open(&self, guest: &Guest) -> std::result::Result<Open, Fault> {
+        let Warm { store, exports, .. } = http::instantiate(&guest.0, self.request).await?;
+        match exports {
+            Exports::Component(instance) => Ok(Open {
+                guest: guest.clone(),
+                store,
+                instance,
+                functions: Vec::new(),
+            }),
+            _ => Err(Fault::BadGuest(
+                "it is no component with exports any more".into(),
+            )),
+        }
     }
 
     /// What the caller fails of; the operator is told of the callee's fault here.
@@ -372,3 +378,41 @@ impl fmt::Display for CalleeFailed {
 }
 
 impl std::error::Error for CalleeFailed {}
+
+#[cfg(test)]
+mod tests {
+    use hostel_app::{Component, Source};
+
+    use crate::testing::{ask, block_on, code, runtime};
+    use crate::{AppScope, Guest, Role};
+
+    /// A component of this name with this code, and what its import is bound to.
+    fn load(scope: &AppScope, name: &str, code: &[u8], role: Role) -> Guest {
+        let mut component = Component::new(name, Source::InlineWat, code);
+        if role == Role::Serve {
+            let (import, callee) = ("shop:pricing/api", "pricing");
+            component.bind.insert(import.to_owned(), callee.to_owned());
+        }
+        scope.load(&component, code, role, &|_| {}).unwrap()
+    }
+
+    #[test]
+    fn a_new_build_answers_instances_that_begin_later() {
+        let runtime = runtime(None);
+        let scope = runtime.app("test");
+        let first = load(&scope, "pricing", &code("pricing-p2"), Role::Call);
+        let shop = load(&scope, "shop", &code("shop-p2"), Role::Serve);
+        assert_eq!(block_on(ask(&shop, "/?item=tea")), "200");
+        // A build that lacks what the first one had.
+        let empty = br#"(component (instance $x) (export "shop:pricing/api@1.0.0" (instance $x)))"#;
+        let second = load(&scope, "pricing", empty, Role::Call);
+        assert_eq!(block_on(ask(&shop, "/?item=tea")), "200");
+        second.answer_neighbours();
+        assert_eq!(block_on(ask(&shop, "/?item=tea")), "trap");
+        first.answer_neighbours();
+        assert_eq!(block_on(ask(&shop, "/?item=tea")), "200");
+        // The caller keeps what answers it.
+        drop((first, second));
+        assert_eq!(block_on(ask(&shop, "/?item=tea")), "200");
+    }
+}
