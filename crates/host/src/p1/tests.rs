@@ -42,6 +42,7 @@ fn start(guest: &Guest, listeners: Vec<Arc<TcpListener>>) -> Service {
             count.fetch_add(1, Relaxed);
         }),
         cpu_percent: None,
+        ready_line: None,
     };
     let end = tokio::spawn(async move { guest.serve(start, RequestId::next()).await });
     Service { stop, ready, end }

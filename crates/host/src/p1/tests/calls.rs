@@ -530,6 +530,7 @@ fn calls_at_random_break_nothing_and_reach_nothing_of_others() {
                 stop: stopped,
                 ready: Box::new(|| {}),
                 cpu_percent: None,
+                ready_line: None,
             });
             let template = Arc::new(Template {
                 life: Some(life),
