@@ -31,6 +31,31 @@ fn an_import_is_answered_by_another_component() {
 }
 
 #[test]
+fn caller_and_callee_may_be_of_different_releases_of_wasi() {
+    for shop in ["shop-p2", "shop-p3"] {
+        for pricing in ["pricing-p2", "pricing-p3"] {
+            for settings in ["", "reuse = 10", "reuse = 100\nconcurrent = 4"] {
+                let manifest = manifest(settings, "")
+                    .replace("shop-p2", shop)
+                    .replace("pricing-p2", pricing);
+                let server = App::new(&manifest).up();
+                for _ in 0..3 {
+                    let page = server.page("/?item=tea");
+                    assert_eq!(page, "300\n", "{shop} {pricing} {settings}");
+                }
+                let answer = server.get("/?act=trap");
+                assert_eq!(answer.status, 500, "{shop} {pricing} {settings}");
+                assert_eq!(
+                    server.page("/?item=mugs"),
+                    "400\n",
+                    "{shop} {pricing} {settings}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn the_callee_s_instance_is_made_for_the_caller_s_and_lives_as_long() {
     // Two calls of one request meet the same instance; the next request has a fresh one.
     let server = shop("", "").up();

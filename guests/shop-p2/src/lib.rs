@@ -51,7 +51,12 @@ fn total() -> String {
     let (total, lines) = api::total(&[line("tea", 2, None), line("mug", 1, Some("Ada"))]);
     let shown = |line: &Line| {
         let gift = line.gift.as_deref().unwrap_or("nobody");
-        format!("{} x {} for {gift}, {} tags", line.count, line.item, line.tags.len())
+        format!(
+            "{} x {} for {gift}, {} tags",
+            line.count,
+            line.item,
+            line.tags.len()
+        )
     };
     let lines: Vec<String> = lines.iter().map(shown).collect();
     format!("{total}: {}", lines.join("; "))
