@@ -16,6 +16,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::abi::service::Life;
 use crate::abi::start::OnStart;
+use crate::bind::Answering;
 use crate::capability::blob;
 use crate::capability::charge::Charge;
 use crate::capability::config::{Settings, Start};
@@ -78,6 +79,7 @@ pub(crate) struct Host {
     table: ResourceTable,
     http: WasiHttpCtx,
     outgoing: net::Outgoing,
+    answering: Answering,
     blobs_held: blob::Held,
     charge: Charge,
     /// How the message that it works on is answered; named by `capability::messaging`.
@@ -117,6 +119,7 @@ impl Host {
             table,
             http,
             outgoing,
+            answering: Answering::default(),
             blobs_held: blob::Held::new(limits.blob_bytes),
             charge: Charge::new(template),
             answer: None,
@@ -185,6 +188,11 @@ impl Host {
     /// The way out to the network.
     pub(crate) fn outgoing(&self) -> &net::Outgoing {
         &self.outgoing
+    }
+
+    /// The instances that answer this one's imports.
+    pub(crate) fn answering(&mut self) -> &mut Answering {
+        &mut self.answering
     }
 
     /// Blobs that the host holds for this instance.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use hostel_app::{App, CalledBy, Resolved};
-use hostel_host::{AppScope, LoadError, Progress, Role, Runtime};
+use hostel_host::{AppScope, Guest, LoadError, Progress, Role, Runtime};
 
 use crate::live::Live;
 use crate::messages;
@@ -46,6 +46,9 @@ pub fn roles(app: &App, component: usize) -> Vec<Role> {
     let mut roles: Vec<Role> = called.into_iter().map(role).collect();
     if app.is_neighbour(component) && !roles.contains(&Role::Serve) {
         roles.push(Role::Serve);
+    }
+    if app.is_bound(component) && !roles.contains(&Role::Call) {
+        roles.push(Role::Call);
     }
     roles
 }
@@ -112,18 +115,19 @@ pub fn deploy(
     has_trigger(&app)?;
     let scope = runtime.app(&app.name);
     let mut slots = Vec::new();
-    let mut guests = Vec::with_capacity(app.components.len());
-    for (index, (component, code)) in app.components.iter().zip(&code).enumerate() {
-        let mut server = None;
+    let mut guests = vec![None; app.components.len()];
+    for index in app.callees_first() {
+        let (Some(component), Some(code)) = (app.components.get(index), code.get(index)) else {
+            continue;
+        };
         for role in roles_or_server(&app, index) {
             let component = service::component_for(&app, (index, component), role);
             let guest = scope.load(&component, code, role, progress)?;
-            if role == Role::Serve {
-                server = Some(guest.clone());
+            if let (Role::Serve, Some(place)) = (role, guests.get_mut(index)) {
+                *place = Some(guest.clone());
             }
             slots.push(Slot::new(index, role, guest));
         }
-        guests.push(server);
     }
     let deployment = Deployment {
         scope,
@@ -144,6 +148,23 @@ pub fn deploy(
         scope,
         slots,
     })
+}
+
+/// Loads the components that imports of others are bound to. Whoever loads one of these others keeps them meanwhile.
+///
+/// # Errors
+///
+/// The first that cannot be loaded.
+pub fn load_callees(
+    scope: &AppScope,
+    Resolved { app, code }: &Resolved,
+    progress: &dyn Fn(Progress),
+) -> Result<Vec<Guest>, LoadError> {
+    let order = app.callees_first().into_iter();
+    let bound = order.filter(|index| app.is_bound(*index));
+    let parts = bound.filter_map(|index| Some((app.components.get(index)?, code.get(index)?)));
+    let load = |(component, code): (_, &Vec<u8>)| scope.load(component, code, Role::Call, progress);
+    parts.map(load).collect()
 }
 
 /// An app on its way: what the triggers are made from.

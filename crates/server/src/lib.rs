@@ -48,7 +48,7 @@ mod worker;
 
 pub use activation::{ActivationError, Inherited};
 pub use bounds::Bounds;
-pub use deploy::{DeployError, Deployed, deploy, roles};
+pub use deploy::{DeployError, Deployed, deploy, load_callees, roles};
 pub use handover::LifeLine;
 pub use live::Live;
 pub use messages::Consumer;

@@ -228,10 +228,7 @@ fn changed(old: &App, new: &App) -> BTreeSet<String> {
         let before = changed.len();
         for component in &new.components {
             let mut callees = component.bind.values();
-            let callee = |index: &usize| new.components.get(*index);
-            if callees
-                .any(|index| callee(index).is_some_and(|callee| changed.contains(&callee.name)))
-            {
+            if callees.any(|callee| changed.contains(callee)) {
                 changed.insert(component.name.clone());
             }
         }
