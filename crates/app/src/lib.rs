@@ -20,6 +20,7 @@ mod nearest;
 mod read;
 mod resolve;
 pub mod route;
+pub mod schedule;
 mod secret;
 pub mod server_config;
 mod text;
@@ -27,11 +28,12 @@ mod unit;
 mod variable;
 
 pub use app::{
-    App, CalledBy, Component, CronTrigger, Digest, Grants, MessageTrigger, MessagingGrants,
-    OperatorGrants, Resolved, Reuse, ServiceTrigger, Source,
+    App, CalledBy, Component, CronRun, CronTrigger, Digest, Grants, MessageTrigger,
+    MessagingGrants, Missed, OperatorGrants, Overlap, Resolved, Reuse, ServiceTrigger, Source,
 };
 pub use nearest::nearest;
 pub use resolve::{BuildStep, Operator, build_steps, files, resolve, resolve_command};
+pub use schedule::{Schedule, ScheduleError};
 pub use secret::Secret;
 pub use server_config::{NetworkPolicy, ServerConfig, StorePlace};
 pub use text::{FillError, Text};

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use hostel_app::{App, CalledBy, Resolved};
-use hostel_host::{AppScope, LoadError, Progress, Role, Runtime};
+use hostel_host::{AppScope, Guest, LoadError, Progress, Role, Runtime};
 
 use crate::live::Live;
 use crate::messages;
@@ -42,7 +42,11 @@ pub fn roles(app: &App, component: usize) -> Vec<Role> {
         CalledBy::Service => Role::Service,
     };
     let called = app.called_by(component);
-    called.into_iter().map(role).collect()
+    let mut roles: Vec<Role> = called.into_iter().map(role).collect();
+    if app.is_neighbour(component) && !roles.contains(&Role::Serve) {
+        roles.push(Role::Serve);
+    }
+    roles
 }
 
 /// The same; one that nothing calls has to be a server.
@@ -75,6 +79,8 @@ pub struct Deployed {
     pub(crate) slots: Vec<Slot>,
     /// What calls its guests; that stays as it was at first.
     pub(crate) triggers: Triggers,
+    /// Places whose guest is of an older revision, because the newest is not fit for them.
+    pub(crate) outdated: Vec<(String, Role)>,
 }
 
 impl Deployed {
@@ -103,15 +109,16 @@ pub fn deploy(
     resolved: Resolved,
     progress: &dyn Fn(Progress),
 ) -> Result<Deployed, DeployError> {
-    let Resolved { app, code } = resolved;
-    has_trigger(&app)?;
-    let scope = runtime.app(&app.name);
+    has_trigger(&resolved.app)?;
+    let scope = runtime.app(&resolved.app.name);
     let mut slots = Vec::new();
-    let mut guests = Vec::with_capacity(app.components.len());
-    for (index, (component, code)) in app.components.iter().zip(&code).enumerate() {
+    let mut guests = Vec::with_capacity(resolved.app.components.len());
+    for index in 0..resolved.app.components.len() {
         let mut server = None;
-        for role in roles_or_server(&app, index) {
-            let guest = scope.load(component, code, role, progress)?;
+        for role in roles_or_server(&resolved.app, index) {
+            let Some(guest) = load(&scope, &resolved, (index, role), progress)? else {
+                continue;
+            };
             if role == Role::Serve {
                 server = Some(guest.clone());
             }
@@ -119,6 +126,7 @@ pub fn deploy(
         }
         guests.push(server);
     }
+    let app = resolved.app;
     let deployment = Deployment {
         scope,
         app: &app,
@@ -132,10 +140,25 @@ pub fn deploy(
             consumers,
         }),
         triggers: Triggers::of(&app),
+        outdated: Vec::new(),
         app,
         scope,
         slots,
     })
+}
+
+/// Loads one component for one thing that calls it; `None` if there is no such component.
+pub(crate) fn load(
+    scope: &AppScope,
+    resolved: &Resolved,
+    (component, role): (usize, Role),
+    progress: &dyn Fn(Progress),
+) -> Result<Option<Guest>, LoadError> {
+    let Resolved { app, code } = resolved;
+    let (Some(component), Some(code)) = (app.components.get(component), code.get(component)) else {
+        return Ok(None);
+    };
+    scope.load(component, code, role, progress).map(Some)
 }
 
 /// An app on its way: what the triggers are made from.
