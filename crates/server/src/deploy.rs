@@ -14,6 +14,7 @@ use crate::live::Live;
 use crate::messages;
 use crate::replace::Triggers;
 use crate::router::Router;
+use crate::service;
 use crate::slot::Slot;
 
 /// Why an app cannot be served.
@@ -133,11 +134,13 @@ pub fn deploy(
         slots,
     };
     let consumers = messages::consumers(&deployment)?;
+    let services = service::services(&deployment)?;
     let Deployment { scope, slots, .. } = deployment;
     Ok(Deployed {
         live: Arc::new(Live {
             router: Router::new(app.routes.clone(), guests),
             consumers,
+            services,
         }),
         triggers: Triggers::of(&app),
         outdated: Vec::new(),
@@ -151,14 +154,15 @@ pub fn deploy(
 pub(crate) fn load(
     scope: &AppScope,
     resolved: &Resolved,
-    (component, role): (usize, Role),
+    (index, role): (usize, Role),
     progress: &dyn Fn(Progress),
 ) -> Result<Option<Guest>, LoadError> {
     let Resolved { app, code } = resolved;
-    let (Some(component), Some(code)) = (app.components.get(component), code.get(component)) else {
+    let (Some(component), Some(code)) = (app.components.get(index), code.get(index)) else {
         return Ok(None);
     };
-    scope.load(component, code, role, progress).map(Some)
+    let component = service::component_for(app, (index, component), role);
+    scope.load(&component, code, role, progress).map(Some)
 }
 
 /// An app on its way: what the triggers are made from.

@@ -6,6 +6,7 @@ use hostel_host::Guest;
 
 use crate::messages::Consumer;
 use crate::router::Router;
+use crate::service::Service;
 
 /// A deployed app. What calls its guests stays as it is; the guests themselves may be replaced by newer builds, each at its
 /// own place.
@@ -15,6 +16,8 @@ pub struct Live<C = Guest> {
     pub router: Router<C>,
     /// What calls guests with messages.
     pub consumers: Vec<Consumer>,
+    /// What runs all the time.
+    pub services: Vec<Service>,
 }
 
 impl<C> Live<C> {
@@ -24,6 +27,7 @@ impl<C> Live<C> {
         Self {
             router: Router::new(app.routes, guests),
             consumers: Vec::new(),
+            services: Vec::new(),
         }
     }
 }

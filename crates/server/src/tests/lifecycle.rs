@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use hostel_app::ListenOn;
 use hostel_host::LogSink;
 
 use super::client::Client;
@@ -153,7 +154,7 @@ fn start(listen: Vec<SocketAddr>) -> Result<Outcome, ServeError> {
         vec![Some(Fake::new())],
     ));
     let mut options = ServeOptions::on(SocketAddr::from(([127, 0, 0, 1], 0)), LogSink::null());
-    options.listen = listen;
+    options.listen = listen.into_iter().map(ListenOn::Address).collect();
     let runtime = crate::worker::runtime().unwrap();
     let mut signalled = false;
     let stop = async || {
