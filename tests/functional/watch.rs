@@ -356,6 +356,35 @@ fn requests_of_other_components_go_to_the_new_build() {
 }
 
 #[test]
+fn a_service_is_stopped_and_the_new_build_of_it_started() {
+    let settings = "[component.job]\nsource = \"job.wasm\"\nenv = { A = \"1\" }\n\
+                    [[service]]\ncomponent = \"job\"\nargs = [\"say\", \"here I am\"]";
+    let app = App::of_manifest(&manifest(settings))
+        .with_file("web.wasm", code("hello-p2"))
+        .with_file("job.wasm", code("run-service-p1"));
+    let server = app.up_with(&["--watch"]);
+    let watched = Watched { app, server };
+    let says = |text: &str, times: usize| {
+        let said = || watched.server.stdout().text().matches(text).count();
+        eventually(text, || (said() >= times).then_some(()));
+        assert_eq!(said(), times, "{text}");
+    };
+    says("here I am", 1);
+    fs::write(watched.app.path("job.wasm"), code("run-service-p2")).expect("a file");
+    watched.says("component \"job\" replaced in", 1);
+    says("told to stop", 1);
+    says("here I am", 2);
+    watched.edit(&settings.replace("\"1\"", "\"2\""));
+    watched.says("component \"job\" has new settings in", 1);
+    says("told to stop", 2);
+    says("here I am", 3);
+    // What its section says is read at the start of the server.
+    watched.edit(&settings.replace("here I am", "another"));
+    watched.says("restart to apply the changes of [[service]]", 1);
+    says("here I am", 3);
+}
+
+#[test]
 fn a_supervised_worker_watches_and_so_does_the_next() {
     let watched = Watched::with("hello-p2", "", &["--supervise"]);
     watched.write("hello-p3");
