@@ -255,6 +255,19 @@ table! {
     /// How long a request of a guest waits for its answers where it does not say.
     REQUEST_TIMEOUT_MS = "request_timeout", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/functional/messages.rs::a_request_that_nobody_answers_ends";
 
+    // Messages that an instance fetches itself.
+
+    /// Topics that one instance may have subscribed to; one more fails inside the guest.
+    INSTANCE_SUBSCRIPTIONS = "instance_subscriptions", Count, 64, [1, 1024], "tests/functional/calls.rs::an_instance_reads_so_many_topics_and_no_more";
+    /// How long a read waits for a message that may be on its way.
+    INSTANCE_READ_WAIT_MS = "instance_read_wait", Milliseconds, 50, [1, SECOND], "tests/functional/calls.rs::original_guests_speak_through_the_app_s_broker";
+    /// How long an instance may take until it asks for the next message; after that it is delivered again.
+    INSTANCE_ACK_WAIT_MS = "instance_ack_wait", Milliseconds, MINUTE, [SECOND, HOUR], "tests/functional/calls.rs::original_guests_speak_through_the_app_s_broker";
+    /// How long one exchange with a guest that keeps the messages may take.
+    BROKER_GUEST_MS = "broker_guest", Milliseconds, 5 * SECOND, [1, MINUTE], "tests/functional/calls.rs::a_broker_guest_that_says_nothing_is_not_waited_for_for_ever";
+    /// Answers that an instance may hold of `wasi_experimental_http`; beyond it a request fails inside the guest.
+    EXPERIMENTAL_HTTP_SESSIONS = "experimental_http_sessions", Count, 42, [1, 1024], "tests/functional/calls.rs::an_instance_holds_so_many_answers_and_no_more";
+
     // Compiling one guest, in a process of its own.
 
     /// CPU time of one compilation for each MiB of the guest's functions, a begun one counting whole, and of each function

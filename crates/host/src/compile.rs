@@ -20,7 +20,7 @@ use wasmtime::{Engine, Module, ResourcesRequired};
 use wasmtime_wasi_http::{p2, p3};
 
 use crate::abi::export::Linked;
-use crate::abi::{Callable, command::Command};
+use crate::abi::{Callable, command::Command, init};
 use crate::cache::{Artifact, Cache, Fresh, Key};
 use crate::detect::{self, Abi, DetectError, Detected};
 use crate::engine::Flavor;
@@ -114,7 +114,7 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
     let flavor = flavor(&detected, abi);
     let half = shared.half(flavor).map_err(|cause| host_error(&cause))?;
     let callable = match abi {
-        Abi::CommandP1 | Abi::ExportModule => {
+        Abi::CommandP1 | Abi::ExportModule | Abi::Init => {
             let module: Module = compile(shared, half, job, &binary)?;
             fits(job.limits, Some(module.resources_required()))?;
             let modules = &half.modules;
@@ -126,6 +126,8 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
                 .map_err(|cause| link_error(abi, &cause))?;
             match abi {
                 Abi::ExportModule => Callable::Export(Linked::module(pre)),
+                Abi::Init if !init::fits(&module) => return Err(other_init()),
+                Abi::Init => Callable::Init(pre),
                 _ => Callable::Command(Command::P1(pre)),
             }
         }
@@ -147,7 +149,8 @@ fn choose(detected: &Detected, role: Role) -> Result<Abi, LoadError> {
     let wanted = match role {
         Role::Serve => detected.http_abi(),
         Role::Handle => detected.message_abi(),
-        Role::Job | Role::Service | Role::Run => detected.command_abi(),
+        Role::Job | Role::Run => detected.command_abi(),
+        Role::Service => detected.service_abi(),
         Role::Call => Some(detected.export_abi()),
     };
     match (wanted, detected.abi) {
@@ -157,11 +160,19 @@ fn choose(detected: &Detected, role: Role) -> Result<Abi, LoadError> {
     }
 }
 
+fn other_init() -> LoadError {
+    error(
+        "its export `init` takes other parameters than a path, or a path and a descriptor",
+        "build it against the interface of server-side-wasm: `init: func(configfilepath: string)`",
+    )
+}
+
 /// What to do with a guest that is called by something else.
 fn unfit(role: Role, abi: Abi) -> LoadError {
     let kind = match abi {
         _ if abi.is_http() => "a server",
         _ if abi.is_message() => "a handler of messages",
+        Abi::Init => "a service",
         _ => "a command",
     };
     let wanted = match role {
@@ -174,6 +185,7 @@ fn unfit(role: Role, abi: Abi) -> LoadError {
         (Role::Handle, _) => {
             "name a component that exports wasi:messaging/incoming-handler@0.2.0-draft in [[message]]"
         }
+        (_, Abi::Init) => "let it run all the time, with [[service]] in a manifest",
         (_, abi) if abi.is_http() => "serve it with `hostel up FILE`",
         (_, abi) if abi.is_message() => {
             "say in a manifest which messages it gets, with [[message]], and start that with `hostel up`"
@@ -190,6 +202,7 @@ fn flavor(detected: &Detected, abi: Abi) -> Flavor {
         Abi::MessageP2 | Abi::Export if detected.is_of_0_3() => Flavor::Async,
         Abi::Export
         | Abi::ExportModule
+        | Abi::Init
         | Abi::HttpP2
         | Abi::MessageP2
         | Abi::CommandP1
@@ -205,7 +218,7 @@ fn link(linker: &Linker<Host>, component: &Component, abi: Abi) -> wasmtime::Res
         Abi::HttpP2 => Callable::HttpP2(p2::bindings::ProxyPre::new(pre)?),
         Abi::HttpP3 => Callable::HttpP3(p3::bindings::ServicePre::new(pre)?),
         Abi::MessageP2 => Callable::MessageP2(HandlerPre::new(pre)?),
-        Abi::Export | Abi::ExportModule => Callable::Export(Linked::component(pre)),
+        Abi::Export | Abi::ExportModule | Abi::Init => Callable::Export(Linked::component(pre)),
         Abi::CommandP2 | Abi::CommandP1 => Callable::Command(Command::P2(
             wasmtime_wasi::p2::bindings::CommandPre::new(pre)?,
         )),

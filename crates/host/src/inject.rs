@@ -218,7 +218,9 @@ mod tests {
             Callable::HttpP2(server) => server.instance_pre().component(),
             Callable::HttpP3(server) => server.instance_pre().component(),
             Callable::MessageP2(handler) => handler.instance_pre().component(),
-            Callable::Command(_) | Callable::Export(_) => panic!("nothing that answers"),
+            Callable::Command(_) | Callable::Export(_) | Callable::Init(_) => {
+                panic!("nothing that answers")
+            }
         };
         let engine = component.engine();
         let mut found = BTreeSet::new();

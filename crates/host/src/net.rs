@@ -13,6 +13,7 @@ mod client;
 mod dial;
 mod message;
 pub(crate) mod narrowed;
+mod plain;
 mod policy;
 mod pool;
 mod resolve;

@@ -475,6 +475,7 @@ impl Half {
             let exit = |code: i32| -> Result<()> { Err(I32Exit(code).into()) };
             modules.func_wrap("wasi_snapshot_preview1", "proc_exit", exit)?;
             modules.allow_shadowing(false);
+            interface::add_to_modules(&mut modules)?;
         }
         let ticker = Ticker::start(vec![engine.clone()])?;
         Ok(Self {

@@ -19,9 +19,11 @@ use crate::capability::blob;
 use crate::capability::charge::Charge;
 use crate::capability::config::{Settings, Start};
 use crate::capability::granted::Granted;
+use crate::capability::inbox::Inboxes;
 use crate::capability::log::{AppLog, Channel};
 use crate::capability::stdio::{LineStream, Origin};
 use crate::guest::{CurrentRequest, RequestId};
+use crate::interface::wasi_experimental_http::Sessions;
 use crate::memory::Share;
 use crate::meter::Meter;
 use crate::metrics::Component;
@@ -70,6 +72,10 @@ pub(crate) struct Host {
     http: WasiHttpCtx,
     outgoing: net::Outgoing,
     blobs_held: blob::Held,
+    /// Messages that it fetches itself.
+    pub(crate) inboxes: Inboxes,
+    /// Answers to requests of its own, for core modules.
+    pub(crate) http_sessions: Sessions,
     charge: Charge,
     /// Those that are open; named by `net`.
     pub(crate) sockets: net::Sockets,
@@ -106,6 +112,8 @@ impl Host {
             http,
             outgoing,
             blobs_held: blob::Held::new(limits.blob_bytes),
+            inboxes: Inboxes::default(),
+            http_sessions: Sessions::default(),
             charge: Charge::new(template),
             sockets: net::Sockets::default(),
             meter: Meter::new(limits, template.memory.open()),
@@ -161,6 +169,11 @@ impl Host {
     /// Whether the instance began with the values of now: see [`Settings::generation`].
     pub(crate) fn is_current(&self) -> bool {
         self.start.generation() == self.template.settings.generation()
+    }
+
+    /// Its command line, the name of the program first.
+    pub(crate) fn arguments(&self) -> &[String] {
+        &self.start.args
     }
 
     /// The way out to the network.

@@ -253,7 +253,7 @@ async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Faul
             .await
             .map(Exports::Message),
         Callable::Export(linked) => export::instantiate(linked, &mut store).await,
-        Callable::Command(_) => Err(not_answering()),
+        Callable::Command(_) | Callable::Init(_) => Err(not_answering()),
     };
     match exports {
         Ok(exports) => Ok(Warm {
@@ -281,7 +281,7 @@ async fn instantiate_and_start(
         Callable::HttpP2(_) => p2::bindings::Proxy::new(store, &instance).map(Exports::P2),
         Callable::HttpP3(_) => p3::bindings::Service::new(store, &instance).map(Exports::P3),
         Callable::MessageP2(_) => Handler::new(store, &instance).map(Exports::Message),
-        Callable::Command(_) | Callable::Export(_) => Err(not_answering()),
+        Callable::Command(_) | Callable::Export(_) | Callable::Init(_) => Err(not_answering()),
     }
 }
 

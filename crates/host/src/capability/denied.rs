@@ -28,6 +28,8 @@ pub(crate) enum Wanted {
     Publish,
     /// A topic to send a request to.
     Request,
+    /// A topic to read.
+    Subscribe,
     Secret,
 }
 
@@ -61,6 +63,7 @@ impl Wanted {
             Self::Messaging => "message broker",
             Self::Publish => "publishing to topic",
             Self::Request => "sending requests to topic",
+            Self::Subscribe => "reading topic",
             Self::Secret => "secret",
         }
     }
@@ -87,6 +90,7 @@ impl Wanted {
             Self::Messaging => within("clients", "messaging"),
             Self::Publish => within("publish", "publish"),
             Self::Request => within("request", "request"),
+            Self::Subscribe => within("subscribe", "subscribe"),
         }
     }
 }
@@ -101,7 +105,7 @@ impl Template {
             Wanted::Sql => grants.sql.contains(label),
             Wanted::Messaging => grants.messaging.clients.contains(label),
             Wanted::Secret => grants.secrets.contains(label),
-            Wanted::Publish | Wanted::Request => false,
+            Wanted::Publish | Wanted::Request | Wanted::Subscribe => false,
         };
         if granted || !is_label(label) {
             return Absent::Unknown;
@@ -248,6 +252,7 @@ mod tests {
             (Wanted::Messaging, "messaging = { clients = [\"x\"] }"),
             (Wanted::Publish, "messaging = { publish = [\"x\"] }"),
             (Wanted::Request, "messaging = { request = [\"x\"] }"),
+            (Wanted::Subscribe, "messaging = { subscribe = [\"x\"] }"),
             (Wanted::Secret, "secrets = [\"x\"]"),
         ] {
             assert_eq!(wanted.mend("x").0, line, "{}", wanted.noun());

@@ -114,6 +114,12 @@ impl Traits {
     }
 }
 
+/// A module of server-side-wasm: its bindings are of wit-bindgen 0.2, and no other system of that time calls an `init`.
+pub(super) fn is_started_by_init(found: &Detected) -> bool {
+    let exports = |name: &str| found.exports.iter().any(|export| export == name);
+    exports("init") && exports("canonical_abi_realloc") && exports("memory")
+}
+
 const OBJECT_FILE: &str = "unlinked object file";
 const PREVIEW0: &str = "WASI preview 0 (wasi_unstable)";
 const BROWSER: &str = "JavaScript host (a browser or Node)";
