@@ -268,6 +268,11 @@ table! {
     /// Answers that an instance may hold of `wasi_experimental_http`; beyond it a request fails inside the guest.
     EXPERIMENTAL_HTTP_SESSIONS = "experimental_http_sessions", Count, 42, [1, 1024], "tests/functional/calls.rs::an_instance_holds_so_many_answers_and_no_more";
 
+    // Services.
+
+    /// How often a service, which is one call that does not end, has the budget of a call for stores and the network anew.
+    SERVICE_REFILL_MS = "service_refill", Milliseconds, SECOND, [10, HOUR], "crates/host/src/abi/service/tests.rs::a_service_has_the_budget_of_a_call_anew_in_every_period";
+
     // Compiling one guest, in a process of its own.
 
     /// CPU time of one compilation for each MiB of the guest's functions, a begun one counting whole, and of each function

@@ -37,6 +37,7 @@ mod ticker;
 pub use abi::export::{Argument, Arguments, ExportInfo, Prepared, Returned};
 pub use abi::message::Handled;
 pub use abi::response::ResponseBody;
+pub use abi::service::ServiceStart;
 pub use cache::CacheStats;
 pub use capability::log::LogSink;
 pub use capability::places::{LabelledPlace, places};

@@ -377,6 +377,7 @@ impl AppScope {
             network: self.network.clone(),
             granted: Arc::new(granted),
             on_start: None,
+            life: None,
         }
     }
 }
@@ -562,6 +563,7 @@ mod tests {
             network: Arc::default(),
             granted: Arc::default(),
             on_start: None,
+            life: None,
         };
         let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();
         for function in PREVIEW1_FUNCTIONS {

@@ -14,6 +14,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::abi::service::Life;
 use crate::abi::start::OnStart;
 use crate::capability::blob;
 use crate::capability::charge::Charge;
@@ -58,6 +59,8 @@ pub(crate) struct Template {
     pub(crate) granted: Arc<Granted>,
     /// What a fresh instance is started with.
     pub(crate) on_start: Option<Arc<OnStart>>,
+    /// What a service has and calls have not.
+    pub(crate) life: Option<Life>,
 }
 
 /// What one store holds.

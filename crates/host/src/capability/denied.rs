@@ -195,6 +195,7 @@ mod tests {
             stdio: Stdio::Log(log),
             network: Arc::default(),
             granted: Arc::new(Granted::default()),
+            life: None,
         }
     }
 

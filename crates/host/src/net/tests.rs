@@ -59,6 +59,7 @@ pub(super) fn template(grants: Arc<Grants>) -> Template {
         stdio: Stdio::Inherit,
         network: Arc::default(),
         granted: Arc::default(),
+        life: None,
     }
 }
 
