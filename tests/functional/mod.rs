@@ -4,6 +4,7 @@ mod backends;
 mod blobs;
 mod bodies;
 mod cache;
+mod calls;
 mod chores;
 mod compile;
 mod config;
