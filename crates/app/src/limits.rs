@@ -268,6 +268,29 @@ table! {
     /// Answers that an instance may hold of `wasi_experimental_http`; beyond it a request fails inside the guest.
     EXPERIMENTAL_HTTP_SESSIONS = "experimental_http_sessions", Count, 42, [1, 1024], "tests/functional/calls.rs::an_instance_holds_so_many_answers_and_no_more";
 
+    // Guests that call guests.
+
+    /// Calls of one guest by another of its app that may lie one behind the other, over HTTP and through imports together;
+    /// one more fails inside the guest.
+    CALL_DEPTH = "call_depth", Count, 8, [1, 8], "tests/limits::call_depth";
+    // Schedules.
+
+    /// Length of one cron expression.
+    CRON_EXPRESSION_BYTES_MAX = "cron_expression", Bytes, 256, [16, KIB], "crates/app/src/schedule/tests.rs::expressions_are_bounded";
+    /// How much later than its time a run begins at the most, where the manifest does not say.
+    CRON_JITTER_MS = "cron_jitter", Milliseconds, 0, [0, 24 * HOUR], "crates/app/tests/golden.rs::every_message_has_its_golden_file";
+    /// Runs of one app's schedules in flight at once; further ones begin when others have ended.
+    CRON_RUNS = "cron_runs", Count, 64, [1, 1000], "crates/server/src/cron/tests.rs::no_more_runs_are_in_flight_than_may_be";
+    /// Times of one schedule that wait for their run, because the last one is still going or because they were missed; further
+    /// ones are left out.
+    CRON_WAITING = "cron_waiting", Count, 100, [1, 10_000], "crates/server/src/cron/tests.rs::no_more_times_wait_than_may_wait";
+    /// How late a run may begin, beyond its jitter, until its time counts as missed.
+    CRON_LATE_MS = "cron_late", Milliseconds, 10 * SECOND, [SECOND, HOUR], "crates/server/src/cron/tests.rs::a_time_that_is_a_little_late_is_not_missed";
+    /// How often the system's clock is looked at while no run is due: it may have been set.
+    CRON_LOOK_MS = "cron_look", Milliseconds, 30 * SECOND, [SECOND, 5 * MINUTE], "crates/server/src/cron/tests.rs::a_clock_that_is_set_is_noticed";
+    /// How long a run waits for a place for its instance until it is given up.
+    CRON_PATIENCE_MS = "cron_patience", Milliseconds, MINUTE, [SECOND, HOUR], "tests/functional/schedules.rs::a_run_that_finds_no_place_is_given_up";
+
     // Services.
 
     /// How often a service, which is one call that does not end, has the budget of a call for stores and the network anew.
@@ -373,6 +396,29 @@ table! {
     RESTART_PAUSE_MAX_MS = "restart_pause_max", Milliseconds, 30 * SECOND, [SECOND, HOUR], "crates/server/src/restarts.rs::the_pause_grows_to_its_bound";
     /// How long a worker process has to serve until the deaths before it are forgotten.
     RESTART_HEALTHY_MS = "restart_healthy", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/restarts.rs::deaths_are_forgotten_after_a_time_of_health";
+
+    // Services.
+
+    /// Addresses that one service listens on.
+    SERVICE_LISTEN = "service_listen", Count, 16, [1, 64], "crates/app/tests/services.rs::a_service_listens_on_so_many_addresses";
+    /// Guests of one service that run at once; the default is one.
+    SERVICE_INSTANCES = "service_instances", Count, 1, [1, 64], "crates/app/tests/services.rs::what_makes_no_sense_says_what_would";
+    /// How long a service may take to end when it is told to, where the manifest does not say; then it is cut off.
+    SERVICE_STOP_MS = "stop_timeout", Milliseconds, 10 * SECOND, [0, 25 * SECOND], "tests/faults/services.rs::a_service_that_does_not_stop_is_cut_off";
+    /// How long a server that starts waits for its services; then it starts without those that are not ready.
+    SERVICE_READY_MS = "service_ready", Milliseconds, 5 * SECOND, [0, 10 * MINUTE], "tests/faults/services.rs::a_service_that_is_never_ready_holds_the_start_up_for_a_while_only";
+    /// Pause before a service that ended is started again; doubled with each further end.
+    SERVICE_PAUSE_MS = "service_pause", Milliseconds, 100, [10, MINUTE], "crates/server/src/service/policy.rs::the_pause_grows_until_the_service_has_run_for_a_while";
+    /// The longest such pause, unless the service is in a crash loop.
+    SERVICE_PAUSE_MAX_MS = "service_pause_max", Milliseconds, 30 * SECOND, [SECOND, HOUR], "crates/server/src/service/policy.rs::the_pause_grows_until_the_service_has_run_for_a_while";
+    /// How long a service has to run until the ends before it are forgotten.
+    SERVICE_HEALTHY_MS = "service_healthy", Milliseconds, 10 * SECOND, [SECOND, HOUR], "crates/server/src/service/policy.rs::the_pause_grows_until_the_service_has_run_for_a_while";
+    /// Ends of one service within `service_crash_window` after which it is in a crash loop.
+    SERVICE_CRASHES = "service_crashes", Count, 5, [2, 1000], "crates/server/src/service/policy.rs::ends_in_a_short_time_are_a_crash_loop";
+    /// See `service_crashes`.
+    SERVICE_CRASH_WINDOW_MS = "service_crash_window", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/service/policy.rs::ends_in_a_short_time_are_a_crash_loop";
+    /// Pause between two starts of a service in a crash loop; it is never given up.
+    SERVICE_CRASH_PAUSE_MS = "service_crash_pause", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/service/policy.rs::a_crash_loop_is_tried_again_slowly_and_can_be_left";
 
     // Where guests keep their data without a server: one file for each app.
 

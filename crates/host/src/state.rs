@@ -23,6 +23,7 @@ use crate::capability::granted::Granted;
 use crate::capability::inbox::Inboxes;
 use crate::capability::log::{AppLog, Channel};
 use crate::capability::stdio::{LineStream, Origin};
+use crate::chain::Chain;
 use crate::guest::{CurrentRequest, RequestId};
 use crate::interface::wasi_experimental_http::Sessions;
 use crate::memory::Share;
@@ -179,6 +180,11 @@ impl Host {
         &self.start.args
     }
 
+    /// The call that begins is one of a chain of guests that call each other.
+    pub(crate) fn is_part_of(&mut self, chain: Chain) {
+        self.outgoing.is_part_of(chain);
+    }
+
     /// The way out to the network.
     pub(crate) fn outgoing(&self) -> &net::Outgoing {
         &self.outgoing
@@ -264,7 +270,9 @@ impl Template {
                     component: self.metrics.clone(),
                     request: request.clone(),
                 };
-                wasi.stdout(LineStream::new(log.clone(), origin.clone(), Channel::Out));
+                let out = LineStream::new(log.clone(), origin.clone(), Channel::Out);
+                let announcement = self.life.as_ref().and_then(Life::announcement);
+                wasi.stdout(out.announcing(announcement));
                 wasi.stderr(LineStream::new(log.clone(), origin, Channel::Err));
             }
         }

@@ -8,6 +8,7 @@ use hostel_host::{AppScope, LoadError, Progress, Role, Runtime};
 
 use crate::live::Live;
 use crate::messages;
+use crate::service;
 use crate::slot::Slot;
 
 /// Why an app cannot be served.
@@ -36,7 +37,11 @@ pub fn roles(app: &App, component: usize) -> Vec<Role> {
         CalledBy::Service => Role::Service,
     };
     let called = app.called_by(component);
-    called.into_iter().map(role).collect()
+    let mut roles: Vec<Role> = called.into_iter().map(role).collect();
+    if app.is_neighbour(component) && !roles.contains(&Role::Serve) {
+        roles.push(Role::Serve);
+    }
+    roles
 }
 
 /// Loads every component of `resolved` for what calls it. One that nothing calls has to be a server.
@@ -64,7 +69,8 @@ pub fn deploy(
             roles.push(Role::Serve);
         }
         for role in roles {
-            let guest = scope.load(component, code, role, progress)?;
+            let component = service::component_for(&app, (index, component), role);
+            let guest = scope.load(&component, code, role, progress)?;
             if role == Role::Serve {
                 server = Some(guest.clone());
             }
@@ -78,9 +84,11 @@ pub fn deploy(
         slots,
     };
     let consumers = messages::consumers(&deployment)?;
+    let services = service::services(&deployment)?;
     Ok(Live {
         guests,
         consumers,
+        services,
         app,
     })
 }

@@ -19,11 +19,13 @@ use hostel_app::limits;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Sleep, sleep_until};
 use wasmtime::Store;
+use wasmtime::component::InstancePre;
 
 use crate::abi::command::{self, Command};
 use crate::abi::drive::Place;
 use crate::abi::http::panicked;
-use crate::abi::{Callable, init, start};
+use crate::abi::start::{self, Refused};
+use crate::abi::{Callable, export, init};
 use crate::fault::Fault;
 use crate::guest::{Guest, Inner, RequestId, fault_of};
 use crate::lanes;
@@ -39,8 +41,10 @@ pub struct ServiceStart {
     pub export: Option<String>,
     /// Becomes true when the guest should end: its standard input ends then.
     pub stop: watch::Receiver<bool>,
-    /// Called when it first waits for a connection on one of `listeners`.
+    /// Called when it first waits for a connection on one of `listeners` or of its own, or has printed `ready_line`.
     pub ready: Box<dyn FnOnce() + Send>,
+    /// Text of the line on standard output that says that it is ready; with it, nothing else does.
+    pub ready_line: Option<String>,
     /// How much of one core it may use over time, in percent; `None` is what others leave.
     pub cpu_percent: Option<u32>,
 }
@@ -74,7 +78,37 @@ pub(crate) struct Life {
     pub(crate) stop: watch::Receiver<bool>,
     /// How often it has the budget of a call anew.
     pub(crate) refill: Duration,
-    ready: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    ready: Once,
+    ready_line: Option<Arc<str>>,
+}
+
+/// Called the first time only.
+type Once = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+fn call_once(once: &Once) {
+    let call = lock(once).take();
+    if let Some(call) = call {
+        call();
+    }
+}
+
+/// The line by which a service says that it is ready.
+#[derive(Clone)]
+pub(crate) struct Announcement {
+    text: Arc<str>,
+    ready: Once,
+}
+
+impl Announcement {
+    /// Whether this line is it; then it is told.
+    pub(crate) fn is_in(&self, line: &[u8]) -> bool {
+        let text = self.text.as_bytes();
+        let found = line.windows(text.len()).any(|part| part == text);
+        if found {
+            call_once(&self.ready);
+        }
+        found
+    }
 }
 
 impl Life {
@@ -84,15 +118,23 @@ impl Life {
             stop: start.stop,
             refill: limits::SERVICE_REFILL_MS.duration(),
             ready: Arc::new(Mutex::new(Some(start.ready))),
+            ready_line: start.ready_line.map(Arc::from),
         }
     }
 
-    /// It can be used from now on. Only the first time counts.
+    /// It waits for connections from now on. Only the first time counts.
     pub(crate) fn is_ready(&self) {
-        let ready = lock(&self.ready).take();
-        if let Some(ready) = ready {
-            ready();
+        if self.ready_line.is_none() {
+            call_once(&self.ready);
         }
+    }
+
+    /// The line that makes it ready, if one does.
+    pub(crate) fn announcement(&self) -> Option<Announcement> {
+        Some(Announcement {
+            text: self.ready_line.clone()?,
+            ready: self.ready.clone(),
+        })
     }
 }
 
@@ -194,9 +236,30 @@ async fn call(guest: &Inner, store: &mut Store<Host>, export: Option<&str>) -> R
     }
     let outcome = match export {
         None => command::call(command, store).await,
-        Some(export) => call_export(command, store, export).await.map(|()| true),
+        Some(export) => match command.component() {
+            Some(pre) => call_function(guest, pre, store, export).await,
+            None => call_export(command, store, export).await,
+        }
+        .map(|()| true),
     };
     Ok(command::exit_code(outcome)?)
+}
+
+/// Calls a component's plain export.
+async fn call_function(
+    guest: &Inner,
+    pre: &InstancePre<Host>,
+    store: &mut Store<Host>,
+    export: &str,
+) -> wasmtime::Result<()> {
+    let function = export::function_of(pre, export);
+    let function = function.map_err(|error| Refused::new(&error.what))?;
+    let instance = start::component(pre, store).await?;
+    let call = function.call(store, instance, (guest.flavor, Vec::new()));
+    match call.await?.error() {
+        Some(error) => Err(Refused::new(&error).into()),
+        None => Ok(()),
+    }
 }
 
 /// Calls a core module's plain export.
@@ -206,7 +269,7 @@ async fn call_export(
     export: &str,
 ) -> wasmtime::Result<()> {
     let Command::P1(pre) = command else {
-        wasmtime::bail!("a component runs by `wasi:cli/run`, not by its export \"{export}\"")
+        wasmtime::bail!("its export \"{export}\" is not a core module's")
     };
     let instance = pre.instantiate_async(&mut *store).await?;
     start::module(&instance, store).await?;
