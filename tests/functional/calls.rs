@@ -1,12 +1,15 @@
 //! Exports called by their names: `hostel call`, the export that an instance is started with, and the functions that core
 //! modules of server-side-wasm import.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
 use crate::harness::app::App;
 use crate::harness::command::{Outcome, hostel_in};
-use crate::harness::server::refused_start;
+use crate::harness::server::{Server, refused_start};
 use crate::harness::upstream::Upstream;
 use crate::harness::{data, golden, guest};
 
@@ -398,4 +401,115 @@ fn a_broker_guest_that_says_nothing_is_not_waited_for_for_ever() {
     )
     .failure(134);
     assert!(told.contains("timed out"), "{told}");
+}
+
+/// A server on a data folder of its own.
+struct Running {
+    app: App,
+    data: tempfile::TempDir,
+    server: Server,
+}
+
+impl Running {
+    fn of(app: App) -> Self {
+        let data = tempfile::tempdir().expect("a folder");
+        let server = Server::launch(app.folder(), data.path(), &[]);
+        Self { app, data, server }
+    }
+
+    fn call(&self, arguments: &[&str]) -> Outcome {
+        let data = self.data.path().to_str().expect("text");
+        let flags = ["call", "--data", data, "--running"];
+        hostel_in(Path::new("/"), &[&flags[..], arguments].concat())
+    }
+
+    fn socket(&self, app: &str) -> PathBuf {
+        self.data.path().join(format!("run/{app}.sock"))
+    }
+}
+
+#[test]
+fn a_running_app_is_called_by_its_control_socket() {
+    let running = Running::of(App::new(SHOP));
+    for (arguments, result) in [
+        (&["shop.web.greet", "you"][..], "\"hello you\"\n"),
+        (&["--json", "shop.web.stock.total", "[]"], "0\n"),
+        (&["--format", "json", "shop.later.at-once", "2", "3"], "5\n"),
+    ] {
+        assert_eq!(running.call(arguments).success(), result, "{arguments:?}");
+    }
+    running.server.stdout().wait_for("greeting you");
+    let told = running.call(&["shop.web.refuse", "no"]).failure(1);
+    assert_eq!(told, "error: `refuse` returned an error: no\n");
+    let told = running.call(&["shop.web.fail", "now"]).failure(134);
+    assert!(told.contains("the guest trapped"), "{told}");
+    let told = running.call(&["shop.web.great", "x"]).failure(2);
+    assert!(told.contains("did you mean `greet`?"), "{told}");
+    let told = running.call(&["shop.wep.greet", "x"]).failure(2);
+    assert!(told.contains("did you mean `web`?"), "{told}");
+    let told = running.call(&["other.web.greet", "x"]).failure(1);
+    assert!(told.contains("no app `other` answers at"), "{told}");
+    let mode = std::fs::metadata(running.socket("shop"))
+        .expect("a socket")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    running.server.is_alive("/");
+}
+
+#[test]
+fn a_component_whose_file_has_changed_is_not_called_in_the_running_app() {
+    let running = Running::of(App::new(SHOP));
+    std::fs::copy(guest("calls-p3"), running.app.path("calls-p2.wasm")).expect("a copy");
+    let told = running.call(&["shop.web.greet", "you"]).failure(2);
+    assert!(
+        told.contains("has changed since the app was started"),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_control_socket_goes_with_the_server_and_one_left_behind_is_replaced() {
+    let mut running = Running::of(App::new(SHOP));
+    running.server.signal(rustix::process::Signal::KILL);
+    running.server.end();
+    assert!(running.socket("shop").exists());
+    running.server = Server::launch(running.app.folder(), running.data.path(), &[]);
+    assert_eq!(
+        running.call(&["shop.later.at-once", "2", "3"]).success(),
+        "5\n"
+    );
+    running.server.signal(rustix::process::Signal::TERM);
+    running.server.end();
+    assert!(!running.socket("shop").exists());
+}
+
+#[test]
+fn a_request_that_is_too_long_is_refused() {
+    let running = Running::of(App::new(SHOP));
+    let mut stream = UnixStream::connect(running.socket("shop")).expect("a connection");
+    // It answers before it has all of it, and then nobody reads the rest.
+    let _refused = stream.write_all(&vec![b'x'; (1 << 20) + 1]);
+    let mut answer = String::new();
+    let _cut = stream.read_to_string(&mut answer);
+    assert!(answer.contains("no line of at most 1MiB"), "{answer}");
+    let mut stream = UnixStream::connect(running.socket("shop")).expect("a connection");
+    stream.write_all(b"no JSON\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.contains("the request is not JSON"), "{answer}");
+}
+
+#[test]
+fn a_control_socket_answers_its_callers_in_turns() {
+    let running = Running::of(App::new(SHOP));
+    // More silent ones than are answered at once: each is given up in time.
+    let silent: Vec<UnixStream> = (0..9)
+        .map(|_| UnixStream::connect(running.socket("shop")).expect("a connection"))
+        .collect();
+    assert_eq!(
+        running.call(&["shop.later.at-once", "2", "3"]).success(),
+        "5\n"
+    );
+    drop(silent);
 }

@@ -296,6 +296,15 @@ table! {
     /// How often a service, which is one call that does not end, has the budget of a call for stores and the network anew.
     SERVICE_REFILL_MS = "service_refill", Milliseconds, SECOND, [10, HOUR], "crates/host/src/abi/service/tests.rs::a_service_has_the_budget_of_a_call_anew_in_every_period";
 
+    // The control socket of a running app.
+
+    /// Who is answered at once on the control socket; others wait.
+    CONTROL_CONNECTIONS = "control_connections", Count, 8, [1, 1000], "tests/functional/calls.rs::a_control_socket_answers_its_callers_in_turns";
+    /// Size of a request on the control socket; a larger one is refused.
+    CONTROL_REQUEST_BYTES = "control_request", Bytes, MIB, [KIB, 64 * MIB], "tests/functional/calls.rs::a_request_that_is_too_long_is_refused";
+    /// How long a caller on the control socket may take to say what it wants, and to take the answer.
+    CONTROL_PATIENCE_MS = "control_patience", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/functional/calls.rs::a_control_socket_answers_its_callers_in_turns";
+
     // Compiling one guest, in a process of its own.
 
     /// CPU time of one compilation for each MiB of the guest's functions, a begun one counting whole, and of each function
