@@ -68,7 +68,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let operator = args.guest.operator(&args.variables, &config);
     let resolved = resolve(target.path, &operator)?;
     let components = components(&resolved, &target)?;
-    let log = LogSink::tagged();
+    let log = LogSink::tagged_apart();
     let meanwhile = Meanwhile::default();
     let runtime = runtime::start(&args.data, &config, &log, &meanwhile)?;
     let scope = runtime.app(&resolved.app.name);
