@@ -2,13 +2,14 @@
 //! suffer nothing.
 
 use std::net::TcpListener;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hostel_app::limits;
 use rustix::process::Signal;
 
 use crate::functional::services::{app, ends_well, logs, says};
 use crate::harness::app::App;
+use crate::harness::eventually;
 use crate::harness::server::{Server, refused_start};
 
 #[test]
@@ -64,7 +65,7 @@ fn a_service_that_traps_is_a_fault_and_a_restart() {
 fn a_service_runs_again_once_what_it_needs_is_there() {
     let app = app(
         "run-service-p2",
-        "args = [\"need\", \"/site/file\", \"say\", \"found it\"]\n[component.job.grants]\nfiles = { \"/site\" = \"site\" }",
+        "args = [\"need\", \"/site/file\", \"say\", \"found it\"]\n[component.job.grants]\nfiles = { \"/site\" = { host = \"site\", write = false } }",
     )
     .with_file("site/other", "");
     let server = app.up();
@@ -101,11 +102,26 @@ fn a_service_that_computes_for_ever_leaves_the_others_their_threads() {
 }
 
 #[test]
+fn a_service_uses_no_more_cpu_than_it_may() {
+    let settings = "args = [\"say\", \"up\", \"spin\"]\nstop_timeout = \"0ms\"\ncpu_percent = 10";
+    let server = app("run-service-p2", settings).up();
+    says(&server, "up\n");
+    let (begin, before) = (Instant::now(), server.cpu_ticks());
+    eventually("two seconds", || {
+        (begin.elapsed() >= Duration::from_secs(2)).then_some(())
+    });
+    // A tick is 10 ms: ten in a hundred are its share, and the rest is the host's and for what it may use ahead.
+    let used = server.cpu_ticks() - before;
+    assert!(used < 100, "{used} ticks in two seconds");
+    ends_well(server);
+}
+
+#[test]
 fn a_service_that_is_never_ready_holds_the_start_up_for_a_while_only() {
     let begin = Instant::now();
     let server = app(
         "run-service-p2",
-        "ready = \"line:never\"\nargs = [\"say\", \"up\"]",
+        "ready = \"line:never\"\nstop_timeout = \"0ms\"\nargs = [\"say\", \"up\", \"stubborn\"]",
     )
     .up();
     assert!(begin.elapsed() >= limits::SERVICE_READY_MS.duration());

@@ -1,12 +1,13 @@
 //! Guests that run all the time, beside a neighbour that answers requests.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixDatagram;
 
 use rustix::process::Signal;
 
 use crate::harness::app::App;
-use crate::harness::eventually;
 use crate::harness::server::{Server, refused_start};
+use crate::harness::{PATIENCE, data, eventually};
 
 /// An app with one service, `job`, of this guest; `settings` are further lines of its section, then others.
 pub(crate) fn app(guest: &str, settings: &str) -> App {
@@ -199,8 +200,39 @@ fn variables_of_another_process_are_not_ours() {
         ("LISTEN_FDS", "1".to_owned()),
         ("LISTEN_PID", "1".to_owned()),
     ];
-    let data = crate::harness::data();
-    let server = Server::launch_with_env(app.folder(), &data, &[], &variables);
+    let server = Server::launch_with_env(app.folder(), &data(), &[], &variables);
     server.is_alive("/");
     ends_well(server);
+}
+
+#[test]
+fn a_service_manager_hears_of_the_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let hears = |state: &str| {
+        let mut bytes = [0; 64];
+        let length = manager.recv(&mut bytes).expect("a datagram");
+        let heard = std::str::from_utf8(&bytes[..length]).expect("text");
+        assert_eq!(heard, state);
+    };
+    let notify = path.to_str().expect("a path").to_owned();
+    let app = app("run-service-p1", "");
+    for flags in [&[][..], &["--supervise"]] {
+        let variables = [("NOTIFY_SOCKET", notify.clone())];
+        let server = Server::launch_with_env(app.folder(), &data(), flags, &variables);
+        hears("READY=1");
+        ends_well(server);
+        hears("STOPPING=1");
+    }
+    let variables = [
+        ("NOTIFY_SOCKET", notify),
+        ("WATCHDOG_USEC", "20000".to_owned()),
+    ];
+    let server = Server::launch_with_env(app.folder(), &data(), &[], &variables);
+    hears("READY=1");
+    hears("WATCHDOG=1");
+    hears("WATCHDOG=1");
+    drop(server);
 }

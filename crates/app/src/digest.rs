@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::app::{
     App, Component, CronRun, CronTrigger, Digest, Grants, MessageTrigger, MessagingGrants, Missed,
-    OperatorGrants, Overlap, Ready, Reuse, ServiceTrigger,
+    OperatorGrants, OrderedBy, Overlap, Ready, Reuse, ServiceTrigger,
 };
 use crate::grant::FileGrant;
 use crate::limits::Limits;
@@ -283,6 +283,8 @@ fn write_message(out: &mut Canonical, trigger: &MessageTrigger, components: &[Co
         concurrency,
         deliveries,
         dead_letter,
+        ordered_by,
+        export,
     } = trigger;
     for text in [topic, group, client] {
         out.text(text);
@@ -291,6 +293,15 @@ fn write_message(out: &mut Canonical, trigger: &MessageTrigger, components: &[Co
         out.number(u64::from(*number));
     }
     out.option(dead_letter.as_deref());
+    out.option(ordered_by.as_ref().map(|by| match by {
+        OrderedBy::Topic => "topic",
+        OrderedBy::Metadata(name) => name,
+    }));
+    out.number(u64::from(matches!(
+        ordered_by,
+        Some(OrderedBy::Metadata(_))
+    )));
+    out.option(export.as_deref());
     out.text(name_of(components, *component));
 }
 
@@ -344,6 +355,7 @@ fn write_service(out: &mut Canonical, trigger: &ServiceTrigger, components: &[Co
         listen,
         ready,
         restart,
+        cpu_percent,
         stop_timeout,
         instances,
     } = trigger;
@@ -364,6 +376,7 @@ fn write_service(out: &mut Canonical, trigger: &ServiceTrigger, components: &[Co
     for text in [kind, line, restart.word()] {
         out.text(text);
     }
+    out.number(cpu_percent.map_or(0, u64::from));
     out.bytes(&stop_timeout.as_nanos().to_le_bytes());
     out.number(u64::from(*instances));
 }

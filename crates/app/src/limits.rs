@@ -244,6 +244,9 @@ table! {
     MESSAGE_FORGET_MS = "message_forget", Milliseconds, 7 * 24 * HOUR, [HOUR, 365 * 24 * HOUR], "crates/stores/tests/messaging/local.rs::a_group_that_never_comes_back_is_forgotten_when_there_is_no_room";
     /// Messages of one `[[message]]` that its component works on at once.
     MESSAGE_CONCURRENCY = "message_concurrency", Count, 16, [1, 1000], "tests/functional/messages.rs::no_more_messages_are_in_flight_than_the_trigger_says";
+    /// Messages of one `[[message]]` with `ordered_by` that wait in this process behind others of their key; more stay with the
+    /// broker, and so do those of other keys behind them.
+    MESSAGE_LINE = "message_line", Count, 256, [1, 10_000], "tests/functional/messages.rs::a_crowd_of_one_key_waits_and_then_holds_up_others";
     /// How often a message is delivered, where the manifest does not say, until it is given up.
     MESSAGE_DELIVERIES = "message_deliveries", Count, 5, [1, 1000], "tests/functional/messages.rs::a_message_that_is_never_taken_goes_to_the_dead_letters";
     /// Pause before a message that failed is delivered again; doubled with each further delivery.
@@ -295,6 +298,8 @@ table! {
 
     /// How often a service, which is one call that does not end, has the budget of a call for stores and the network anew.
     SERVICE_REFILL_MS = "service_refill", Milliseconds, SECOND, [10, HOUR], "crates/host/src/abi/service/tests.rs::a_service_has_the_budget_of_a_call_anew_in_every_period";
+    /// Clocks, files and sockets that a preview-1 service waits for with one call; a call with more fails inside the guest.
+    POLL_SUBSCRIPTIONS = "poll_subscriptions", Count, 8192, [64, 65_536], "crates/host/src/p1/tests.rs::a_call_waits_for_so_many_things_and_no_more";
 
     // The control socket of a running app.
 
@@ -412,6 +417,8 @@ table! {
     SERVICE_LISTEN = "service_listen", Count, 16, [1, 64], "crates/app/tests/services.rs::a_service_listens_on_so_many_addresses";
     /// Guests of one service that run at once; the default is one.
     SERVICE_INSTANCES = "service_instances", Count, 1, [1, 64], "crates/app/tests/services.rs::what_makes_no_sense_says_what_would";
+    /// How much of one core a service may use over time, in percent, where the manifest says; it waits where it used more.
+    SERVICE_CPU_PERCENT = "cpu_percent", Count, 100, [1, 100], "tests/faults/services.rs::a_service_uses_no_more_cpu_than_it_may";
     /// How long a service may take to end when it is told to, where the manifest does not say; then it is cut off.
     SERVICE_STOP_MS = "stop_timeout", Milliseconds, 10 * SECOND, [0, 25 * SECOND], "tests/faults/services.rs::a_service_that_does_not_stop_is_cut_off";
     /// How long a server that starts waits for its services; then it starts without those that are not ready.

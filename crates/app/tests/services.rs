@@ -58,6 +58,7 @@ fn a_component_s_name_is_all_that_a_service_needs() {
     assert_eq!(broker.ready, Ready::Start, "nobody can connect to it");
     assert_eq!((broker.restart, broker.instances), (Restart::Always, 1));
     assert_eq!(broker.stop_timeout, limits::SERVICE_STOP_MS.duration());
+    assert_eq!(broker.cpu_percent, None);
     assert!(broker.export.is_none() && broker.args.is_empty() && broker.listen.is_empty());
     assert_eq!(app.called_by(0), [CalledBy::Service]);
 }
@@ -66,7 +67,7 @@ fn a_component_s_name_is_all_that_a_service_needs() {
 fn everything_that_is_written_is_kept() {
     let settings = "[[service]]\ncomponent = \"broker\"\nname = \"pub-sub\"\nexport = \"serve\"\nargs = [\"--at\", \"{{ \
                     server-address }}\"]\nlisten = [\"{{ server-address }}\", \"localhost:0\", \"localhost:0\", \
-                    \"fd:spare\"]\nready = \"line: I am up \"\nrestart = \"on-failure\"\nstop_timeout = \"2s\"\ninstances = 3\n";
+                    \"fd:spare\"]\nready = \"line: I am up \"\nrestart = \"on-failure\"\nstop_timeout = \"2s\"\ninstances = 3\ncpu_percent = 50\n";
     let broker = &app(settings).services[0];
     assert_eq!(broker.name, "pub-sub");
     assert_eq!(broker.export.as_deref(), Some("serve"));
@@ -83,6 +84,7 @@ fn everything_that_is_written_is_kept() {
     );
     assert_eq!(broker.ready, Ready::Line("I am up".to_owned()));
     assert_eq!((broker.restart, broker.instances), (Restart::OnFailure, 3));
+    assert_eq!(broker.cpu_percent, Some(50));
     assert_eq!(broker.stop_timeout, Duration::from_secs(2));
     let at = |address| {
         let app = resolved(&text(settings), &[("server-address", address)]);
@@ -163,6 +165,7 @@ fn what_makes_no_sense_says_what_would() {
         ),
         ("stop_timeout = \"1h\"", "above its ceiling", "25s"),
         ("stop_timeout = \"1\"", "not a length of time", "add a unit"),
+        ("cpu_percent = 101", "cannot be 101", "from 1 to 100"),
         ("instances = 0", "cannot be 0", "from 1 to 64"),
         ("instances = 65", "cannot be 65", "from 1 to 64"),
         ("export = \"\"", "names nothing", "leave the key out"),
@@ -256,6 +259,7 @@ fn every_setting_is_part_of_the_digest() {
         "ready = \"accept\"",
         "ready = \"line:a\"",
         "restart = \"never\"",
+        "cpu_percent = 1",
         "stop_timeout = \"1s\"",
         "instances = 2",
     ];

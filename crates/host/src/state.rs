@@ -22,14 +22,17 @@ use crate::capability::config::{Settings, Start};
 use crate::capability::granted::Granted;
 use crate::capability::inbox::Inboxes;
 use crate::capability::log::{AppLog, Channel};
+use crate::capability::messaging::Answer;
 use crate::capability::stdio::{LineStream, Origin};
+use crate::capability::until_stop::UntilStop;
 use crate::chain::Chain;
 use crate::guest::{CurrentRequest, RequestId};
 use crate::interface::wasi_experimental_http::Sessions;
 use crate::memory::Share;
-use crate::meter::Meter;
+use crate::meter::{Meter, Refill};
 use crate::metrics::Component;
 use crate::net;
+use crate::p1::Descriptors;
 
 /// Where a guest's standard streams lead.
 #[derive(Debug, Clone)]
@@ -72,6 +75,8 @@ pub(crate) struct Host {
     request: CurrentRequest,
     wasi: Option<WasiCtx>,
     p1: Option<WasiP1Ctx>,
+    /// A service's table of descriptors in front of that.
+    descriptors: Option<Box<Descriptors>>,
     table: ResourceTable,
     http: WasiHttpCtx,
     outgoing: net::Outgoing,
@@ -81,6 +86,8 @@ pub(crate) struct Host {
     /// Answers to requests of its own, for core modules.
     pub(crate) http_sessions: Sessions,
     charge: Charge,
+    /// How the message that it works on is answered; named by `capability::messaging`.
+    pub(crate) answer: Option<Answer>,
     /// Those that are open; named by `net`.
     pub(crate) sockets: net::Sockets,
     pub(crate) meter: Meter,
@@ -112,6 +119,7 @@ impl Host {
             request,
             wasi,
             p1: None,
+            descriptors: None,
             table,
             http,
             outgoing,
@@ -119,8 +127,9 @@ impl Host {
             inboxes: Inboxes::default(),
             http_sessions: Sessions::default(),
             charge: Charge::new(template),
+            answer: None,
             sockets: net::Sockets::default(),
-            meter: Meter::new(limits, template.memory.open()),
+            meter: Meter::new(limits, template.memory.open(), template.refill()),
         };
         let mut store = Store::new(engine, host);
         if !template.metered {
@@ -145,6 +154,7 @@ impl Host {
     pub(crate) fn works_for(&mut self, request: RequestId) {
         self.request.set(request);
         self.meter.forget_refusal();
+        self.answer = None;
         self.begin_call();
     }
 
@@ -211,7 +221,19 @@ impl Host {
             .table
             .set_max_capacity(self.template.limits.resources);
         self.p1 = Some(p1);
+        if let Some(life) = &self.template.life {
+            let (files, most) = (
+                self.template.grants.files.len(),
+                self.template.limits.resources,
+            );
+            self.descriptors = Some(Box::new(Descriptors::new(life, files, most)?));
+        }
         Ok(())
+    }
+
+    /// A service's descriptors.
+    pub(crate) fn descriptors(&mut self) -> Option<&mut Descriptors> {
+        self.descriptors.as_deref_mut()
     }
 
     /// The preview-1 context; an empty one, which can do nothing, unless it was enabled.
@@ -222,6 +244,11 @@ impl Host {
 }
 
 impl Template {
+    /// How a call that does not end has its budget anew.
+    pub(crate) fn refill(&self) -> Option<Refill> {
+        self.life.as_ref().map(|life| Refill::new(life.refill))
+    }
+
     fn start(&self) -> Arc<Start> {
         self.settings.start(|problem| self.trouble(problem))
     }
@@ -266,6 +293,9 @@ impl Template {
                 wasi.inherit_stdio();
             }
             Stdio::Log(log) => {
+                if let Some(life) = &self.life {
+                    wasi.stdin(UntilStop::new(life.stop.clone()));
+                }
                 let origin = Origin {
                     component: self.metrics.clone(),
                     request: request.clone(),

@@ -70,6 +70,7 @@ impl Assembly<'_, '_> {
             listen,
             ready: text.ready.unwrap_or(at_first_client),
             restart: text.restart,
+            cpu_percent: text.cpu_percent,
             stop_timeout: Duration::from_millis(text.stop_timeout_ms),
             instances: text.instances,
         }

@@ -20,6 +20,7 @@ pub(crate) struct ServiceText {
     pub(crate) listen: Vec<At<String>>,
     pub(crate) ready: Option<Ready>,
     pub(crate) restart: Restart,
+    pub(crate) cpu_percent: Option<u32>,
     pub(crate) stop_timeout_ms: u64,
     pub(crate) instances: u32,
 }
@@ -37,6 +38,7 @@ pub(super) fn read(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Option<S
         "listen",
         "ready",
         "restart",
+        "cpu_percent",
         "stop_timeout",
         "instances",
     ];
@@ -62,6 +64,7 @@ pub(super) fn read(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Option<S
         report.at(Kind::TooMany, beyond.span.clone(), what, help);
     }
     let instances = fields.count(report, "instances", &limits::SERVICE_INSTANCES);
+    let cpu = fields.count(report, "cpu_percent", &limits::SERVICE_CPU_PERCENT);
     let stop_timeout = time(report, fields, "stop_timeout", &limits::SERVICE_STOP_MS);
     Some(ServiceText {
         span: fields.span(),
@@ -72,6 +75,7 @@ pub(super) fn read(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Option<S
         listen,
         ready: ready(report, fields),
         restart: restart(report, fields),
+        cpu_percent: cpu.map(|percent| percent.value),
         stop_timeout_ms: stop_timeout,
         instances: instances.map_or(limits::SERVICE_INSTANCES.count(), |count| count.value),
     })

@@ -112,7 +112,7 @@ impl Announcement {
 }
 
 impl Life {
-    fn new(start: ServiceStart) -> Self {
+    pub(crate) fn new(start: ServiceStart) -> Self {
         Self {
             listeners: start.listeners,
             stop: start.stop,

@@ -3,7 +3,7 @@
 use crate::interface::{hostobservability, wasi_experimental_http};
 
 /// A released WASI version and the interfaces of it that the linker implements.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Offer {
     /// The newest release that is implemented; every older one of the same track is too.
     pub version: &'static str,
@@ -95,6 +95,14 @@ pub const DRAFTS: &[&str] = &[
     "wasi:messaging/producer@0.2.0-draft",
     "wasi:messaging/request-reply@0.2.0-draft",
     "wasi:messaging/types@0.2.0-draft",
+    "wasmcloud:messaging/consumer@0.2.0",
+    "wasmcloud:messaging/types@0.2.0",
+];
+
+/// The same for components of the ABIs that have [`WASI_0_3`].
+pub const DRAFTS_0_3: &[&str] = &[
+    "wasmcloud:messaging/consumer@0.3.0",
+    "wasmcloud:messaging/types@0.3.0",
 ];
 
 /// The module of WASI preview 1.

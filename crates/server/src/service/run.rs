@@ -176,7 +176,7 @@ impl Life {
                 let _sent = ready.map(|ready| ready.send(()));
             }),
             ready_line: line,
-            cpu_percent: None,
+            cpu_percent: trigger.cpu_percent,
         }
     }
 
