@@ -481,8 +481,8 @@ fn the_control_socket_goes_with_the_server_and_one_left_behind_is_replaced() {
     assert!(running.socket("shop").exists());
     running.server = Server::launch(running.app.folder(), running.data.path(), &[]);
     assert_eq!(
-        running.call(&["shop.later.at-once", "2", "3"]).success(),
-        "5\n"
+        running.call(&["shop.web.stock.total", "[]"]).success(),
+        "0\n"
     );
     running.server.signal(rustix::process::Signal::TERM);
     running.server.end();
@@ -513,8 +513,8 @@ fn a_control_socket_answers_its_callers_in_turns() {
         .map(|_| UnixStream::connect(running.socket("shop")).expect("a connection"))
         .collect();
     assert_eq!(
-        running.call(&["shop.later.at-once", "2", "3"]).success(),
-        "5\n"
+        running.call(&["shop.web.stock.total", "[]"]).success(),
+        "0\n"
     );
     drop(silent);
 }
