@@ -10,6 +10,7 @@ use hostel_host::LogSink;
 use hostel_host::detect;
 use hostel_host::imports::{self, GrantNeed};
 use hostel_host::{Role, Runtime, narrowed};
+use hostel_server::check_service;
 use serde::Serialize;
 
 use crate::args::{ConfigFlag, DataFlags, FormatFlag, GuestFlags, VariableFlags};
@@ -168,12 +169,19 @@ fn components(
         problems.extend(not_granted(component, code, meanwhile));
         for role in roles(&resolved.app, index, code) {
             match scope.load(component, code, role, &|event| meanwhile.show(event)) {
-                Ok(guest) => checked.push(Loaded {
-                    component: component.name.clone(),
-                    abi: guest.abi().name(),
-                    bytes: code.len(),
-                    digest: component.digest.to_string(),
-                }),
+                Ok(guest) => {
+                    if role == Role::Service
+                        && let Err(error) = check_service(&resolved.app, index, &guest)
+                    {
+                        problems.push(error.into());
+                    }
+                    checked.push(Loaded {
+                        component: component.name.clone(),
+                        abi: guest.abi().name(),
+                        bytes: code.len(),
+                        digest: component.digest.to_string(),
+                    });
+                }
                 Err(error) => {
                     meanwhile.end();
                     problems.push(error.into());

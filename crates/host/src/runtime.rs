@@ -306,6 +306,7 @@ impl AppScope {
             lanes: self.shared.lanes.clone(),
             account,
             sweeping: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
         });
         self.shared.guests.add(&guest);
         Ok(Guest(guest))

@@ -185,11 +185,6 @@ impl Host {
         self.start.generation() == self.template.settings.generation()
     }
 
-    /// Its command line, the name of the program first.
-    pub(crate) fn arguments(&self) -> &[String] {
-        &self.start.args
-    }
-
     /// The call that begins is one of a chain of guests that call each other.
     pub(crate) fn is_part_of(&mut self, chain: Chain) {
         self.outgoing.is_part_of(chain);
@@ -244,6 +239,11 @@ impl Host {
 }
 
 impl Template {
+    /// The arguments of an instance that is made now, without the program's name.
+    pub(crate) fn args(&self) -> Vec<String> {
+        self.start().args.iter().skip(1).cloned().collect()
+    }
+
     /// How a call that does not end has its budget anew.
     pub(crate) fn refill(&self) -> Option<Refill> {
         self.life.as_ref().map(|life| Refill::new(life.refill))

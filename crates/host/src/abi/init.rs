@@ -8,12 +8,11 @@ use wasmtime::{ExternType, InstancePre, Module, Result, Store, ValType};
 
 use crate::abi::start;
 use crate::interface::REALLOC;
+use crate::p1::Descriptors;
 use crate::state::Host;
 
 /// The export.
 pub(crate) const INIT: &str = "init";
-/// The first descriptor that is not a standard stream.
-const FIRST_DESCRIPTOR: usize = 3;
 
 /// Whether its `init` is one that the host can call.
 pub(crate) fn fits(module: &Module) -> bool {
@@ -53,8 +52,8 @@ pub(crate) async fn call(pre: &InstancePre<Host>, store: &mut Store<Host>) -> Re
 /// The path of its configuration: its first argument, or where the original had it; and the descriptor of its socket.
 fn arguments(host: &Host) -> (String, i32) {
     let template = host.template();
-    let path = host.arguments().get(1).cloned();
+    let path = template.args().into_iter().next();
     let path = path.unwrap_or_else(|| format!("./{}/config.toml", template.component));
-    let descriptor = FIRST_DESCRIPTOR + template.grants.files.len();
-    (path, i32::try_from(descriptor).unwrap_or(i32::MAX))
+    let descriptor = Descriptors::first_socket(template.grants.files.len());
+    (path, descriptor.cast_signed())
 }
