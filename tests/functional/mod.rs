@@ -5,6 +5,7 @@ mod binds;
 mod blobs;
 mod bodies;
 mod cache;
+mod calls;
 mod chores;
 mod compile;
 mod compose;

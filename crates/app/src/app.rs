@@ -443,6 +443,8 @@ pub struct MessagingGrants {
     pub publish: Vec<String>,
     /// Patterns of topics that it may send requests to.
     pub request: Vec<String>,
+    /// Patterns of topics that an instance may read by itself; what a component is called with is a trigger's.
+    pub subscribe: Vec<String>,
 }
 
 /// An [`App`] together with the bytes of its components, which the host compiles and then forgets.
