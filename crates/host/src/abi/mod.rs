@@ -7,6 +7,7 @@ pub(crate) mod export;
 pub(crate) mod http;
 pub(crate) mod http_p2;
 pub(crate) mod http_p3;
+pub(crate) mod job;
 mod life;
 pub(crate) mod message;
 mod place;
@@ -58,4 +59,6 @@ pub(crate) enum Exports {
     Message(Handler),
     Component(wasmtime::component::Instance),
     Module(wasmtime::Instance),
+    /// A program's, which has ended.
+    Spent,
 }
