@@ -107,6 +107,49 @@ impl App {
     }
 }
 
+/// How components of an app call each other.
+impl App {
+    /// Whether a grant names the component with this index: then others may send it requests.
+    pub fn is_neighbour(&self, component: usize) -> bool {
+        let Some(callee) = self.components.get(component) else {
+            return false;
+        };
+        let mut grants = self.components.iter().flat_map(|one| &one.grants.http);
+        grants.any(|grant| {
+            let named = grant.neighbour();
+            named.is_some_and(|name| name.eq_ignore_ascii_case(&callee.name))
+        })
+    }
+
+    /// Whether the component with this index answers imports of others.
+    pub fn is_bound(&self, component: usize) -> bool {
+        let mut bound = self.components.iter().flat_map(|one| one.bind.values());
+        bound.any(|callee| *callee == component)
+    }
+
+    /// Every component by its index, those that answer imports before those that have these imports.
+    pub fn callees_first(&self) -> Vec<usize> {
+        let mut order = Vec::with_capacity(self.components.len());
+        let mut left: Vec<usize> = (0..self.components.len()).collect();
+        while !left.is_empty() {
+            let known = order.len();
+            left.retain(|index| {
+                let bind = self.components.get(*index).map(|component| &component.bind);
+                let ready =
+                    bind.is_none_or(|bind| bind.values().all(|callee| order.contains(callee)));
+                if ready {
+                    order.push(*index);
+                }
+                !ready
+            });
+            if order.len() == known {
+                order.append(&mut left); // a cycle, which resolving refuses
+            }
+        }
+        order
+    }
+}
+
 /// When a component is called by the clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CronTrigger {

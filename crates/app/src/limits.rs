@@ -255,6 +255,11 @@ table! {
     /// How long a request of a guest waits for its answers where it does not say.
     REQUEST_TIMEOUT_MS = "request_timeout", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/functional/messages.rs::a_request_that_nobody_answers_ends";
 
+    // Guests that call guests.
+
+    /// Calls of one guest by another of its app that may lie one behind the other, over HTTP and through imports together;
+    /// one more fails inside the guest.
+    CALL_DEPTH = "call_depth", Count, 8, [1, 8], "tests/limits::call_depth";
     // Schedules.
 
     /// Length of one cron expression.

@@ -26,6 +26,7 @@ use crate::abi::shared::Crew;
 use crate::abi::start::Refused;
 use crate::abi::{Callable, Warm, command, http};
 use crate::capability::messaging::Letter;
+use crate::chain::Chain;
 use crate::compile::LoadError;
 use crate::detect::Abi;
 use crate::engine::Flavor;
@@ -88,6 +89,8 @@ pub struct Call {
     pub id: RequestId,
     /// How the client reached the server.
     pub scheme: ::http::uri::Scheme,
+    /// Which guests' calls it is part of; the default for a trigger's.
+    pub chain: Chain,
 }
 
 /// One component, ready to be called. Clones are the same guest.
@@ -285,6 +288,13 @@ impl Guest {
                 "level=warn component={component} request={request} it did not take a message: {why}"
             ));
         }
+    }
+
+    /// From now on requests of the app's other components to its name are for this guest; calls that run are left alone.
+    pub fn answer_neighbours(&self) {
+        let template = &self.0.template;
+        let neighbours = &template.network.neighbours;
+        neighbours.put(&template.component, &self.0);
     }
 
     /// Counts and logs a fault that the caller answers for.

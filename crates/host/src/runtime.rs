@@ -568,21 +568,12 @@ mod tests {
     #[test]
     fn every_function_of_preview_1_is_in_the_linker() {
         let half = Half::new(Flavor::Sync, true).unwrap();
-        let template = Template {
-            component: "test".into(),
-            metrics: Arc::new(crate::metrics::Component::new("test".into(), "test".into())),
-            settings: Arc::default(),
-            grants: Arc::default(),
-            limits: hostel_app::limits::Limits::default(),
-            metered: true,
-            memory: Budget::new(None).share(),
-            reuse: hostel_app::Reuse::default(),
-            stdio: Stdio::Log(LogSink::null().app(&"test".into())),
-            network: Arc::default(),
-            granted: Arc::default(),
-            on_start: None,
-        };
-        let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();
+        let mut store = Host::store(
+            &half.engine,
+            &Arc::new(crate::testing::template()),
+            RequestId(0),
+        )
+        .unwrap();
         for function in PREVIEW1_FUNCTIONS {
             let found = half.modules.get(&mut store, PREVIEW1, function);
             assert!(found.is_ok(), "{PREVIEW1}.{function}");

@@ -21,6 +21,7 @@ use crate::capability::config::{Settings, Start};
 use crate::capability::granted::Granted;
 use crate::capability::log::{AppLog, Channel};
 use crate::capability::stdio::{LineStream, Origin};
+use crate::chain::Chain;
 use crate::guest::{CurrentRequest, RequestId};
 use crate::memory::Share;
 use crate::meter::Meter;
@@ -161,6 +162,11 @@ impl Host {
     /// Whether the instance began with the values of now: see [`Settings::generation`].
     pub(crate) fn is_current(&self) -> bool {
         self.start.generation() == self.template.settings.generation()
+    }
+
+    /// The call that begins is one of a chain of guests that call each other.
+    pub(crate) fn is_part_of(&mut self, chain: Chain) {
+        self.outgoing.is_part_of(chain);
     }
 
     /// The way out to the network.

@@ -76,19 +76,16 @@ pub(crate) async fn answer(
     guest: &Arc<Inner>,
     permit: Permit,
     request: Request<RequestBody>,
-    call: Call,
+    mut call: Call,
 ) -> Result<Response<ResponseBody>, Fault> {
+    call.chain = call.chain.within(guest.template.limits.deadline_ms);
     if guest.reuse.concurrent > 1 && matches!(guest.callable, Callable::HttpP3(_)) {
         return shared::answer(guest, permit, request, call).await;
     }
     let (sender, mut receiver) = oneshot::channel();
-    let id = call.id;
-    let mut running = Running::new(
-        guest,
-        permit,
-        work(guest.clone(), id, Task::Request(request, call, sender)),
-        id,
-    );
+    let (id, due) = (call.id, call.chain.due());
+    let work = work(guest.clone(), id, Task::Request(request, call, sender));
+    let mut running = Running::new(guest, permit, work, id).until(due);
     if guest.lanes.begins_slow(&guest.account) {
         running.leave_fast_lane();
         return Box::pin(detached::answer(running, id, receiver)).await;
@@ -325,6 +322,14 @@ impl Running {
             permit: Some(permit),
             lane: Lane::Fast,
             _ticking: template.metered.then(|| guest.ticker.enter()),
+        }
+    }
+
+    /// Its time is over then at the latest.
+    fn until(self, due: Option<Instant>) -> Self {
+        Self {
+            clock: self.clock.until(due),
+            ..self
         }
     }
 
