@@ -88,18 +88,23 @@ impl Crontab {
         self,
         log: LogSink,
         mut phase: watch::Receiver<Phase>,
-        call: impl Fn() -> T,
+        call: impl Fn() -> T + Send + Sync,
     ) {
         // Whoever tells the phase is gone: there is nothing to begin.
         if phase.wait_for(|now| *now > Phase::Starting).await.is_err() {
             return;
         }
-        let mut draining = pin!(phase.wait_for(|phase| *phase > Phase::Serving));
+        let mut draining = pin!(async {
+            let _told = phase
+                .wait_for(|phase| *phase > Phase::Serving)
+                .await
+                .is_ok();
+        });
         let timer = Timer::new(self.triggers, Arc::new(self.targets), Arc::new(self.book));
         let mut timer = timer.with(log, Clock::system());
         tokio::select! {
             biased;
-            _draining = &mut draining => return,
+            () = &mut draining => return,
             () = timer.begin() => {}
         }
         loop {
@@ -107,7 +112,7 @@ impl Crontab {
             let rest = timer.rest();
             tokio::select! {
                 biased;
-                _draining = &mut draining => break,
+                () = &mut draining => break,
                 Some(ended) = timer.runs.join_next_with_id() => timer.ended(ended).await,
                 () = sleep(rest) => {}
             }
@@ -167,8 +172,11 @@ impl Timer {
         let mut notes = loop {
             match self.book.read(names.clone()).await {
                 Ok(notes) => break notes,
-                Err(error) => self.trouble(&error).await,
+                Err(error) => self.log.host_fault(format_args!(
+                    "schedules: nothing runs, because the disk cannot be asked what has run: {error}; tried again"
+                )),
             }
+            sleep(TRY_AGAIN.1).await;
         };
         let now = self.clock.look().now();
         for entry in &mut self.entries {
@@ -207,13 +215,6 @@ impl Timer {
         }
     }
 
-    async fn trouble(&self, error: &dyn fmt::Display) {
-        self.log.host_fault(format_args!(
-            "schedules: nothing runs, because the disk cannot be asked what has run: {error}; tried again"
-        ));
-        sleep(TRY_AGAIN.1).await;
-    }
-
     /// Puts every entry into the heap.
     fn line_up(&mut self) {
         let entries = self.entries.iter().enumerate();
@@ -224,11 +225,13 @@ impl Timer {
     /// Decides about what has come, and begins what can begin.
     async fn look<T: Send + 'static>(&mut self, call: &impl Fn() -> T) {
         let look = self.clock.look();
-        self.stands = look.now_ms == self.looked_ms;
+        self.stands = look.stands;
         self.looked_ms = look.now_ms;
         if look.set_back {
             let now = look.now();
-            self.entries.iter_mut().for_each(|entry| entry.set_back(now));
+            self.entries
+                .iter_mut()
+                .for_each(|entry| entry.set_back(now));
             self.line_up();
         }
         let mut missed = Vec::new();
@@ -276,8 +279,9 @@ impl Timer {
     }
 
     fn is_ready(&mut self, number: usize) {
-        let ready = self.entries.get(number).is_some_and(Entry::is_ready);
-        if ready && !self.ready.contains(&number) {
+        let entry = self.entries.get_mut(number);
+        if let Some(entry) = entry.filter(|entry| entry.is_ready() && !entry.in_line) {
+            entry.in_line = true;
             self.ready.push_back(number);
         }
     }
@@ -286,7 +290,11 @@ impl Timer {
     async fn start<T: Send + 'static>(&mut self, call: &impl Fn() -> T) {
         let places = limits::CRON_RUNS.size().saturating_sub(self.running.len());
         let first = places.min(self.ready.len());
-        if first == 0 || self.broken.is_some_and(|(since, pause)| since.elapsed() < pause) {
+        if first == 0
+            || self
+                .broken
+                .is_some_and(|(since, pause)| since.elapsed() < pause)
+        {
             return;
         }
         let numbers: Vec<usize> = self.ready.iter().take(first).copied().collect();
@@ -310,6 +318,7 @@ impl Timer {
         self.ready.drain(..first);
         for (number, time, _) in next {
             if let Some(entry) = self.entries.get_mut(number) {
+                entry.in_line = false;
                 entry.begins();
             }
             let (run, begun) = (self.calls.run(number, time), call());

@@ -6,6 +6,7 @@
 use hostel_app::{App, CalledBy, Resolved};
 use hostel_host::{AppScope, LoadError, Progress, Role, Runtime};
 
+use crate::cron;
 use crate::live::Live;
 use crate::messages;
 use crate::slot::Slot;
@@ -33,6 +34,7 @@ pub fn roles(app: &App, component: usize) -> Vec<Role> {
         CalledBy::Http => Role::Serve,
         CalledBy::Message => Role::Handle,
         CalledBy::Cron => Role::Job,
+        CalledBy::Export => Role::Call,
         CalledBy::Service => Role::Service,
     };
     let called = app.called_by(component);
@@ -82,9 +84,11 @@ pub fn deploy(
         slots,
     };
     let consumers = messages::consumers(&deployment)?;
+    let crontab = cron::crontab(&deployment)?;
     Ok(Live {
         guests,
         consumers,
+        crontab,
         app,
     })
 }

@@ -5,8 +5,8 @@
 //! (one thread of it), [`listen`] (sockets), `seats` (who may hold a connection), `connection` (one client), `stream` with
 //! `head_guard` and `frame_guard` (its bytes), `streams` (one stream of HTTP/2), `wire` (what the parts of a connection
 //! know of each other), `http` (one request: the trigger), `request` and `upload` (what a guest gets), [`live`] (which guest),
-//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]; `messages` (the other
-//! trigger). Beside them: [`metrics`]
+//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]; `messages` and `cron` (the other
+//! triggers). Beside them: [`metrics`]
 //! (what the operator asks), and [`supervisor`] (a parent process that starts a server again), with `restarts` (when) and
 //! `handover` (how its sockets pass).
 #![forbid(unsafe_code)]
@@ -14,6 +14,7 @@
 mod alarm;
 pub mod bounds;
 mod connection;
+mod cron;
 mod deploy;
 mod descriptors;
 mod fields;
@@ -41,6 +42,7 @@ mod wire;
 mod worker;
 
 pub use bounds::Bounds;
+pub use cron::Crontab;
 pub use deploy::{DeployError, deploy, roles};
 pub use handover::LifeLine;
 pub use live::Live;

@@ -1,5 +1,6 @@
 //! The app that is being served: its routes and its guests, compiled and ready.
 
+use crate::cron::Crontab;
 use crate::messages::Consumer;
 use hostel_app::App;
 use hostel_app::route::Match;
@@ -16,6 +17,8 @@ pub struct Live<C = Guest> {
     pub guests: Vec<Option<C>>,
     /// What calls them with messages.
     pub consumers: Vec<Consumer>,
+    /// What calls them at their times, if anything does.
+    pub crontab: Option<Crontab>,
 }
 
 /// Where a request leads.
@@ -74,6 +77,7 @@ mod tests {
             app: app(&[("/a", &["GET", "PUT"])]),
             guests: vec![Some(Fake::new())],
             consumers: Vec::new(),
+            crontab: None,
         };
         assert!(matches!(
             live.route(&parts(Method::GET, "/a?b", "h")),

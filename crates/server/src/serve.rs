@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::bounds::Bounds;
+use crate::cron::Crontab;
 use crate::descriptors::Descriptors;
 use crate::handover::LifeLine;
 use crate::http::Callee;
@@ -306,6 +307,8 @@ impl<C: Callee> Team<C> {
             let sources = Sources {
                 sockets,
                 consumers: consumers.step_by(count).cloned().collect(),
+                // One timer for all schedules, on the last thread.
+                crontab: shared.live.crontab.clone().filter(|_| number + 1 == count),
             };
             let thread = std::thread::Builder::new()
                 .name("serve".into())
@@ -364,15 +367,21 @@ impl<C: Callee> Team<C> {
 struct Sources {
     sockets: Vec<std::net::TcpListener>,
     consumers: Vec<Consumer>,
+    crontab: Option<Crontab>,
 }
 
 /// The main function of a thread.
 fn work<C: Callee>(
     worker: Arc<Worker<C>>,
-    Sources { sockets, consumers }: Sources,
+    sources: Sources,
     phase: watch::Receiver<Phase>,
     report: &mpsc::Sender<Report>,
 ) {
+    let Sources {
+        sockets,
+        consumers,
+        crontab,
+    } = sources;
     let _last = Farewell(report);
     let runtime = match worker::runtime() {
         Ok(runtime) => runtime,
@@ -382,7 +391,8 @@ fn work<C: Callee>(
         let listeners: io::Result<Vec<_>> = sockets.into_iter().map(Listener::new).collect();
         match listeners {
             Ok(listeners) => {
-                let consuming = worker.consume(consumers, &phase).await;
+                let mut consuming = worker.consume(consumers, &phase).await;
+                consuming.extend(crontab.map(|crontab| worker.schedule(crontab, &phase)));
                 tell(report, Report::Accepts);
                 worker.run(listeners, consuming, phase).await;
             }

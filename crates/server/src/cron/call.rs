@@ -8,7 +8,9 @@ use std::fmt::Display;
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use hostel_app::{CronRun, CronTrigger, limits, schedule};
-use hostel_host::{BodyError, Call, Fault, Guest, Job, LoadError, RequestBody, RequestId, Role};
+use hostel_host::{
+    BodyError, Call, Chain, Fault, Guest, Job, LoadError, RequestBody, RequestId, Role,
+};
 use http::uri::Scheme;
 use http::{Request, header};
 use http_body_util::{BodyExt, Empty};
@@ -74,7 +76,9 @@ impl Target {
                 let env = VARIABLES.into_iter().zip(told);
                 let job = Job {
                     args: args.clone(),
-                    env: env.map(|(name, value)| (name.into(), value.into())).collect(),
+                    env: env
+                        .map(|(name, value)| (name.into(), value.into()))
+                        .collect(),
                 };
                 match guest.run_job(turn, job, id).await? {
                     0 => Ok(()),
@@ -97,6 +101,7 @@ impl Target {
                 let call = Call {
                     id,
                     scheme: Scheme::HTTP,
+                    chain: Chain::default(),
                 };
                 let answer = guest.handle_http_in_turn(turn, request, call).await?;
                 let status = answer.status();

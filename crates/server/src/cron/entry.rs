@@ -20,6 +20,8 @@ pub(super) struct Entry {
     /// Times that wait for their run, the oldest first.
     waiting: VecDeque<i64>,
     running: bool,
+    /// Whether it stands in the line of those whose run could begin.
+    pub(super) in_line: bool,
     /// Times that were left out since the last run began.
     left_out: u64,
     /// Whether something was decided that the book does not say.
@@ -57,6 +59,7 @@ impl Entry {
             seen: seen.unwrap_or(now).min(now),
             waiting: VecDeque::new(),
             running: false,
+            in_line: false,
             left_out: 0,
             unwritten: seen.is_none(),
             chance: RandomState::new(),

@@ -152,6 +152,7 @@ fn start(listen: Vec<SocketAddr>) -> Result<Outcome, ServeError> {
         app: app(&[("/...", &[])]),
         guests: vec![Some(Fake::new())],
         consumers: Vec::new(),
+        crontab: None,
     });
     let mut options = ServeOptions::on(SocketAddr::from(([127, 0, 0, 1], 0)), LogSink::null());
     options.listen = listen;
@@ -196,6 +197,7 @@ fn a_drain_reports_what_is_open() {
         app: app(&[("/...", &[])]),
         guests: vec![Some(fake)],
         consumers: Vec::new(),
+        crontab: None,
     });
     let server = std::thread::spawn(move || {
         let mut options = ServeOptions::on(SocketAddr::from(([127, 0, 0, 1], 0)), LogSink::null());

@@ -49,6 +49,7 @@ impl Server {
             app: app(routes),
             guests: vec![Some(fake)],
             consumers: Vec::new(),
+            crontab: None,
         });
         let (stop, mut stops) = mpsc::channel(4);
         let (ready, address) = std_mpsc::sync_channel(1);
