@@ -31,6 +31,7 @@ use crate::lookup;
 use crate::memory::Budget;
 use crate::metrics::{Family, Kind, Metrics};
 use crate::net::{self, AppNetwork, Network, NetworkError};
+use crate::p1;
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -147,6 +148,8 @@ pub(crate) struct Half {
     pub(crate) engine: Engine,
     pub(crate) components: Linker<Host>,
     pub(crate) modules: wasmtime::Linker<Host>,
+    /// The same with sockets.
+    pub(crate) services: wasmtime::Linker<Host>,
     allocation: Allocation,
     ticker: Arc<Ticker>,
 }
@@ -397,6 +400,7 @@ impl AppScope {
             network: self.network.clone(),
             granted: Arc::new(granted),
             on_start: None,
+            life: None,
         }
     }
 }
@@ -486,7 +490,7 @@ impl Half {
         lookup::add_to_linker(&mut components, flavor)?;
         net::add_to_linker(&mut components, flavor)?;
         kept::add_to_linker(&mut components, flavor)?;
-        interface::add_to_linker(&mut components)?;
+        interface::add_to_linker(&mut components, flavor)?;
         let mut modules = wasmtime::Linker::new(&engine);
         if flavor == Flavor::Sync {
             wasmtime_wasi::p1::add_to_linker_async(&mut modules, Host::p1)?;
@@ -496,12 +500,17 @@ impl Half {
             modules.func_wrap("wasi_snapshot_preview1", "proc_exit", exit)?;
             modules.allow_shadowing(false);
         }
+        let mut services = modules.clone();
+        if flavor == Flavor::Sync {
+            p1::shadow(&mut services)?;
+        }
         let ticker = Ticker::start(vec![engine.clone()])?;
         Ok(Self {
             flavor,
             engine,
             components,
             modules,
+            services,
             allocation,
             ticker,
         })
@@ -530,7 +539,7 @@ impl HasData for Tables {
 mod tests {
     use super::*;
     use crate::guest::RequestId;
-    use crate::imports::{DRAFTS, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
+    use crate::imports::{DRAFTS, DRAFTS_0_3, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
 
     /// Whether the linker has something of this name: then it cannot be defined a second time.
     fn defines(half: &mut Half, import: &str) -> bool {
@@ -556,6 +565,10 @@ mod tests {
             }
             for import in DRAFTS {
                 assert!(defines(&mut half, import), "{import} on {flavor:?}");
+            }
+            for import in DRAFTS_0_3 {
+                let defined = defines(&mut half, import);
+                assert_eq!(defined, flavor == Flavor::Async, "{import}");
             }
             assert!(!defines(&mut half, "wasi:http/types@0.4.0"));
             assert_eq!(

@@ -9,6 +9,7 @@ use hostel_host::{AppScope, LoadError, Progress, Role, Runtime};
 use crate::cron;
 use crate::live::Live;
 use crate::messages;
+use crate::service;
 use crate::slot::Slot;
 
 /// Why an app cannot be served.
@@ -70,7 +71,8 @@ pub fn deploy(
             roles.push(Role::Serve);
         }
         for role in roles {
-            let guest = scope.load(component, code, role, progress)?;
+            let component = service::component_for(&app, (index, component), role);
+            let guest = scope.load(&component, code, role, progress)?;
             if role == Role::Serve {
                 server = Some(guest.clone());
             }
@@ -85,10 +87,12 @@ pub fn deploy(
     };
     let consumers = messages::consumers(&deployment)?;
     let crontab = cron::crontab(&deployment)?;
+    let services = service::services(&deployment)?;
     Ok(Live {
         guests,
         consumers,
         crontab,
+        services,
         app,
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::cron::Crontab;
 use crate::messages::Consumer;
+use crate::service::Service;
 use hostel_app::App;
 use hostel_app::route::Match;
 use hostel_host::Guest;
@@ -19,6 +20,8 @@ pub struct Live<C = Guest> {
     pub consumers: Vec<Consumer>,
     /// What calls them at their times, if anything does.
     pub crontab: Option<Crontab>,
+    /// What runs all the time.
+    pub services: Vec<Service>,
 }
 
 /// Where a request leads.
@@ -78,6 +81,7 @@ mod tests {
             guests: vec![Some(Fake::new())],
             consumers: Vec::new(),
             crontab: None,
+            services: Vec::new(),
         };
         assert!(matches!(
             live.route(&parts(Method::GET, "/a?b", "h")),
