@@ -26,6 +26,7 @@ mod network;
 mod ready_line;
 mod routes;
 mod run;
+pub(crate) mod schedules;
 pub(crate) mod services;
-pub(crate) mod shutdown;
+mod shutdown;
 mod trailers;

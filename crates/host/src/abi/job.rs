@@ -115,3 +115,78 @@ fn broken(fault: Fault, store: Store<Host>) -> Broken {
         remains: Some(Box::new(spent(store))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hostel_app::limits::Limits;
+
+    use super::*;
+    use crate::guest::Guest;
+    use crate::runtime::Role;
+    use crate::testing;
+
+    fn loaded(text: &str, limits: Limits) -> Guest {
+        let component = hostel_app::Component {
+            limits,
+            ..testing::component(text.as_bytes())
+        };
+        let app = testing::runtime(None).app("test");
+        app.load(&component, text.as_bytes(), Role::Job, &|_| {})
+            .unwrap()
+    }
+
+    const ENDS_WITH_3: &str = r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (func (export "_start") (call $exit (i32.const 3))))"#;
+
+    #[tokio::test]
+    async fn a_program_ends_with_its_exit_code_or_with_its_fault() {
+        let guest = loaded(ENDS_WITH_3, Limits::default());
+        for _ in 0..2 {
+            let turn = guest.turn(Duration::ZERO).await.unwrap();
+            let ended = guest.run_job(turn, Job::default(), RequestId(1)).await;
+            assert_eq!(ended.unwrap(), 3);
+        }
+        let trap = r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#;
+        let guest = loaded(trap, Limits::default());
+        let turn = guest.turn(Duration::ZERO).await.unwrap();
+        let ended = guest.run_job(turn, Job::default(), RequestId(1)).await;
+        assert!(matches!(ended, Err(Fault::Trap(_))), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_does_not_end_is_ended() {
+        let limits = Limits {
+            deadline_ms: Some(50),
+            ..Limits::default()
+        };
+        let endless =
+            r#"(module (memory (export "memory") 1) (func (export "_start") (loop (br 0))))"#;
+        let guest = loaded(endless, limits);
+        let turn = guest.turn(Duration::ZERO).await.unwrap();
+        let ended = guest.run_job(turn, Job::default(), RequestId(1)).await;
+        assert!(matches!(ended, Err(Fault::Deadline(50))), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn a_turn_is_waited_for_and_no_longer_than_that() {
+        let limits = Limits {
+            concurrency: 1,
+            queue_wait_ms: 1,
+            ..Limits::default()
+        };
+        let guest = loaded(ENDS_WITH_3, limits);
+        let first = guest.turn(Duration::ZERO).await.unwrap();
+        let second = guest.turn(Duration::from_millis(60)).await;
+        assert!(matches!(second, Err(Fault::Busy(_))), "{second:?}");
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            drop(first);
+        };
+        let (third, ()) = tokio::join!(guest.turn(Duration::from_secs(20)), later);
+        assert!(third.is_ok());
+    }
+}
