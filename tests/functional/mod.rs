@@ -30,6 +30,7 @@ mod network;
 mod ready_line;
 mod routes;
 mod run;
+mod schedules;
 pub(crate) mod services;
 pub(crate) mod shutdown;
 mod telemetry;

@@ -292,7 +292,7 @@ table! {
     /// How often the system's clock is looked at while no run is due: it may have been set.
     CRON_LOOK_MS = "cron_look", Milliseconds, 30 * SECOND, [SECOND, 5 * MINUTE], "crates/server/src/cron/tests.rs::a_clock_that_is_set_is_noticed";
     /// How long a run waits for a place for its instance until it is given up.
-    CRON_PATIENCE_MS = "cron_patience", Milliseconds, MINUTE, [SECOND, HOUR], "tests/functional/schedules.rs::a_run_that_finds_no_place_is_given_up";
+    CRON_PATIENCE_MS = "cron_patience", Milliseconds, MINUTE, [SECOND, HOUR], "crates/host/src/abi/job.rs::a_turn_is_waited_for_and_no_longer_than_that";
 
     // Services.
 
