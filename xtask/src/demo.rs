@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         [only] if only == "--check" => true,
         _ => bail!("usage: cargo xtask demo [--check]"),
     };
-    guests::examples()?;
+    guests::example(APP)?;
     println!("demo: building hostel (the first time takes some minutes)");
     shell::run(shell::cargo().args(["build", "--package", "hostel"]))?;
     let mut hostel = Command::new(binary()?);

@@ -49,15 +49,31 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
     let toolchain = wasm_std::ensure(&[P2, P1, UNKNOWN])?;
     build_guests(&toolchain)?;
-    build_examples(&toolchain)
+    for app in folders_in(&shell::root().join("examples"))? {
+        build_example(&toolchain, &app)?;
+    }
+    Ok(())
 }
 
-/// Builds the examples alone, setting up the one target that they need.
+/// Builds one example alone, all of whose components are of WASI 0.2, setting up the one target that they need.
 ///
 /// # Errors
 /// As `run`.
-pub(crate) fn examples() -> Result<()> {
-    build_examples(&wasm_std::ensure(&[P2])?)
+pub(crate) fn example(app: &str) -> Result<()> {
+    build_example(&wasm_std::ensure(&[P2])?, &shell::root().join(app))
+}
+
+/// The crates of the examples' components.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub(crate) fn example_crates() -> Result<Vec<PathBuf>> {
+    let apps = folders_in(&shell::root().join("examples"))?;
+    let mut crates = Vec::new();
+    for app in apps {
+        crates.extend(crates_in(&app)?);
+    }
+    Ok(crates)
 }
 
 /// Builds the `guests` workspace, one cargo call per target, and fills `out`.
@@ -93,24 +109,27 @@ fn build_guests(toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
-/// Builds each `examples/APP/COMPONENT/` crate into `examples/APP/COMPONENT.wasm`, beside the manifest.
-fn build_examples(toolchain: &Toolchain) -> Result<()> {
+/// Builds each crate of an app `examples/APP/COMPONENT/` into `examples/APP/COMPONENT.wasm`, beside the manifest.
+fn build_example(toolchain: &Toolchain, app: &Path) -> Result<()> {
     let mut tally = Tally::default();
-    for app in folders_in(&shell::root().join("examples"))? {
-        for component in folders_in(&app)? {
-            if !component.join("Cargo.toml").is_file() {
-                continue;
-            }
-            forget_old_std(toolchain, &component)?;
-            let name = stem(&component);
-            println!("guests: example {}, component {name}", stem(&app));
-            build(toolchain, &component, P2, [])?;
-            let artifact = format!("target/{P2}/release/{}.wasm", name.replace('-', "_"));
-            let to = app.join(format!("{name}.wasm"));
-            copy(&component.join(artifact), &to, &mut tally)?;
+    for component in crates_in(app)? {
+        forget_old_std(toolchain, &component)?;
+        for guest in guests_in(&metadata(toolchain, &component)?)? {
+            println!("guests: example {}, component {}", stem(app), guest.name);
+            build(toolchain, &component, &guest.target, [])?;
+            let built = component.join("target").join(&guest.target).join("release");
+            let to = app.join(format!("{}.wasm", guest.name));
+            copy(&built.join(&guest.artifact), &to, &mut tally)?;
         }
     }
     Ok(())
+}
+
+/// The folders of an example that are crates.
+fn crates_in(app: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders = folders_in(app)?;
+    folders.retain(|folder| folder.join("Cargo.toml").is_file());
+    Ok(folders)
 }
 
 /// Builds packages of the workspace in `dir` (none named: the one that is there) for one target.

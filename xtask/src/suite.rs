@@ -153,14 +153,8 @@ fn fmt() -> Result<Option<String>> {
     if !shell::answers(shell::cargo().args(["fmt", "--version"])) {
         return Ok(Some("fmt (this toolchain has no rustfmt)".to_string()));
     }
-    for workspace in [
-        "",
-        "guests",
-        "examples/hello/web",
-        "examples/guestbook/web",
-        "examples/guestbook/herald",
-    ] {
-        let dir = shell::root().join(workspace);
+    let workspaces = [shell::root().to_owned(), shell::root().join("guests")];
+    for dir in workspaces.into_iter().chain(guests::example_crates()?) {
         shell::run(
             shell::cargo()
                 .args(["fmt", "--all", "--check", "--", "-l"])

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use crate::grant::{AddressGrant, FileGrant, HttpGrant};
 use crate::limits::Limits;
 use crate::route::Routes;
+use crate::schedule::Schedule;
 use crate::text::Text;
 use crate::variable::Variable;
 
@@ -61,11 +62,11 @@ pub struct App {
 /// What calls a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CalledBy {
-    /// A route: requests.
+    /// Requests: by a route, or by a schedule that names a path.
     Http,
     /// Messages.
     Message,
-    /// A schedule.
+    /// A schedule, other than with requests.
     Cron,
     /// Nobody: it is started and runs on.
     Service,
@@ -77,6 +78,9 @@ impl App {
         let routed = || {
             let mut routes = self.routes.all().iter();
             routes.any(|route| route.component == component)
+                || self.crons.iter().any(|trigger| {
+                    trigger.component == component && matches!(trigger.run, CronRun::Path(_))
+                })
         };
         let handles = || {
             let mut messages = self.messages.iter();
@@ -84,7 +88,9 @@ impl App {
         };
         let scheduled = || {
             let mut crons = self.crons.iter();
-            crons.any(|trigger| trigger.component == component)
+            crons.any(|trigger| {
+                trigger.component == component && !matches!(trigger.run, CronRun::Path(_))
+            })
         };
         let serves = || {
             let mut services = self.services.iter();
@@ -101,13 +107,100 @@ impl App {
     }
 }
 
+/// How components of an app call each other.
+impl App {
+    /// Whether a grant names the component with this index: then others may send it requests.
+    pub fn is_neighbour(&self, component: usize) -> bool {
+        let Some(callee) = self.components.get(component) else {
+            return false;
+        };
+        let mut grants = self.components.iter().flat_map(|one| &one.grants.http);
+        grants.any(|grant| {
+            let named = grant.neighbour();
+            named.is_some_and(|name| name.eq_ignore_ascii_case(&callee.name))
+        })
+    }
+
+    /// Whether the component with this index answers imports of others.
+    pub fn is_bound(&self, component: usize) -> bool {
+        let mut bound = self.components.iter().flat_map(|one| one.bind.values());
+        bound.any(|callee| *callee == component)
+    }
+
+    /// Every component by its index, those that answer imports before those that have these imports.
+    pub fn callees_first(&self) -> Vec<usize> {
+        let mut order = Vec::with_capacity(self.components.len());
+        let mut left: Vec<usize> = (0..self.components.len()).collect();
+        while !left.is_empty() {
+            let known = order.len();
+            left.retain(|index| {
+                let bind = self.components.get(*index).map(|component| &component.bind);
+                let ready =
+                    bind.is_none_or(|bind| bind.values().all(|callee| order.contains(callee)));
+                if ready {
+                    order.push(*index);
+                }
+                !ready
+            });
+            if order.len() == known {
+                order.append(&mut left); // a cycle, which resolving refuses
+            }
+        }
+        order
+    }
+}
+
 /// When a component is called by the clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CronTrigger {
-    /// A cron expression.
-    pub schedule: String,
+    /// Unique among the app's: what is remembered of the schedule is remembered by this name.
+    pub name: String,
+    /// When.
+    pub schedule: Schedule,
     /// The component, by its index in [`App::components`].
     pub component: usize,
+    /// How it is called.
+    pub run: CronRun,
+    /// What becomes of times that passed while nothing could run.
+    pub missed: Missed,
+    /// What becomes of a time that comes while the last run is still going.
+    pub overlap: Overlap,
+    /// A run begins up to so much later, by chance.
+    pub jitter_ms: u64,
+}
+
+/// How a schedule calls its component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CronRun {
+    /// As a program that runs to its end, with these arguments behind its name; `None` are the component's own.
+    Job {
+        /// See above.
+        args: Option<Vec<String>>,
+    },
+    /// By an export that takes nothing.
+    Export(String),
+    /// With a POST request for this path.
+    Path(String),
+}
+
+/// What becomes of times that passed while nothing could run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// Nothing.
+    Skip,
+    /// One run for all of them, which gets the last of them as its time.
+    Once,
+    /// A run for each of the last ones, one after the other.
+    All,
+}
+
+/// What becomes of a time that comes while the last run is still going.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    /// Nothing runs then.
+    Skip,
+    /// Its run begins when the last one has ended.
+    Queue,
 }
 
 /// A component that runs all the time, and is started again when it ends.

@@ -66,7 +66,12 @@ pub(crate) fn assemble(
     if !step.report.is_empty() {
         return None;
     }
-    let (components, code) = parts.into_iter().flatten().unzip();
+    let (components, code): (Vec<Component>, Vec<Vec<u8>>) = parts.into_iter().flatten().unzip();
+    step.check_neighbours(&components);
+    step.check_binds(&components);
+    if !step.report.is_empty() {
+        return None;
+    }
     let (name, version) = (manifest.name, manifest.version);
     let mut app = App {
         name,

@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use crate::app::{
-    App, Component, CronTrigger, Digest, Grants, MessageTrigger, MessagingGrants, OperatorGrants,
-    OrderedBy, Reuse, ServiceTrigger,
+    App, Component, CronRun, CronTrigger, Digest, Grants, MessageTrigger, MessagingGrants, Missed,
+    OperatorGrants, OrderedBy, Overlap, Reuse, ServiceTrigger,
 };
 use crate::grant::FileGrant;
 use crate::limits::Limits;
@@ -306,11 +306,43 @@ fn write_message(out: &mut Canonical, trigger: &MessageTrigger, components: &[Co
 
 fn write_cron(out: &mut Canonical, trigger: &CronTrigger, components: &[Component]) {
     let CronTrigger {
+        name,
         schedule,
         component,
+        run,
+        missed,
+        overlap,
+        jitter_ms,
     } = trigger;
-    out.text(schedule);
+    out.text(name);
+    out.text(schedule.expression());
+    out.text(schedule.zone());
     out.text(name_of(components, *component));
+    match run {
+        CronRun::Job { args } => {
+            out.number(0);
+            out.number(args.as_ref().map_or(0, |args| args.len() as u64 + 1));
+            args.iter().flatten().for_each(|arg| out.text(arg));
+        }
+        CronRun::Export(name) => {
+            out.number(1);
+            out.text(name);
+        }
+        CronRun::Path(path) => {
+            out.number(2);
+            out.text(path);
+        }
+    }
+    out.number(match missed {
+        Missed::Skip => 0,
+        Missed::Once => 1,
+        Missed::All => 2,
+    });
+    out.number(match overlap {
+        Overlap::Skip => 0,
+        Overlap::Queue => 1,
+    });
+    out.number(*jitter_ms);
 }
 
 fn write_service(out: &mut Canonical, trigger: &ServiceTrigger, components: &[Component]) {

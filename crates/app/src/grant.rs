@@ -16,7 +16,7 @@ use std::str::FromStr;
 pub use address::AddressGrant;
 pub use files::FileGrant;
 pub(crate) use files::plain;
-pub use http::HttpGrant;
+pub use http::{HttpGrant, NEIGHBOURS, is_neighbour};
 pub(crate) use name::{group, label, secret, stands_for, topic, topics};
 pub use network::Network;
 

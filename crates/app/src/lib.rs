@@ -20,6 +20,7 @@ mod nearest;
 mod read;
 mod resolve;
 pub mod route;
+pub mod schedule;
 mod secret;
 pub mod server_config;
 mod text;
@@ -27,10 +28,13 @@ mod unit;
 mod variable;
 
 pub use app::{
-    App, CalledBy, Component, CronTrigger, Digest, Grants, MessageTrigger, MessagingGrants,
-    OperatorGrants, OrderedBy, Resolved, Reuse, ServiceTrigger, Source,
+    App, CalledBy, Component, CronRun, CronTrigger, Digest, Grants, MessageTrigger,
+    MessagingGrants, Missed, OperatorGrants, OrderedBy, Overlap, Resolved, Reuse, ServiceTrigger,
+    Source,
 };
+pub use nearest::nearest;
 pub use resolve::{BuildStep, Operator, build_steps, resolve, resolve_command};
+pub use schedule::{Schedule, ScheduleError};
 pub use secret::Secret;
 pub use server_config::{NetworkPolicy, ServerConfig, StorePlace};
 pub use text::{FillError, Text};

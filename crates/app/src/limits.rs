@@ -258,6 +258,29 @@ table! {
     /// How long a request of a guest waits for its answers where it does not say.
     REQUEST_TIMEOUT_MS = "request_timeout", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/functional/messages.rs::a_request_that_nobody_answers_ends";
 
+    // Guests that call guests.
+
+    /// Calls of one guest by another of its app that may lie one behind the other, over HTTP and through imports together;
+    /// one more fails inside the guest.
+    CALL_DEPTH = "call_depth", Count, 8, [1, 8], "tests/limits::call_depth";
+    // Schedules.
+
+    /// Length of one cron expression.
+    CRON_EXPRESSION_BYTES_MAX = "cron_expression", Bytes, 256, [16, KIB], "crates/app/src/schedule/tests.rs::expressions_are_bounded";
+    /// How much later than its time a run begins at the most, where the manifest does not say.
+    CRON_JITTER_MS = "cron_jitter", Milliseconds, 0, [0, 24 * HOUR], "crates/app/tests/golden.rs::every_message_has_its_golden_file";
+    /// Runs of one app's schedules in flight at once; further ones begin when others have ended.
+    CRON_RUNS = "cron_runs", Count, 64, [1, 1000], "crates/server/src/cron/tests.rs::no_more_runs_are_in_flight_than_may_be";
+    /// Times of one schedule that wait for their run, because the last one is still going or because they were missed; further
+    /// ones are left out.
+    CRON_WAITING = "cron_waiting", Count, 100, [1, 10_000], "crates/server/src/cron/tests.rs::no_more_times_wait_than_may_wait";
+    /// How late a run may begin, beyond its jitter, until its time counts as missed.
+    CRON_LATE_MS = "cron_late", Milliseconds, 10 * SECOND, [SECOND, HOUR], "crates/server/src/cron/tests.rs::a_time_that_is_a_little_late_is_not_missed";
+    /// How often the system's clock is looked at while no run is due: it may have been set.
+    CRON_LOOK_MS = "cron_look", Milliseconds, 30 * SECOND, [SECOND, 5 * MINUTE], "crates/server/src/cron/tests.rs::a_clock_that_is_set_is_noticed";
+    /// How long a run waits for a place for its instance until it is given up.
+    CRON_PATIENCE_MS = "cron_patience", Milliseconds, MINUTE, [SECOND, HOUR], "tests/functional/schedules.rs::a_run_that_finds_no_place_is_given_up";
+
     // Compiling one guest, in a process of its own.
 
     /// CPU time of one compilation for each MiB of the guest's functions, a begun one counting whole, and of each function

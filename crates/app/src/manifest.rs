@@ -17,7 +17,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 pub(crate) use component::{ComponentText, SourceText};
-pub(crate) use cron::CronText;
+pub(crate) use cron::{CronText, RunText};
 pub(crate) use grants::{FilesText, GrantsText};
 pub(crate) use message::MessageText;
 pub(crate) use service::ServiceText;

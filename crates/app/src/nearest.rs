@@ -2,10 +2,7 @@
 
 /// The candidate that `word` is most likely a slip of, if any is close enough to be worth naming. Only the first
 /// hundred candidates are looked at: a manifest may hold ten thousand unknown names.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Distances grow with the product of the lengths; a name is short, an attack is not.
     if word.len() > 64 {
         return None;

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use read::duration;
 pub use variables::Provider;
 
 use crate::secret::Secret;

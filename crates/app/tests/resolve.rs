@@ -949,6 +949,49 @@ fn cron_and_service_triggers_are_bounded() {
 }
 
 #[test]
+fn a_grant_whose_address_the_operator_gave_is_the_operator_s() {
+    let dir = folder(&[]);
+    let text = format!(
+        "[variables]\nurl = {{ required = true }}\nport = \"8080\"\nbroker = \"10.0.0.1:9000\"\n\
+         {SMALL}\"(module)\"\n[component.a.grants]\n\
+         http = [\"{{{{ url }}}}\", \"http://127.0.0.1:{{{{ port }}}}\", \"https://example.com\"]\n\
+         tcp = [\"{{{{ broker }}}}\"]\nlisten = [\"{{{{ broker }}}}\"]\n"
+    );
+    let given = |vars: &[(&str, &str)]| {
+        let var = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let operator = Operator {
+            vars: vars.iter().map(var).collect(),
+            ..Operator::default()
+        };
+        fs::write(dir.path().join("hostel.toml"), &text).unwrap();
+        resolve(dir.path(), &operator)
+    };
+    let app = given(&[("url", "http://127.0.0.1:9/events?x#y"), ("port", "81")]);
+    let grants = &app.unwrap().app.components[0].grants;
+    let shown = |grants: &[hostel_app::grant::HttpGrant]| -> Vec<String> {
+        grants.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        shown(&grants.http),
+        [
+            "https://example.com",
+            "http://127.0.0.1:9",
+            "http://127.0.0.1:81"
+        ]
+    );
+    // The port alone names no address, and a default is the author's word.
+    assert_eq!(shown(&grants.operator.http), ["http://127.0.0.1:9"]);
+    assert_eq!(grants.tcp[0].to_string(), "10.0.0.1:9000");
+    assert_eq!(grants.listen.len(), 1);
+    assert!(grants.operator.tcp.is_empty());
+    for url in ["", "ftp://x", "http://"] {
+        let (kind, _) = first_error(given(&[("url", url)]));
+        assert_eq!(kind, Kind::BadGrant, "{url:?}");
+    }
+    assert_eq!(first_error(given(&[])).0, Kind::MissingVariable);
+}
+
+#[test]
 fn grants_are_bounded() {
     let dir = folder(&[]);
     let most = limits::GRANTS_MAX.size();

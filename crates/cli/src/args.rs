@@ -13,7 +13,7 @@ use hostel_app::grant::{FileGrant, GrantArg, GrantError};
 use hostel_app::{Operator, ServerConfig, limits};
 
 use crate::failure::Failure;
-use crate::{build, check, compile_guest, completions, inspect, run, up};
+use crate::{build, call, check, compile_guest, completions, inspect, run, up};
 
 /// Runs server-side WebAssembly.
 #[derive(Debug, Parser)]
@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Up(up::Args),
     /// Run a command guest with this terminal's standard streams; its exit code is Hostel's.
     Run(run::Args),
+    /// Call one export of a component, on a fresh instance, and print what it returns.
+    Call(Box<call::Args>),
     /// Say what a .wasm or .wat file is, what it imports and which grants it would use.
     Inspect(inspect::Args),
     /// Validate a manifest and compile and link every component, without running any.
@@ -52,6 +54,7 @@ impl Command {
     /// How the command's errors are printed.
     pub(crate) fn format(&self) -> Format {
         match self {
+            Command::Call(args) => args.format.format,
             Command::Inspect(args) => args.format.format,
             Command::Check(args) => args.format.format,
             Command::Build(args) => args.format.format,

@@ -25,7 +25,9 @@ pub(crate) enum Kind {
     Build,
     /// A backend that the operator's file names.
     Backend,
-    /// The program under `hostel run` ended in a fault.
+    /// The command line does not fit what it names.
+    Usage,
+    /// The program under `hostel run` or `hostel call` ended in a fault.
     Fault,
     /// The machine or its settings: a port in use, a folder that cannot be written.
     Host,
@@ -80,6 +82,14 @@ impl Failure {
             kind,
             problems: vec![problem],
             exit_code: 1,
+        }
+    }
+
+    /// The command line does not fit what it names; exit code 2.
+    pub(crate) fn usage(what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            exit_code: 2,
+            ..Self::new(Kind::Usage, what, help)
         }
     }
 
@@ -155,6 +165,15 @@ impl From<ManifestErrors> for Failure {
             help: error.help,
         };
         Self::of(Kind::Manifest, errors.0.into_iter().map(problem).collect())
+    }
+}
+
+impl From<String> for Problem {
+    fn from(what: String) -> Self {
+        Self {
+            what,
+            ..Self::default()
+        }
     }
 }
 

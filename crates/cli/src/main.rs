@@ -8,6 +8,7 @@
 mod args;
 mod backends;
 mod build;
+mod call;
 mod check;
 mod compile_guest;
 mod completions;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Up(args) => up::main(args),
         Command::Run(args) => run::main(args),
+        Command::Call(args) => call::main(args),
         Command::Inspect(args) => inspect::main(args),
         Command::Check(args) => check::main(args),
         Command::Build(args) => build::main(args),

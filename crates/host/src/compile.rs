@@ -19,7 +19,8 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Module, ResourcesRequired};
 use wasmtime_wasi_http::{p2, p3};
 
-use crate::abi::message::handlers::Linked;
+use crate::abi::export::Linked;
+use crate::abi::message::handlers;
 use crate::abi::{Callable, command::Command};
 use crate::cache::{Artifact, Cache, Fresh, Key};
 use crate::detect::{self, Abi, DetectError, Detected};
@@ -113,7 +114,7 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
     let flavor = flavor(&detected, abi);
     let half = shared.half(flavor).map_err(|cause| host_error(&cause))?;
     let callable = match abi {
-        Abi::CommandP1 => {
+        Abi::CommandP1 | Abi::ExportModule => {
             let module: Module = compile(shared, half, job, &binary)?;
             fits(job.limits, Some(module.resources_required()))?;
             let modules = &half.modules;
@@ -123,7 +124,10 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
             let pre = modules
                 .instantiate_pre(&module)
                 .map_err(|cause| link_error(abi, &cause))?;
-            Callable::Command(Command::P1(pre))
+            match abi {
+                Abi::ExportModule => Callable::Export(Linked::module(pre)),
+                _ => Callable::Command(Command::P1(pre)),
+            }
         }
         _ => {
             let component: Component = compile(shared, half, job, &binary)?;
@@ -144,6 +148,7 @@ fn choose(detected: &Detected, role: Role) -> Result<Abi, LoadError> {
         Role::Serve => detected.http_abi(),
         Role::Handle => detected.message_abi(),
         Role::Job | Role::Service | Role::Run => detected.command_abi(),
+        Role::Call => Some(detected.export_abi()),
     };
     match (wanted, detected.abi) {
         (Some(abi), _) => Ok(abi),
@@ -163,6 +168,7 @@ fn unfit(role: Role, abi: Abi) -> LoadError {
         Role::Serve => "a server",
         Role::Handle => "a handler of messages",
         Role::Job | Role::Service | Role::Run => "a command",
+        Role::Call => "a guest with exports",
     };
     let help = match (role, abi) {
         (Role::Handle, _) => {
@@ -182,8 +188,12 @@ fn unfit(role: Role, abi: Abi) -> LoadError {
 fn flavor(detected: &Detected, abi: Abi) -> Flavor {
     match abi {
         Abi::HttpP3 | Abi::CommandP3 | Abi::MessageWasmcloudP3 => Flavor::Async,
-        Abi::MessageP2 | Abi::MessageWasmcloudP2 if detected.is_of_0_3() => Flavor::Async,
-        Abi::HttpP2
+        Abi::MessageP2 | Abi::MessageWasmcloudP2 | Abi::Export if detected.is_of_0_3() => {
+            Flavor::Async
+        }
+        Abi::Export
+        | Abi::ExportModule
+        | Abi::HttpP2
         | Abi::MessageP2
         | Abi::MessageWasmcloudP2
         | Abi::CommandP1
@@ -199,8 +209,9 @@ fn link(linker: &Linker<Host>, component: &Component, abi: Abi) -> wasmtime::Res
         Abi::HttpP2 => Callable::HttpP2(p2::bindings::ProxyPre::new(pre)?),
         Abi::HttpP3 => Callable::HttpP3(p3::bindings::ServicePre::new(pre)?),
         Abi::MessageP2 | Abi::MessageWasmcloudP2 | Abi::MessageWasmcloudP3 => {
-            Callable::Message(Linked::new(pre, abi)?)
+            Callable::Message(handlers::Linked::new(pre, abi)?)
         }
+        Abi::Export | Abi::ExportModule => Callable::Export(Linked::component(pre)),
         Abi::CommandP2 | Abi::CommandP1 => Callable::Command(Command::P2(
             wasmtime_wasi::p2::bindings::CommandPre::new(pre)?,
         )),

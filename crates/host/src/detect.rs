@@ -33,13 +33,17 @@ pub enum Abi {
     CommandP2,
     /// A component that exports `wasi:cli/run@0.3.*`.
     CommandP3,
+    /// A component, called by the names of its exports.
+    Export,
+    /// A core module, called by the names of its exports.
+    ExportModule,
 }
 
 /// What a component exports to be called with messages.
 const MESSAGE_HANDLER: &str = "wasi:messaging/incoming-handler@0.2.0-draft";
 
 impl Abi {
-    /// Every ABI, in the order in which one is preferred where a binary has several.
+    /// Every ABI that a binary shows by itself, in the order in which one is preferred where it has several.
     pub const ALL: [Abi; 8] = [
         Abi::HttpP3,
         Abi::HttpP2,
@@ -62,6 +66,8 @@ impl Abi {
             Abi::CommandP1 => "command-p1",
             Abi::CommandP2 => "command-p2",
             Abi::CommandP3 => "command-p3",
+            Abi::Export => "export",
+            Abi::ExportModule => "export-module",
         }
     }
 
@@ -81,6 +87,11 @@ impl Abi {
             self,
             Abi::MessageP2 | Abi::MessageWasmcloudP2 | Abi::MessageWasmcloudP3
         )
+    }
+
+    /// Is a core module.
+    pub const fn is_module(self) -> bool {
+        matches!(self, Abi::CommandP1 | Abi::ExportModule)
     }
 
     /// The ABI that a component's export of this name stands for.
@@ -190,6 +201,8 @@ pub struct Detected {
     pub exports: Vec<String>,
     /// A system whose guests Hostel recognises and does not serve.
     pub system: Option<&'static str>,
+    /// A component that imports, exports or makes async functions.
+    pub asynchronous: bool,
     /// Languages and tools that made it, where it says so: `Rust`, `rustc 1.95.0`, …
     pub producers: Vec<String>,
 }
@@ -210,12 +223,20 @@ impl Detected {
         self.abis.iter().copied().find(|abi| abi.is_message())
     }
 
-    /// Whether it needs the engine of WASI 0.3: something that it imports or exports is of that release.
+    /// The ABI by which any of its exports is called.
+    pub fn export_abi(&self) -> Abi {
+        match self.form {
+            Form::Component => Abi::Export,
+            Form::Module => Abi::ExportModule,
+        }
+    }
+
+    /// Whether it needs the engine of WASI 0.3: it has async functions, or something that it imports or exports is of that release.
     pub(crate) fn is_of_0_3(&self) -> bool {
         let versions = self.imports.iter().chain(&self.exports);
         let versions = versions.filter_map(|name| name.split_once('@'));
         let mut tracks = versions.filter_map(|(_, version)| Version::parse(version)?.track());
-        tracks.any(|track| track == (0, 3))
+        self.asynchronous || tracks.any(|track| track == (0, 3))
     }
 
     /// Why it cannot be called at all, for a binary without an ABI.

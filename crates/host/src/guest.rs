@@ -16,12 +16,17 @@ use tokio::runtime::Handle;
 use wasmtime::{Engine, PoolConcurrencyLimitError};
 use wasmtime_wasi::I32Exit;
 
+use crate::abi::export::{self, Argument, ExportInfo, Prepared, Returned};
 use crate::abi::message::{self, Handled};
 use crate::abi::response::ResponseBody;
 use crate::abi::shared::Crew;
+use crate::abi::start::Refused;
 use crate::abi::{Callable, Warm, command, http};
 use crate::capability::messaging::Letter;
+use crate::chain::Chain;
+use crate::compile::LoadError;
 use crate::detect::Abi;
+use crate::engine::Flavor;
 use crate::fault::Fault;
 use crate::lanes::{Account, Lanes};
 use crate::lock::lock;
@@ -81,6 +86,8 @@ pub struct Call {
     pub id: RequestId,
     /// How the client reached the server.
     pub scheme: ::http::uri::Scheme,
+    /// Which guests' calls it is part of; the default for a trigger's.
+    pub chain: Chain,
 }
 
 /// One component, ready to be called. Clones are the same guest.
@@ -91,6 +98,7 @@ pub(crate) struct Inner {
     pub(crate) template: Arc<Template>,
     pub(crate) abi: Abi,
     pub(crate) callable: Callable,
+    pub(crate) flavor: Flavor,
     pub(crate) engine: Engine,
     pub(crate) permits: Arc<Permits>,
     pub(crate) idle: Idle<Warm>,
@@ -190,6 +198,73 @@ impl Guest {
         message::handle(&self.0, permit, letter, id).await
     }
 
+    /// The functions that it exports, if it was loaded to be called by them (`Role::Call`); else none.
+    pub fn exports(&self) -> Vec<ExportInfo> {
+        let linked = export::linked(&self.0.callable);
+        linked.map_or_else(
+            |_| Vec::new(),
+            |linked| linked.infos().into_iter().cloned().collect(),
+        )
+    }
+
+    /// Checks that it exports a function of this name with one of these types (as of [`ExportInfo::types`]) and says with
+    /// which: for whoever is going to call it later.
+    ///
+    /// # Errors
+    /// There is no such export, or its type is none of these.
+    pub fn check_export(&self, name: &str, types: &[&str]) -> Result<usize, LoadError> {
+        let linked = export::linked(&self.0.callable);
+        linked
+            .and_then(|linked| linked.check(name, types))
+            .map_err(|error| self.named(error))
+    }
+
+    /// Checks the name of an export and converts the arguments to its types; nothing runs.
+    ///
+    /// # Errors
+    /// There is no such export, or an argument is not of its parameter's type.
+    pub fn prepare(&self, name: &str, arguments: &[Argument]) -> Result<Prepared, LoadError> {
+        let linked = export::linked(&self.0.callable);
+        linked
+            .and_then(|linked| linked.prepare(name, arguments))
+            .map_err(|error| self.named(error))
+    }
+
+    fn named(&self, error: LoadError) -> LoadError {
+        LoadError {
+            component: self.name().to_owned(),
+            ..error
+        }
+    }
+
+    /// Calls one of its exports. The future runs the guest in the caller's task; dropping it cancels the guest.
+    ///
+    /// # Errors
+    /// The fault, where it did not return. That it returned an error is no fault: see [`Returned::error`].
+    pub async fn call_prepared(&self, call: Prepared, id: RequestId) -> Result<Returned, Fault> {
+        self.0.template.metrics.calls.add(1);
+        let permit = match self.0.template.metered {
+            true => self.0.permits.acquire().await?,
+            false => Permit::uncounted(),
+        };
+        export::run(&self.0, permit, call, id).await
+    }
+
+    /// The same with an export and arguments that were not checked before.
+    ///
+    /// # Errors
+    /// The fault, where it did not return; `bad-guest` where it has no such export, or one of other types.
+    pub async fn call_export(
+        &self,
+        name: &str,
+        arguments: &[Argument],
+        id: RequestId,
+    ) -> Result<Returned, Fault> {
+        let call = self.prepare(name, arguments);
+        let call = call.map_err(|error| Fault::BadGuest(error.what))?;
+        self.call_prepared(call, id).await
+    }
+
     /// Tells the operator why the guest did not take a message.
     pub fn report_refusal(&self, request: RequestId, why: &str) {
         if let Stdio::Log(log) = &self.0.template.stdio {
@@ -208,6 +283,13 @@ impl Guest {
                 "level=error component={component} request={request} {what}"
             ));
         }
+    }
+
+    /// From now on requests of the app's other components to its name are for this guest; calls that run are left alone.
+    pub fn answer_neighbours(&self) {
+        let template = &self.0.template;
+        let neighbours = &template.network.neighbours;
+        neighbours.put(&template.component, &self.0);
     }
 
     /// Counts and logs a fault that the caller answers for.
@@ -296,6 +378,9 @@ pub(crate) fn fault_of(error: &wasmtime::Error, meter: &Meter) -> Fault {
     }
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Fault::BadGuest(format!("it exited with code {code} instead of returning"));
+    }
+    if let Some(refused) = error.downcast_ref::<Refused>() {
+        return Fault::BadGuest(refused.to_string());
     }
     if meter.room_refused() {
         return Fault::Busy(1);

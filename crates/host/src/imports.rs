@@ -18,11 +18,12 @@ pub use offers::{DRAFTS, DRAFTS_0_3, Offer, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0
 /// What the linker of an ABI implements; the newest last. Empty for a core module, which has [`PREVIEW1_FUNCTIONS`].
 pub fn offered(abi: Abi) -> &'static [&'static Offer] {
     match abi {
-        Abi::CommandP1 => &[],
+        Abi::CommandP1 | Abi::ExportModule => &[],
         Abi::HttpP2 | Abi::CommandP2 => &[&WASI_0_2],
         // On the engine that its imports and exports ask for.
         Abi::HttpP3
         | Abi::CommandP3
+        | Abi::Export
         | Abi::MessageP2
         | Abi::MessageWasmcloudP2
         | Abi::MessageWasmcloudP3 => &[&WASI_0_2, &WASI_0_3],
@@ -83,7 +84,7 @@ pub fn check(detected: &Detected, abi: Abi) -> Result<(), Missing> {
 
 /// Whether the engine's linker finds `import`, by its rules: the same track, or exactly the same name.
 pub fn has(abi: Abi, import: &str) -> bool {
-    if abi == Abi::CommandP1 {
+    if abi.is_module() {
         return import
             .strip_prefix(PREVIEW1)
             .and_then(|rest| rest.strip_prefix('.'))
@@ -130,7 +131,7 @@ fn lacking(abi: Abi, import: &str) -> Missing {
 
 /// The same interface in another version, else the most similar name of the same package and track.
 fn nearest(abi: Abi, import: &str) -> Option<String> {
-    if abi == Abi::CommandP1 {
+    if abi.is_module() {
         let function = import.strip_prefix(PREVIEW1)?.strip_prefix('.')?;
         let best = most_similar(function, PREVIEW1_FUNCTIONS.iter().copied())?;
         return Some(format!("{PREVIEW1}.{best}"));
@@ -199,7 +200,7 @@ const OWNERS: &[(&str, &str)] = &[
 ];
 
 fn way_out(abi: Abi, import: &str) -> String {
-    if abi == Abi::CommandP1 {
+    if abi.is_module() {
         return module_way_out(import);
     }
     let package = import

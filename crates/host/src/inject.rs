@@ -217,8 +217,8 @@ mod tests {
         let component = match &guest.0.callable {
             Callable::HttpP2(server) => server.instance_pre().component(),
             Callable::HttpP3(server) => server.instance_pre().component(),
-            Callable::Message(handler) => handler.component(),
-            Callable::Command(_) => panic!("a command"),
+            Callable::Message(handler) => handler.instance_pre().component(),
+            Callable::Command(_) | Callable::Export(_) => panic!("nothing that answers"),
         };
         let engine = component.engine();
         let mut found = BTreeSet::new();

@@ -8,6 +8,7 @@
 mod abi;
 mod cache;
 mod capability;
+mod chain;
 mod compile;
 pub mod detect;
 mod engine;
@@ -34,11 +35,13 @@ mod state;
 mod testing;
 mod ticker;
 
+pub use abi::export::{Argument, Arguments, ExportInfo, Prepared, Returned};
 pub use abi::message::{Handled, Refusal};
 pub use abi::response::ResponseBody;
 pub use cache::CacheStats;
 pub use capability::log::LogSink;
 pub use capability::places::{LabelledPlace, places};
+pub use chain::Chain;
 pub use compile::{CompileCaps, Compiler, CompilerProcess, LoadError, compile_guest};
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};

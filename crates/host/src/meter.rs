@@ -221,6 +221,15 @@ impl Clock {
         self
     }
 
+    /// Lets its time be over then at the latest.
+    pub(crate) fn until(mut self, due: Option<Instant>) -> Self {
+        if let (Some(due), true) = (due, self.metered) {
+            let left = due.saturating_duration_since(self.started);
+            self.deadline = Some(self.deadline.map_or(left, |own| own.min(left)));
+        }
+        self
+    }
+
     /// Polls the guest and charges for it; `Err` once the budget is spent. After an error the guest must be dropped.
     pub(crate) fn poll<F: Future + ?Sized>(
         &mut self,

@@ -72,7 +72,9 @@ fn try_out(runtime: &crate::Runtime, mutant: &[u8], round: u64) -> bool {
         };
         let outcome = match role {
             Role::Serve => block_on(ask(&guest, "/")),
-            Role::Handle | Role::Job | Role::Service => unreachable!("not one of the roles above"),
+            Role::Handle | Role::Job | Role::Service | Role::Call => {
+                unreachable!("not one of the roles above")
+            }
             Role::Run => match block_on(guest.run(&["mutant".into()])) {
                 Ok(code) => code.to_string(),
                 Err(fault @ Fault::Host(_)) => panic!("mutant {round}: {fault}"),

@@ -5,12 +5,15 @@
 //! A name is resolved once, every answer is judged, and what was judged is dialled (`resolve`, `dial`). What is granted is
 //! counted: what one call starts, what an app has open and how fast it dials (`budget`).
 //!
+//! Requests to the app's own components stay in the process (`internal`).
+//!
 //! Read `policy`, then `client`: one request from its address to the last byte of its answer. `message` is what both sides
 //! may say, `pool` the connections that wait, `tls` whom the host trusts, `sockets` the guest's own sockets.
 
 mod budget;
 mod client;
 mod dial;
+mod internal;
 mod message;
 pub(crate) mod narrowed;
 mod policy;
@@ -35,12 +38,15 @@ use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody,
 pub(crate) use budget::AppNetwork;
 use budget::{Lease, Outbound};
 use client::Sending;
+pub(crate) use internal::Neighbours;
+use internal::Visit;
 use policy::{Forbidden, Policy};
 use pool::Server;
 use resolve::Names;
 pub(crate) use sockets::{Sockets, add_to_linker, allow_sockets};
 use tls::Tls;
 
+use crate::chain::Chain;
 use crate::state::{Stdio, Template};
 
 /// What the operator's file says about the network, and what all apps share of it.
@@ -113,6 +119,16 @@ pub(crate) struct Outgoing {
     template: Arc<Template>,
     /// `None` where nothing is granted that would be counted.
     budget: Option<Arc<Outbound>>,
+    /// Where the call that it works on stands.
+    chain: Chain,
+}
+
+/// Where a request goes.
+enum Way {
+    /// To a server somewhere.
+    Out(Sending),
+    /// To another component of the app.
+    Inside(Visit),
 }
 
 impl Outgoing {
@@ -129,7 +145,18 @@ impl Outgoing {
         Self {
             template: template.clone(),
             budget: any.then(|| Arc::new(Outbound::new(limits, reuse))),
+            chain: Chain::default(),
         }
+    }
+
+    /// The call that begins is part of this.
+    pub(crate) fn is_part_of(&mut self, chain: Chain) {
+        self.chain = chain;
+    }
+
+    /// Where the call stands that it works on.
+    pub(crate) fn chain(&self) -> Chain {
+        self.chain
     }
 
     /// Another call begins in this instance.
@@ -185,7 +212,7 @@ impl Outgoing {
     }
 
     /// Whether a request to this address may leave now; it is counted.
-    fn lets_go(&self, uri: &http::Uri) -> Result<Sending, Error> {
+    fn lets_go(&self, uri: &http::Uri) -> Result<Way, Error> {
         let metrics = &self.template.metrics;
         let denied = |error| {
             metrics.outbound_denied.add(1);
@@ -199,17 +226,23 @@ impl Outgoing {
             });
         };
         if !self.permits(&server) {
+            if let Some(name) = server.neighbour() {
+                self.template.neighbour_denied(name);
+            }
             return denied(Error::HttpRequestDenied);
+        }
+        if server.neighbour().is_some() {
+            return self.visit(server).map(Way::Inside);
         }
         let lease = Lease::open(&self.template).ok_or(Error::ConnectionLimitReached)?;
         if !self.start() {
             return Err(Error::ConnectionLimitReached);
         }
-        Ok(Sending {
+        Ok(Way::Out(Sending {
             outgoing: self.clone(),
             server,
             _lease: lease,
-        })
+        }))
     }
 
     /// Whether a grant permits a request to this server.
@@ -304,9 +337,12 @@ impl WasiHttpHooks for Outgoing {
         finished: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Answer> + Send> {
         drop(finished); // tells about the response body, which the guest reads itself
-        let leaves = self.lets_go(request.uri());
+        let way = self.lets_go(request.uri());
         Box::new(async move {
-            let response = leaves?.send(request, options).await?;
+            let response = match way? {
+                Way::Out(sending) => sending.send(request, options).await?,
+                Way::Inside(visit) => visit.call(request, options).await?,
+            };
             // The connection has a task of its own, which outlives the request.
             let io: Box<dyn Future<Output = Result<(), Error>> + Send> =
                 Box::new(std::future::ready(Ok(())));

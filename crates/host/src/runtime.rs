@@ -15,6 +15,7 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::io;
 
 use crate::abi::shared::Crew;
+use crate::abi::start::OnStart;
 use crate::cache::{Cache, CacheStats};
 use crate::capability::config::Settings;
 use crate::capability::granted::{Granted, Places};
@@ -78,6 +79,8 @@ pub enum Role {
     Job,
     /// To run all the time; its output goes to the log.
     Service,
+    /// To be called by the names of its exports; its output goes to the log.
+    Call,
     /// To run once in the foreground, with the process's own standard streams.
     Run,
 }
@@ -269,13 +272,25 @@ impl AppScope {
         }
         let account = Account::new(self.number);
         let held = (self.granted(component)?, self.settings(component)?);
-        let template = Arc::new(self.template(component, role, held));
+        let on_start = match component.on_start.as_deref() {
+            Some(name) => {
+                let callable = (&loaded.callable, loaded.flavor);
+                let found = OnStart::find(callable, name, &held.1).map_err(named)?;
+                Some(Arc::new(found))
+            }
+            None => None,
+        };
+        let template = Arc::new(Template {
+            on_start,
+            ..self.template(component, role, held)
+        });
         let (owner, metrics) = (account.owner(), template.metrics.clone());
         let permits = self.shared.pool.permits(owner, &component.limits, metrics);
         let guest = Arc::new(Inner {
             template,
             abi: loaded.abi,
             callable: loaded.callable,
+            flavor: loaded.flavor,
             engine: loaded.engine,
             permits,
             idle: Idle::new(&component.limits),
@@ -354,13 +369,14 @@ impl AppScope {
             memory: self.shared.memory.share(),
             reuse: component.reuse,
             stdio: match role {
-                Role::Serve | Role::Handle | Role::Job | Role::Service => {
+                Role::Serve | Role::Handle | Role::Job | Role::Service | Role::Call => {
                     Stdio::Log(self.log.clone())
                 }
                 Role::Run => Stdio::Inherit,
             },
             network: self.network.clone(),
             granted: Arc::new(granted),
+            on_start: None,
         }
     }
 }
@@ -536,20 +552,12 @@ mod tests {
     #[test]
     fn every_function_of_preview_1_is_in_the_linker() {
         let half = Half::new(Flavor::Sync, true).unwrap();
-        let template = Template {
-            component: "test".into(),
-            metrics: Arc::new(crate::metrics::Component::new("test".into(), "test".into())),
-            settings: Arc::default(),
-            grants: Arc::default(),
-            limits: hostel_app::limits::Limits::default(),
-            metered: true,
-            memory: Budget::new(None).share(),
-            reuse: hostel_app::Reuse::default(),
-            stdio: Stdio::Log(LogSink::null().app(&"test".into())),
-            network: Arc::default(),
-            granted: Arc::default(),
-        };
-        let mut store = Host::store(&half.engine, &Arc::new(template), RequestId(0)).unwrap();
+        let mut store = Host::store(
+            &half.engine,
+            &Arc::new(crate::testing::template()),
+            RequestId(0),
+        )
+        .unwrap();
         for function in PREVIEW1_FUNCTIONS {
             let found = half.modules.get(&mut store, PREVIEW1, function);
             assert!(found.is_ok(), "{PREVIEW1}.{function}");

@@ -14,6 +14,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::abi::start::OnStart;
 use crate::capability::blob;
 use crate::capability::charge::Charge;
 use crate::capability::config::{Settings, Start};
@@ -21,6 +22,7 @@ use crate::capability::granted::Granted;
 use crate::capability::log::{AppLog, Channel};
 use crate::capability::messaging::Answer;
 use crate::capability::stdio::{LineStream, Origin};
+use crate::chain::Chain;
 use crate::guest::{CurrentRequest, RequestId};
 use crate::memory::Share;
 use crate::meter::Meter;
@@ -54,6 +56,8 @@ pub(crate) struct Template {
     pub(crate) network: Arc<net::AppNetwork>,
     /// The stores that its grants name.
     pub(crate) granted: Arc<Granted>,
+    /// What a fresh instance is started with.
+    pub(crate) on_start: Option<Arc<OnStart>>,
 }
 
 /// What one store holds.
@@ -163,6 +167,11 @@ impl Host {
     /// Whether the instance began with the values of now: see [`Settings::generation`].
     pub(crate) fn is_current(&self) -> bool {
         self.start.generation() == self.template.settings.generation()
+    }
+
+    /// The call that begins is one of a chain of guests that call each other.
+    pub(crate) fn is_part_of(&mut self, chain: Chain) {
+        self.outgoing.is_part_of(chain);
     }
 
     /// The way out to the network.

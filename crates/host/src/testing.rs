@@ -1,13 +1,19 @@
 //! What the tests of this room that run guests share: loading one of `guests/out`, and asking it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use hostel_app::Reuse;
+use hostel_app::limits::Limits;
 use http_body_util::{BodyExt, Full};
 
 use crate::capability::log::LogSink;
 use crate::compile::LoadError;
 use crate::guest::{Call, Guest, RequestBody, RequestId};
+use crate::memory::Budget;
+use crate::metrics::Component;
+use crate::state::{Stdio, Template};
 use crate::{Role, Runtime, RuntimeOptions};
 
 /// A file that `cargo xtask guests` makes.
@@ -23,6 +29,24 @@ pub(crate) fn runtime(cache_dir: Option<&Path>) -> Runtime {
         ..RuntimeOptions::new(LogSink::null())
     })
     .unwrap()
+}
+
+/// What the instances of a component without grants start from; nothing that they print is kept.
+pub(crate) fn template() -> Template {
+    Template {
+        component: "test".into(),
+        metrics: Arc::new(Component::new("test".into(), "test".into())),
+        settings: Arc::default(),
+        grants: Arc::default(),
+        limits: Limits::default(),
+        metered: true,
+        memory: Budget::new(None).share(),
+        reuse: Reuse::default(),
+        stdio: Stdio::Log(LogSink::null().app(&"test".into())),
+        network: Arc::default(),
+        granted: Arc::default(),
+        on_start: None,
+    }
 }
 
 /// A component without grants, with the default limits.
@@ -51,6 +75,7 @@ pub(crate) async fn ask(guest: &Guest, path: &str) -> String {
     let call = Call {
         id: RequestId::next(),
         scheme: ::http::uri::Scheme::HTTP,
+        chain: crate::Chain::default(),
     };
     match guest.handle_http(request, call).await {
         Err(fault) => fault.row().name.to_owned(),

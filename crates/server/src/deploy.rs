@@ -36,7 +36,11 @@ pub fn roles(app: &App, component: usize) -> Vec<Role> {
         CalledBy::Service => Role::Service,
     };
     let called = app.called_by(component);
-    called.into_iter().map(role).collect()
+    let mut roles: Vec<Role> = called.into_iter().map(role).collect();
+    if app.is_neighbour(component) && !roles.contains(&Role::Serve) {
+        roles.push(Role::Serve);
+    }
+    roles
 }
 
 /// Loads every component of `resolved` for what calls it. One that nothing calls has to be a server.

@@ -11,7 +11,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use hostel_app::limits::Limits;
-use hostel_host::{BodyError, Call, Fault, Guest, RequestBody, RequestId, ResponseBody};
+use hostel_host::{BodyError, Call, Chain, Fault, Guest, RequestBody, RequestId, ResponseBody};
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -142,6 +142,7 @@ async fn call<C: Callee>(
     let call = Call {
         id: flight.id,
         scheme: Scheme::HTTP,
+        chain: Chain::default(),
     };
     let mut call = pin!(guest.call(admitted.request, call));
     let waiting = Waiting(flight);

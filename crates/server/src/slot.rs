@@ -18,6 +18,9 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(crate) fn new(component: usize, role: Role, guest: Guest) -> Self {
+        if role == Role::Serve {
+            guest.answer_neighbours();
+        }
         Self {
             component,
             role,

@@ -1,11 +1,14 @@
 //! The grants of a component: the manifest's, and the operator's from the command line.
 
+use std::collections::BTreeSet;
 use std::path::{Component as Step, Path};
 
 use super::Assembly;
+use super::values::{Giver, Value};
 use crate::app::{Grants, MessagingGrants, OperatorGrants};
 use crate::error::Kind;
-use crate::grant::{FileGrant, GrantArg};
+use crate::fields::At;
+use crate::grant::{FileGrant, GrantArg, GrantError};
 use crate::manifest::{FilesText, GrantsText};
 
 /// The broker of a component that says what it publishes, but not where.
@@ -24,6 +27,7 @@ impl Assembly<'_, '_> {
             sql,
             messaging,
             secrets,
+            of_variables,
         } = text;
         let files = files
             .iter()
@@ -42,6 +46,13 @@ impl Assembly<'_, '_> {
             secrets: secrets.into_iter().map(|name| name.value).collect(),
             operator: OperatorGrants::default(),
         };
+        for (kind, text) in of_variables {
+            match self.of_variable(kind, &text) {
+                Some((grant, Giver::Operator)) => add(&mut grants, grant),
+                Some((grant, Giver::Author)) => grant_to(&mut grants, grant),
+                None => {}
+            }
+        }
         for grant in self.operator.grants.iter().cloned() {
             add(&mut grants, grant);
         }
@@ -58,6 +69,45 @@ impl Assembly<'_, '_> {
             clients.insert(DEFAULT_CLIENT.to_owned());
         }
         grants
+    }
+
+    /// A grant of the network whose address a variable says, and who says it. The operator does where the grant is nothing
+    /// but a variable that the operator gave a value: then the operator has named the address.
+    fn of_variable(&mut self, kind: &str, written: &At<String>) -> Option<(GrantArg, Giver)> {
+        let whole = whole_variable(&written.value).and_then(|name| self.values.get(name));
+        let giver = match whole {
+            Some(Value::Known(_, giver)) => Some(*giver),
+            Some(Value::Missing { .. }) => return None, // which was reported
+            Some(Value::Later(_)) | None => None,
+        };
+        // Whether it may see a secret is not the question: no grant may hold one.
+        let any: BTreeSet<String> = self.values.keys().cloned().collect();
+        let text = self.expanded(written, &any);
+        let Some(value) = text.constant() else {
+            let what = format!(
+                "\"{}\" holds a variable whose value may change or is secret, and a grant is settled at the start",
+                written.value
+            );
+            let help = "give the value itself: --var NAME=VALUE, or in server.toml";
+            self.report
+                .at(Kind::BadGrant, written.span.clone(), what, help);
+            return None;
+        };
+        if value.is_empty() && giver.is_none() {
+            return None; // a variable that has no value or that there is not, which was reported
+        }
+        let value = match kind {
+            "http" => origin(value),
+            _ => value,
+        };
+        match format!("{kind}={value}").parse() {
+            Ok(grant) => Some((grant, giver.unwrap_or(Giver::Author))),
+            Err(GrantError { what, help }) => {
+                self.report
+                    .at(Kind::BadGrant, written.span.clone(), what, help);
+                None
+            }
+        }
     }
 
     /// A directory of the manifest. Its author may share what came with the app, not what else is on the machine.
@@ -111,6 +161,23 @@ impl Assembly<'_, '_> {
     }
 }
 
+/// The name of the variable that a text is, if it is one and nothing else.
+fn whole_variable(text: &str) -> Option<&str> {
+    let name = text.trim().strip_prefix("{{")?.strip_suffix("}}")?.trim();
+    crate::manifest::is_name(name).then_some(name)
+}
+
+/// The part of a URL that a grant is about: a variable may hold the whole URL that the guest uses.
+fn origin(url: &str) -> &str {
+    let begin = url.find("://").map_or(0, |at| at + 3);
+    let end = url.get(begin..).and_then(|rest| rest.find(['/', '?', '#']));
+    match end {
+        Some(end) => url.get(..begin + end).unwrap_or(url),
+        None => url,
+    }
+}
+
+/// A grant by the operator.
 fn add(grants: &mut Grants, grant: GrantArg) {
     match &grant {
         GrantArg::Http(grant) => grants.operator.http.push(grant.clone()),
@@ -118,6 +185,10 @@ fn add(grants: &mut Grants, grant: GrantArg) {
         GrantArg::Udp(grant) => grants.operator.udp.push(grant.clone()),
         _ => {}
     }
+    grant_to(grants, grant);
+}
+
+fn grant_to(grants: &mut Grants, grant: GrantArg) {
     match grant {
         GrantArg::Http(grant) => grants.http.push(grant),
         GrantArg::Tcp(grant) => grants.tcp.push(grant),

@@ -22,8 +22,8 @@ use crate::variable::{Origin, Variable};
 /// What is known of a variable when the app is resolved.
 #[derive(Debug)]
 pub(super) enum Value {
-    /// All of it.
-    Known(String),
+    /// All of it, and whether the operator gave it.
+    Known(String, Giver),
     /// Where it comes from.
     Later(Variable),
     /// That nobody gave it one, which was reported.
@@ -33,10 +33,19 @@ pub(super) enum Value {
     },
 }
 
+/// Who gave a variable its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Giver {
+    /// The manifest, as the default.
+    Author,
+    /// The command line or the operator's file.
+    Operator,
+}
+
 impl Value {
     fn is_secret(&self) -> bool {
         match self {
-            Self::Known(_) => false,
+            Self::Known(..) => false,
             Self::Later(variable) => variable.secret,
             Self::Missing { secret } => *secret,
         }
@@ -106,12 +115,16 @@ impl Assembly<'_, '_> {
         };
         // Whoever named a place does not expect another value from elsewhere when it is empty.
         let named = given.is_some() || server.variables.contains_key(name);
+        let giver = match origins.is_empty() {
+            true => Giver::Author,
+            false => Giver::Operator,
+        };
         if let Some(default) = default.filter(|_| !named) {
             origins.push(Origin::Given(Secret::new(default)));
         }
         match origins.as_slice() {
             [] => Value::Missing { secret },
-            [Origin::Given(value)] if !secret => Value::Known(value.expose().to_owned()),
+            [Origin::Given(value)] if !secret => Value::Known(value.expose().to_owned(), giver),
             _ => Value::Later(Variable { secret, origins }),
         }
     }
@@ -189,7 +202,7 @@ impl Assembly<'_, '_> {
     pub(super) fn expanded(&mut self, text: &At<String>, secrets: &BTreeSet<String>) -> Text {
         let values = &self.values;
         let known = |name: &str| match values.get(name) {
-            Some(Value::Known(value)) => Known::Value(value),
+            Some(Value::Known(value, _)) => Known::Value(value),
             Some(Value::Later(_)) => Known::Later,
             Some(Value::Missing { .. }) => Known::Value(""),
             None => Known::Unknown,

@@ -11,6 +11,9 @@ use super::{GrantError, Network};
 /// `https://api.example.com`, `*.internal.example.com:8443`, `http://127.0.0.1:8080`, `*://*:*`. Without a scheme it
 /// is https; without a port it is the scheme's own. `*.example.com` is every name below `example.com`, at any depth,
 /// and not `example.com` itself.
+///
+/// `http://NAME.app.internal` is a component of the own app ([`NEIGHBOURS`]), `http://*.app.internal` any of them. No
+/// wider wildcard covers these: whoever opens the network does not open the app's inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpGrant {
     scheme: Scheme,
@@ -42,7 +45,29 @@ enum Port {
     Exact(u16),
 }
 
+/// The zone of the app's own components: what is below it is answered in the process and never resolved.
+pub const NEIGHBOURS: &str = "app.internal";
+
+/// Whether the name, in any case and with or without a dot at its end, is the zone's or below it.
+pub fn is_neighbour(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let start = host.len().checked_sub(NEIGHBOURS.len());
+    let Some((labels, end)) = start.and_then(|at| host.split_at_checked(at)) else {
+        return false;
+    };
+    end.eq_ignore_ascii_case(NEIGHBOURS) && (labels.is_empty() || labels.ends_with('.'))
+}
+
 impl HttpGrant {
+    /// The component of the own app that it names, in lower case; `*` where it names all of them.
+    pub fn neighbour(&self) -> Option<&str> {
+        match &self.host {
+            Host::Name(name) => name.strip_suffix(NEIGHBOURS)?.strip_suffix('.'),
+            Host::Below(parent) => (parent == NEIGHBOURS).then_some("*"),
+            Host::Any | Host::Address(_) => None,
+        }
+    }
+
     /// Whether a request with this scheme (`http` or `https`), host (a name, or an address with or without brackets)
     /// and port may leave. Anything that is not exactly covered may not.
     pub fn permits(&self, scheme: &str, host: &str, port: u16) -> bool {
@@ -70,12 +95,13 @@ impl HttpGrant {
 impl Host {
     fn covers(&self, host: &str) -> bool {
         match self {
-            Self::Any => true,
+            Self::Any => !is_neighbour(host),
             Self::Address(address) => parse_address(host) == Some(*address),
             Self::Name(name) => host
                 .strip_suffix('.')
                 .unwrap_or(host)
                 .eq_ignore_ascii_case(name),
+            Self::Below(parent) if is_neighbour(host) && parent != NEIGHBOURS => false,
             Self::Below(parent) => {
                 let host = host.strip_suffix('.').unwrap_or(host);
                 let Some((labels, end)) = host
@@ -117,11 +143,32 @@ impl FromStr for HttpGrant {
             ));
         }
         let (host, port) = split_port(authority)?;
-        Ok(Self {
+        let grant = Self {
             scheme,
             host: parse_host(host)?,
             port,
-        })
+        };
+        match grant.is_of_neighbours_and_odd() {
+            false => Ok(grant),
+            true => Err(GrantError::new(
+                format!("\"{text}\" is no way to a component of the app"),
+                "they are called by http and without a port: http://NAME.app.internal, or http://*.app.internal for all",
+            )),
+        }
+    }
+}
+
+impl HttpGrant {
+    /// Whether it is about the app's own components, and nothing that they could be called by.
+    fn is_of_neighbours_and_odd(&self) -> bool {
+        let name = match &self.host {
+            Host::Name(name) | Host::Below(name) => name,
+            Host::Any | Host::Address(_) => return false,
+        };
+        let plain = self.scheme == Scheme::Http
+            && matches!(self.port, Port::OfScheme | Port::Exact(80))
+            && self.neighbour().is_some_and(|name| !name.contains('.'));
+        is_neighbour(name) && !plain
     }
 }
 
@@ -264,6 +311,41 @@ mod tests {
     fn grant(text: &str) -> HttpGrant {
         text.parse()
             .unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn neighbours_are_granted_by_name_only() {
+        let host = "pricing.app.internal";
+        let one = grant("http://pricing.app.internal");
+        assert!(one.permits("http", host, 80) && one.permits("http", "Pricing.APP.internal.", 80));
+        assert!(!one.permits("http", "web.app.internal", 80));
+        assert!(!one.permits("https", host, 443) && !one.permits("http", host, 8080));
+        assert_eq!(one.neighbour(), Some("pricing"));
+        let all = grant("http://*.app.internal");
+        assert!(all.permits("http", host, 80) && all.permits("http", "web.app.internal", 80));
+        assert_eq!(all.neighbour(), Some("*"));
+        for wide in ["*://*:*", "http://*", "*://*.internal:*", "*.internal"] {
+            let wide = grant(wide);
+            assert!(!wide.permits("http", host, 80) && wide.neighbour().is_none());
+            assert!(!wide.permits("http", "app.internal.", 80), "{wide}");
+        }
+        assert!(grant("*://*.internal:*").permits("http", "db.internal", 80));
+        assert!(grant("*://*:*").permits("http", "myapp.internal", 80));
+        for odd in [
+            "pricing.app.internal",
+            "*://pricing.app.internal",
+            "http://pricing.app.internal:8080",
+            "http://a.b.app.internal",
+            "http://*.a.app.internal",
+            "http://app.internal",
+            "https://*.app.internal",
+        ] {
+            let error = odd.parse::<HttpGrant>().unwrap_err();
+            assert!(
+                error.help.contains("http://NAME.app.internal"),
+                "{odd}: {error}"
+            );
+        }
     }
 
     #[test]

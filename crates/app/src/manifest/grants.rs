@@ -1,6 +1,7 @@
 //! `[component.NAME.grants]` as written.
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 
 use toml::de::DeValue;
 
@@ -26,6 +27,8 @@ pub(crate) struct GrantsText {
     pub(crate) sql: BTreeSet<String>,
     pub(crate) messaging: MessagingGrants,
     pub(crate) secrets: Vec<At<String>>,
+    /// Grants of the network, each with its kind, whose address a variable says.
+    pub(crate) of_variables: Vec<(&'static str, At<String>)>,
 }
 
 /// One entry of `files`.
@@ -46,18 +49,37 @@ pub(super) fn read(report: &mut Report<'_>, component: &Fields<'_, '_>, name: &s
     };
     fields.only(report, &KINDS);
     let label = grant::label;
+    let mut later = Vec::new();
     GrantsText {
-        http: parsed(report, &fields, "http", str::parse),
-        tcp: parsed(report, &fields, "tcp", str::parse),
-        udp: parsed(report, &fields, "udp", str::parse),
-        listen: parsed(report, &fields, "listen", str::parse),
+        http: network(report, &fields, "http", &mut later),
+        tcp: network(report, &fields, "tcp", &mut later),
+        udp: network(report, &fields, "udp", &mut later),
+        listen: network(report, &fields, "listen", &mut later),
         files: files(report, &fields),
         keyvalue: parsed(report, &fields, "keyvalue", label),
         blobstore: parsed(report, &fields, "blobstore", label),
         sql: parsed(report, &fields, "sql", label),
         messaging: messaging(report, &fields),
         secrets: secrets(report, &fields),
+        of_variables: later,
     }
+}
+
+/// Grants of the network; those whose address a variable says are left for later.
+fn network<T>(
+    report: &mut Report<'_>,
+    fields: &Fields<'_, '_>,
+    kind: &'static str,
+    later: &mut Vec<(&'static str, At<String>)>,
+) -> Vec<T>
+where
+    T: FromStr<Err = GrantError>,
+{
+    let (variable, plain): (Vec<_>, Vec<_>) = bounded(report, fields, kind)
+        .into_iter()
+        .partition(|text| text.value.contains("{{"));
+    later.extend(variable.into_iter().map(|text| (kind, text)));
+    each(report, plain, str::parse)
 }
 
 /// A list of grants of one kind.
@@ -70,14 +92,27 @@ fn parsed<T, L>(
 where
     L: FromIterator<T>,
 {
-    let texts = bounded(report, fields, key).into_iter();
-    let grants = texts.filter_map(|text| match parse(&text.value) {
-        Ok(grant) => Some(grant),
-        Err(error) => {
-            report.at(Kind::BadGrant, text.span, error.what, error.help);
-            None
-        }
-    });
+    let texts = bounded(report, fields, key);
+    each(report, texts, parse)
+}
+
+fn each<T, L>(
+    report: &mut Report<'_>,
+    texts: Vec<At<String>>,
+    parse: impl Fn(&str) -> Result<T, GrantError>,
+) -> L
+where
+    L: FromIterator<T>,
+{
+    let grants = texts
+        .into_iter()
+        .filter_map(|text| match parse(&text.value) {
+            Ok(grant) => Some(grant),
+            Err(error) => {
+                report.at(Kind::BadGrant, text.span, error.what, error.help);
+                None
+            }
+        });
     grants.collect()
 }
 

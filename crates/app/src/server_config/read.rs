@@ -79,7 +79,7 @@ pub(super) fn text(
 }
 
 /// A length of time within the bounds of its limit, if the key is there.
-pub(super) fn duration(
+pub(crate) fn duration(
     report: &mut Report<'_>,
     fields: &Fields<'_, '_>,
     key: &str,

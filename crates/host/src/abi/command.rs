@@ -9,8 +9,8 @@ use futures::FutureExt;
 use wasmtime::{InstancePre, Result, Store};
 use wasmtime_wasi::{I32Exit, p2, p3};
 
-use crate::abi::Callable;
 use crate::abi::http::panicked;
+use crate::abi::{Callable, start};
 use crate::fault::Fault;
 use crate::guest::{Inner, RequestId, fault_of};
 use crate::meter::{self, Clock};
@@ -21,6 +21,17 @@ pub(crate) enum Command {
     P1(InstancePre<Host>),
     P2(p2::bindings::CommandPre<Host>),
     P3(p3::bindings::CommandPre<Host>),
+}
+
+impl Command {
+    /// What is instantiated, where that is a component.
+    pub(crate) fn component(&self) -> Option<&wasmtime::component::InstancePre<Host>> {
+        match self {
+            Self::P1(_) => None,
+            Self::P2(pre) => Some(pre.instance_pre()),
+            Self::P3(pre) => Some(pre.instance_pre()),
+        }
+    }
 }
 
 /// Runs it to its end; the exit code is what a shell would see.
@@ -55,16 +66,19 @@ async fn call(command: &Command, store: &mut Store<Host>) -> Result<bool> {
     match command {
         Command::P1(pre) => {
             let instance = pre.instantiate_async(&mut *store).await?;
+            start::module(&instance, store).await?;
             let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
             start.call_async(store, ()).await?;
             Ok(true)
         }
         Command::P2(pre) => {
-            let command = pre.instantiate_async(&mut *store).await?;
+            let instance = start::component(pre.instance_pre(), store).await?;
+            let command = p2::bindings::Command::new(&mut *store, &instance)?;
             Ok(command.wasi_cli_run().call_run(store).await?.is_ok())
         }
         Command::P3(pre) => {
-            let command = pre.instantiate_async(&mut *store).await?;
+            let instance = start::component(pre.instance_pre(), store).await?;
+            let command = p3::bindings::Command::new(&mut *store, &instance)?;
             let outcome = store
                 .run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await)
                 .await??;

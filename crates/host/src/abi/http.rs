@@ -17,12 +17,14 @@ use std::time::Instant;
 use futures::FutureExt;
 use http::{Request, Response};
 use tokio::sync::oneshot;
-use wasmtime_wasi_http::WasiBody;
+use wasmtime::Store;
+use wasmtime_wasi_http::{WasiBody, p2, p3};
 
 use crate::abi::detached::{self, Detached};
+use crate::abi::export::{self, Prepared, Returned};
 use crate::abi::message::Handled;
 use crate::abi::response::{Ahead, Late, ResponseBody};
-use crate::abi::{Callable, Exports, Warm, http_p2, http_p3, message, shared};
+use crate::abi::{Callable, Exports, Warm, http_p2, http_p3, message, shared, start};
 use crate::capability::messaging::Letter;
 use crate::fault::Fault;
 use crate::guest::{Call, Inner, RequestBody, RequestId, fault_of};
@@ -73,19 +75,16 @@ pub(crate) async fn answer(
     guest: &Arc<Inner>,
     permit: Permit,
     request: Request<RequestBody>,
-    call: Call,
+    mut call: Call,
 ) -> Result<Response<ResponseBody>, Fault> {
+    call.chain = call.chain.within(guest.template.limits.deadline_ms);
     if guest.reuse.concurrent > 1 && matches!(guest.callable, Callable::HttpP3(_)) {
         return shared::answer(guest, permit, request, call).await;
     }
     let (sender, mut receiver) = oneshot::channel();
-    let id = call.id;
-    let mut running = Running::new(
-        guest,
-        permit,
-        work(guest.clone(), id, Task::Request(request, call, sender)),
-        id,
-    );
+    let (id, due) = (call.id, call.chain.due());
+    let work = work(guest.clone(), id, Task::Request(request, call, sender));
+    let mut running = Running::new(guest, permit, work, id).until(due);
     if guest.lanes.begins_slow(&guest.account) {
         running.leave_fast_lane();
         return Box::pin(detached::answer(running, id, receiver)).await;
@@ -167,6 +166,7 @@ fn drive(
 pub(super) enum Task {
     Request(Request<RequestBody>, Call, oneshot::Sender<Answer>),
     Message(Letter, oneshot::Sender<Handled>),
+    Export(Prepared, oneshot::Sender<Returned>),
 }
 
 /// The guest's work on one call: on a warm instance if one is idle, else on a fresh one.
@@ -187,6 +187,9 @@ pub(super) fn work(guest: Arc<Inner>, id: RequestId, task: Task) -> Work {
                     _ => http_p2::handle(&mut warm, request, &call, answer).await,
                 },
                 Task::Message(letter, answer) => message::call(&mut warm, letter, answer).await,
+                Task::Export(call, answer) => {
+                    export::call(&mut warm, guest.flavor, call, answer).await
+                }
             }
         };
         // A panic must leave the store alone: its end would look like the end of the body to another thread.
@@ -236,15 +239,14 @@ pub(super) async fn instantiate(guest: &Inner, request: RequestId) -> Result<War
 async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
     let host_fault = |error: wasmtime::Error| Fault::Host(format!("{error:?}"));
     let mut store = Host::store(&guest.engine, &guest.template, request).map_err(host_fault)?;
+    let started = guest.template.on_start.is_some();
     let exports = match &guest.callable {
+        callable if started => instantiate_and_start(callable, &mut store).await,
         Callable::HttpP2(pre) => pre.instantiate_async(&mut store).await.map(Exports::P2),
         Callable::HttpP3(pre) => pre.instantiate_async(&mut store).await.map(Exports::P3),
         Callable::Message(linked) => linked.instantiate(&mut store).await.map(Exports::Message),
-        Callable::Command(_) => {
-            return Err(Fault::BadGuest(
-                "a command answers neither requests nor messages".into(),
-            ));
-        }
+        Callable::Export(linked) => export::instantiate(linked, &mut store).await,
+        Callable::Command(_) => Err(not_answering()),
     };
     match exports {
         Ok(exports) => Ok(Warm {
@@ -254,6 +256,30 @@ async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Faul
         }),
         Err(error) => Err(fault_of(&error, &store.data().meter)),
     }
+}
+
+/// The same for a guest with an export that it is started with.
+async fn instantiate_and_start(
+    callable: &Callable,
+    store: &mut Store<Host>,
+) -> wasmtime::Result<Exports> {
+    if let Callable::Export(linked) = callable {
+        return export::instantiate(linked, store).await;
+    }
+    let Some(pre) = callable.component() else {
+        return Err(not_answering());
+    };
+    let instance = start::component(pre, store).await?;
+    match callable {
+        Callable::HttpP2(_) => p2::bindings::Proxy::new(store, &instance).map(Exports::P2),
+        Callable::HttpP3(_) => p3::bindings::Service::new(store, &instance).map(Exports::P3),
+        Callable::Message(linked) => linked.on(store, &instance).map(Exports::Message),
+        Callable::Command(_) | Callable::Export(_) => Err(not_answering()),
+    }
+}
+
+fn not_answering() -> wasmtime::Error {
+    start::Refused::new("a command answers neither requests nor messages").into()
 }
 
 pub(super) fn no_answer() -> Fault {
@@ -292,6 +318,14 @@ impl Running {
             permit: Some(permit),
             lane: Lane::Fast,
             _ticking: template.metered.then(|| guest.ticker.enter()),
+        }
+    }
+
+    /// Its time is over then at the latest.
+    fn until(self, due: Option<Instant>) -> Self {
+        Self {
+            clock: self.clock.until(due),
+            ..self
         }
     }
 

@@ -29,6 +29,7 @@ pub(crate) async fn handle(
     } else {
         WasiScheme::Http
     };
+    warm.store.data_mut().is_part_of(call.chain);
     let mut http = warm.store.data_mut().http();
     let request = http.new_incoming_request(scheme, request)?;
     let out = http.new_response_outparam_from_callback(move |outcome| {

@@ -56,6 +56,7 @@ pub(crate) async fn respond(
 ) -> Result<Result<Response<WasiBody>, String>> {
     let (request, transmitted) = accessor.with(|mut store| {
         store.data_mut().begin_call();
+        store.data_mut().is_part_of(call.chain);
         let http = store.data_mut().http();
         let (request, transmitted) = incoming(http.hooks, request, call);
         wasmtime::error::Ok((http.table.push(request)?, transmitted))

@@ -2,6 +2,8 @@
 
 pub(crate) mod command;
 mod detached;
+mod drive;
+pub(crate) mod export;
 pub(crate) mod http;
 pub(crate) mod http_p2;
 pub(crate) mod http_p3;
@@ -11,6 +13,7 @@ mod place;
 pub(crate) mod response;
 mod seat;
 pub(crate) mod shared;
+pub(crate) mod start;
 
 use wasmtime::Store;
 use wasmtime_wasi_http::{p2, p3};
@@ -23,6 +26,20 @@ pub(crate) enum Callable {
     HttpP3(p3::bindings::ServicePre<Host>),
     Message(message::handlers::Linked),
     Command(command::Command),
+    Export(export::Linked),
+}
+
+impl Callable {
+    /// What is instantiated, where that is a component.
+    pub(crate) fn component(&self) -> Option<&wasmtime::component::InstancePre<Host>> {
+        match self {
+            Self::HttpP2(pre) => Some(pre.instance_pre()),
+            Self::HttpP3(pre) => Some(pre.instance_pre()),
+            Self::Message(linked) => Some(linked.instance_pre()),
+            Self::Command(command) => command.component(),
+            Self::Export(linked) => linked.as_component(),
+        }
+    }
 }
 
 /// An instance that may answer (again).
@@ -38,4 +55,6 @@ pub(crate) enum Exports {
     P2(p2::bindings::Proxy),
     P3(p3::bindings::Service),
     Message(message::handlers::Handling),
+    Component(wasmtime::component::Instance),
+    Module(wasmtime::Instance),
 }

@@ -172,10 +172,10 @@ impl Seat {
     }
 
     /// A request has a place in it from now on.
-    pub(super) fn enter(&self, permit: Permit, request: RequestId) {
+    pub(super) fn enter(&self, permit: Permit, request: RequestId, due: Option<Instant>) {
         let place = Place {
             request,
-            due: self.deadline.map(|deadline| Instant::now() + deadline),
+            due,
             answered: false,
             over: false,
             permit: Some(permit),

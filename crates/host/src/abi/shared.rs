@@ -51,7 +51,7 @@ pub(crate) async fn answer(
     call: Call,
 ) -> Result<Response<ResponseBody>, Fault> {
     let (answer, receiver) = oneshot::channel();
-    let ticket = Ticket::take(guest, permit, call.id);
+    let ticket = Ticket::take(guest, permit, &call);
     let job = Job {
         request,
         call,
@@ -97,7 +97,8 @@ pub(crate) async fn answer(
 
 impl Ticket {
     /// A place in an instance of this thread that has one, or in a fresh one.
-    fn take(guest: &Arc<Inner>, permit: Permit, request: RequestId) -> Self {
+    fn take(guest: &Arc<Inner>, permit: Permit, call: &Call) -> Self {
+        let request = call.id;
         let generation = guest.template.settings.generation();
         let mut crew = lock(&guest.crew.0);
         let seats = crew.entry(std::thread::current().id()).or_default();
@@ -112,7 +113,7 @@ impl Ticket {
             }
         };
         drop(crew);
-        seat.enter(permit, request);
+        seat.enter(permit, request, call.chain.due());
         Self { seat, request }
     }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Mutex;
 
+use hostel_app::grant::NEIGHBOURS;
 use hostel_app::limits;
 use hostel_stores::Failure;
 
@@ -29,6 +30,8 @@ pub(crate) enum Wanted {
     /// A topic to send a request to.
     Request,
     Secret,
+    /// A component of the own app, to be called over HTTP.
+    Neighbour,
 }
 
 /// Why there is nothing by that name.
@@ -62,6 +65,7 @@ impl Wanted {
             Self::Publish => "publishing to topic",
             Self::Request => "sending requests to topic",
             Self::Secret => "secret",
+            Self::Neighbour => "calling the component",
         }
     }
 
@@ -87,6 +91,10 @@ impl Wanted {
             Self::Messaging => within("clients", "messaging"),
             Self::Publish => within("publish", "publish"),
             Self::Request => within("request", "request"),
+            Self::Neighbour => {
+                let url = format!("http://{name}.{NEIGHBOURS}");
+                (format!("http = [\"{url}\"]"), format!("--grant http={url}"))
+            }
         }
     }
 }
@@ -101,7 +109,7 @@ impl Template {
             Wanted::Sql => grants.sql.contains(label),
             Wanted::Messaging => grants.messaging.clients.contains(label),
             Wanted::Secret => grants.secrets.contains(label),
-            Wanted::Publish | Wanted::Request => false,
+            Wanted::Publish | Wanted::Request | Wanted::Neighbour => false,
         };
         if granted || !is_label(label) {
             return Absent::Unknown;
@@ -114,6 +122,40 @@ impl Template {
     /// name; a label or a topic that was checked, not any text of the guest's.
     pub(crate) fn denied(&self, wanted: Wanted, name: &str) {
         self.metrics.store_denied.add(1);
+        self.tell_denied(wanted, name);
+    }
+
+    /// A guest asked a component of its app that it was not granted: told once.
+    pub(crate) fn neighbour_denied(&self, name: &str) {
+        let name = if name.is_empty() { "NAME" } else { name };
+        self.tell_denied(Wanted::Neighbour, name);
+    }
+
+    /// A guest asked a component that does not answer requests, or that there is not: told once.
+    pub(crate) fn no_neighbour(&self, name: &str, all: &str) {
+        let (component, key) = (&self.component, format!("{name}?"));
+        if self.granted.told.is_new(Wanted::Neighbour, &key) {
+            self.say(&format!(
+                "component \"{component}\": no component of the app answers requests to \"{name}.{NEIGHBOURS}\"; those that do \
+                 are: {all}"
+            ));
+        }
+    }
+
+    /// Guests called guests called guests: told once for each callee.
+    pub(crate) fn too_deep(&self, callee: &str) {
+        let (component, key) = (&self.component, format!("{callee}!"));
+        if self.granted.told.is_new(Wanted::Neighbour, &key) {
+            let most = limits::CALL_DEPTH.count();
+            self.say(&format!(
+                "component \"{component}\": its call of \"{callee}\" would be number {} of calls one behind the other, and \
+                 there can be at most {most}: do they call each other in a circle?",
+                most + 1
+            ));
+        }
+    }
+
+    fn tell_denied(&self, wanted: Wanted, name: &str) {
         if !self.granted.told.is_new(wanted, name) {
             return;
         }
@@ -173,24 +215,15 @@ mod tests {
     use hostel_app::Grants;
 
     use super::*;
-    use crate::capability::granted::Granted;
     use crate::capability::log::AppLog;
     use crate::capability::log::tests::tagged;
-    use crate::metrics::Component;
 
     fn template(log: AppLog, grants: Grants) -> Template {
         Template {
             component: "web".into(),
-            metrics: Arc::new(Component::new("shop".into(), "web".into())),
-            settings: Arc::default(),
             grants: Arc::new(grants),
-            limits: Default::default(),
-            metered: true,
-            memory: crate::memory::Budget::new(None).share(),
-            reuse: Default::default(),
             stdio: Stdio::Log(log),
-            network: Arc::default(),
-            granted: Arc::new(Granted::default()),
+            ..crate::testing::template()
         }
     }
 

@@ -1,5 +1,6 @@
 //! The walk over the sections of a binary, with a bound on everything that a hostile file can blow up.
 
+use std::cell::Cell;
 use std::fmt;
 
 use wasmparser::{
@@ -200,7 +201,12 @@ impl<'a> Scan<'a> {
             .read_var_u32()
             .map_err(|error| damaged(bytes, &error))?;
         for _ in 0..count {
-            let needs = TypeWalk { bytes }.read(&mut reader, 0)?;
+            let walk = TypeWalk {
+                bytes,
+                asynchronous: Cell::new(false),
+            };
+            let needs = walk.read(&mut reader, 0)?;
+            self.found.asynchronous |= walk.asynchronous.get();
             if self.nesting == 0 {
                 self.names += needs.as_ref().map_or(0, Vec::len);
                 self.count_name()?;
@@ -313,6 +319,8 @@ fn required(name: &str, ty: ComponentTypeRef) -> Option<String> {
 /// Reads component types with a bound on their nesting.
 struct TypeWalk<'a> {
     bytes: &'a [u8],
+    /// Whether one of the types was that of an async function.
+    asynchronous: Cell<bool>,
 }
 
 impl<'a> TypeWalk<'a> {
@@ -332,7 +340,10 @@ impl<'a> TypeWalk<'a> {
             0x42 => true,
             _ => {
                 *reader = start;
-                reader.read::<ComponentType<'_>>().map_err(error)?;
+                let ty = reader.read::<ComponentType<'_>>().map_err(error)?;
+                if matches!(ty, ComponentType::Func(func) if func.async_) {
+                    self.asynchronous.set(true);
+                }
                 return Ok(None);
             }
         };

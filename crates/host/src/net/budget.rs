@@ -8,7 +8,7 @@ use hostel_app::Reuse;
 use hostel_app::limits::Limits;
 
 use super::pool::Pool;
-use super::{Names, Network};
+use super::{Names, Neighbours, Network};
 use crate::state::Template;
 
 /// What the calls of one instance may still start on the network.
@@ -55,6 +55,7 @@ pub(crate) struct AppNetwork {
     pub(super) network: Arc<Network>,
     pub(super) names: Names,
     pub(super) pool: Arc<Pool>,
+    pub(crate) neighbours: Neighbours,
     open: AtomicU32,
     dialled: Rate,
 }
@@ -64,6 +65,7 @@ impl AppNetwork {
         Self {
             names: network.names.for_another(),
             pool: Pool::new(network),
+            neighbours: Neighbours::default(),
             network: network.clone(),
             open: AtomicU32::new(0),
             dialled: Rate::default(),

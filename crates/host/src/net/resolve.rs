@@ -8,6 +8,7 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::{fmt, io};
 
+use hostel_app::grant::is_neighbour;
 use hostel_app::limits;
 use tokio::sync::Semaphore;
 
@@ -103,8 +104,11 @@ impl Names {
         Self::of(self.resolver.clone())
     }
 
-    /// Every address of a name, asked once.
+    /// Every address of a name, asked once. Nobody is asked for one of the app's own components.
     pub(crate) async fn addresses(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        if is_neighbour(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let place = self.places.clone().acquire_owned().await;
         let (resolver, name) = (self.resolver.clone(), name.to_owned());
         let look_up = tokio::task::spawn_blocking(move || {

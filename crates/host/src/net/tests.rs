@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use hostel_app::Grants;
 use hostel_app::limits::Limits;
-use hostel_app::{Grants, Reuse};
 use http_body_util::{BodyExt, Empty};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -21,7 +21,6 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::resolve::{Names, Resolver};
 use super::{AppNetwork, Network, Outgoing, Policy};
-use crate::metrics::Component;
 use crate::state::{Stdio, Template};
 
 /// One grant of a manifest's.
@@ -48,17 +47,10 @@ pub(super) fn operator(kind: &str, value: &str) -> Arc<Grants> {
 
 pub(super) fn template(grants: Arc<Grants>) -> Template {
     Template {
-        component: "test".into(),
-        metrics: Arc::new(Component::new("test".into(), "test".into())),
-        settings: Arc::default(),
         grants,
         limits: Limits::for_command(),
-        reuse: Reuse::default(),
-        metered: true,
-        memory: crate::memory::Budget::new(None).share(),
         stdio: Stdio::Inherit,
-        network: Arc::default(),
-        granted: Arc::default(),
+        ..crate::testing::template()
     }
 }
 

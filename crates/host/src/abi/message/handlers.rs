@@ -1,7 +1,7 @@
 //! What messages are handed to: one entry for each interface that handlers are written against, linked once and called on
 //! an instance. How long that may take, and where it runs, is not decided here.
 
-use wasmtime::component::InstancePre;
+use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Result, Store};
 
 use super::{Handled, Refusal};
@@ -45,12 +45,23 @@ impl Linked {
         })
     }
 
-    #[cfg(test)]
-    pub(crate) fn component(&self) -> &wasmtime::component::Component {
+    /// The exports of an instance that is there already.
+    pub(crate) fn on(&self, store: &mut Store<Host>, instance: &Instance) -> Result<Handling> {
+        Ok(match self {
+            Self::Wasi(_) => Handling::Wasi(Handler::new(store, instance)?),
+            Self::WasmcloudP2(_) => Handling::WasmcloudP2(WasmcloudHandler::new(store, instance)?),
+            Self::WasmcloudP3(_) => {
+                Handling::WasmcloudP3(WasmcloudHandlerP3::new(store, instance)?)
+            }
+        })
+    }
+
+    /// What is instantiated.
+    pub(crate) fn instance_pre(&self) -> &InstancePre<Host> {
         match self {
-            Self::Wasi(pre) => pre.instance_pre().component(),
-            Self::WasmcloudP2(pre) => pre.instance_pre().component(),
-            Self::WasmcloudP3(pre) => pre.instance_pre().component(),
+            Self::Wasi(pre) => pre.instance_pre(),
+            Self::WasmcloudP2(pre) => pre.instance_pre(),
+            Self::WasmcloudP3(pre) => pre.instance_pre(),
         }
     }
 }
