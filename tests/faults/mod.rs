@@ -13,6 +13,7 @@ mod memory;
 mod outages;
 mod overload;
 mod panics;
+mod services;
 mod shared;
 mod slow;
 mod start;

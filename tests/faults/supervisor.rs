@@ -46,7 +46,7 @@ fn restarts(server: &Server) -> usize {
 }
 
 /// Ends the worker process and waits until another one serves.
-fn end_worker(server: &Server, signal: Signal) {
+pub(super) fn end_worker(server: &Server, signal: Signal) {
     let (before, old) = (restarts(server), worker(server, None));
     kill_process(old, signal).expect("a worker");
     eventually("a worker that serves again", || {

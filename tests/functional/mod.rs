@@ -26,5 +26,6 @@ mod network;
 mod ready_line;
 mod routes;
 mod run;
+pub(crate) mod services;
 pub(crate) mod shutdown;
 mod trailers;

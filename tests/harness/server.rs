@@ -2,7 +2,8 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -86,6 +87,21 @@ impl Server {
         server
     }
 
+    /// A server that a service manager handed this socket to, under these names.
+    pub(crate) fn activated(path: &Path, flags: &[&str], socket: TcpListener, names: &str) -> Self {
+        let mut command = Command::new("sh");
+        // A shell can put a descriptor into its place, and keeps its number when it becomes another program.
+        command
+            .arg("-c")
+            .arg("export LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null")
+            .arg(executable().get_program())
+            .env("LISTEN_FDS", "1")
+            .env("LISTEN_FDNAMES", names)
+            .stdin(OwnedFd::from(socket));
+        command.arg("up").arg(path).arg("--data").arg(data());
+        Self::spawn(command.args(flags), flags)
+    }
+
     fn command(mut command: Command, path: &Path, data: &Path, flags: &[&str]) -> Self {
         command
             .arg("up")
@@ -96,10 +112,11 @@ impl Server {
         if !flags.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        Self::spawn(command.stdin(Stdio::null()), flags)
+    }
+
+    fn spawn(command: &mut Command, flags: &[&str]) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = Guarded(command.spawn().expect("the executable starts"));
         let stdout = Capture::of(child.0.stdout.take().expect("a pipe"));
         let stderr = Capture::of(child.0.stderr.take().expect("a pipe"));

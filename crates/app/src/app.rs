@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::grant::{AddressGrant, FileGrant, HttpGrant};
 use crate::limits::Limits;
+use crate::listen_on::ListenOn;
 use crate::route::Routes;
 use crate::schedule::Schedule;
 use crate::text::Text;
@@ -206,10 +207,60 @@ pub enum Overlap {
 /// A component that runs all the time, and is started again when it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceTrigger {
-    /// The component, by its index in [`App::components`].
+    /// Unique among the services of its app.
+    pub name: String,
+    /// The component, by its index in [`App::components`]; no other service has it.
     pub component: usize,
-    /// Addresses that the host listens on for it.
-    pub listen: Vec<SocketAddr>,
+    /// The export to call, where it is not what the component's ABI says.
+    pub export: Option<String>,
+    /// Arguments behind the component's own.
+    pub args: Vec<String>,
+    /// Where it listens.
+    pub listen: Vec<ListenOn>,
+    /// When it counts as ready.
+    pub ready: Ready,
+    /// Whether it is started again when it ends.
+    pub restart: Restart,
+    /// How much of one core it may use over time, in percent; `None` is what others leave.
+    pub cpu_percent: Option<u32>,
+    /// How long it may take to end when it is told to.
+    pub stop_timeout: Duration,
+    /// Guests that run at once and share the sockets.
+    pub instances: u32,
+}
+
+/// When a service is ready: the server that starts waits for it, though not for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ready {
+    /// Once it was started.
+    Start,
+    /// Once it waits for its first client.
+    Accept,
+    /// Once it has printed a line that holds this text.
+    Line(String),
+}
+
+/// Whether a service is started again when it ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Restart {
+    /// However it ended.
+    #[default]
+    Always,
+    /// If it failed: a fault, or an exit code other than 0.
+    OnFailure,
+    /// Not at all.
+    Never,
+}
+
+impl Restart {
+    /// As it is written in a manifest.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::OnFailure => "on-failure",
+            Self::Never => "never",
+        }
+    }
 }
 
 /// Messages that a component is called with.

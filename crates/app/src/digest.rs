@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::app::{
     App, Component, CronRun, CronTrigger, Digest, Grants, MessageTrigger, MessagingGrants, Missed,
-    OperatorGrants, OrderedBy, Overlap, Reuse, ServiceTrigger,
+    OperatorGrants, OrderedBy, Overlap, Ready, Reuse, ServiceTrigger,
 };
 use crate::grant::FileGrant;
 use crate::limits::Limits;
@@ -346,12 +346,38 @@ fn write_cron(out: &mut Canonical, trigger: &CronTrigger, components: &[Componen
 }
 
 fn write_service(out: &mut Canonical, trigger: &ServiceTrigger, components: &[Component]) {
-    let ServiceTrigger { component, listen } = trigger;
+    let ServiceTrigger {
+        name,
+        component,
+        export,
+        args,
+        listen,
+        ready,
+        restart,
+        cpu_percent,
+        stop_timeout,
+        instances,
+    } = trigger;
+    out.text(name);
     out.text(name_of(components, *component));
+    out.option(export.as_deref());
+    out.number(args.len() as u64);
+    args.iter().for_each(|arg| out.text(arg));
     out.number(listen.len() as u64);
-    for address in listen {
-        out.text(&address.to_string());
+    for place in listen {
+        out.text(&place.to_string());
     }
+    let (kind, line) = match ready {
+        Ready::Start => ("start", ""),
+        Ready::Accept => ("accept", ""),
+        Ready::Line(text) => ("line", text.as_str()),
+    };
+    for text in [kind, line, restart.word()] {
+        out.text(text);
+    }
+    out.number(cpu_percent.map_or(0, u64::from));
+    out.bytes(&stop_timeout.as_nanos().to_le_bytes());
+    out.number(u64::from(*instances));
 }
 
 /// Components count by their names: where one stands among the others says nothing.

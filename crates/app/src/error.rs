@@ -282,6 +282,11 @@ impl<'t> Report<'t> {
         self.found.is_empty() && self.elsewhere.is_empty()
     }
 
+    /// How much was noted.
+    pub(crate) fn len(&self) -> usize {
+        self.found.len() + self.elsewhere.len()
+    }
+
     /// The line, from 1, that holds this byte of the text; 0 when there is no text.
     pub(crate) fn line(&self, at: usize) -> usize {
         self.lines.partition_point(|start| *start <= at)

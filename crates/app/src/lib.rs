@@ -2,7 +2,7 @@
 //!
 //! This room is pure: no async, no WebAssembly, no I/O beyond reading the files that the manifest names.
 //! Read in this order: [`app`] (the result), [`limits`] (every bound of the product, one table),
-//! [`grant`] (what a guest may reach), [`route`] (which component answers a request),
+//! [`grant`] (what a guest may reach), [`listen_on`] (where something listens), [`route`] (which component answers a request),
 //! `manifest` (the text as written), [`server_config`] (what the operator wrote), `resolve` and `assemble` (from text to
 //! [`App`]), [`error`] (what is wrong and how to mend it).
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ pub mod error;
 mod fields;
 pub mod grant;
 pub mod limits;
+pub mod listen_on;
 mod manifest;
 mod nearest;
 mod read;
@@ -29,9 +30,10 @@ mod variable;
 
 pub use app::{
     App, CalledBy, Component, CronRun, CronTrigger, Digest, Grants, MessageTrigger,
-    MessagingGrants, Missed, OperatorGrants, OrderedBy, Overlap, Resolved, Reuse, ServiceTrigger,
-    Source,
+    MessagingGrants, Missed, OperatorGrants, OrderedBy, Overlap, Ready, Resolved, Restart, Reuse,
+    ServiceTrigger, Source,
 };
+pub use listen_on::ListenOn;
 pub use nearest::nearest;
 pub use resolve::{BuildStep, Operator, build_steps, resolve, resolve_command};
 pub use schedule::{Schedule, ScheduleError};

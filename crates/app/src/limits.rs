@@ -281,6 +281,13 @@ table! {
     /// How long a run waits for a place for its instance until it is given up.
     CRON_PATIENCE_MS = "cron_patience", Milliseconds, MINUTE, [SECOND, HOUR], "tests/functional/schedules.rs::a_run_that_finds_no_place_is_given_up";
 
+    // Services.
+
+    /// How often a service, which is one call that does not end, has the budget of a call for stores and the network anew.
+    SERVICE_REFILL_MS = "service_refill", Milliseconds, SECOND, [10, HOUR], "crates/host/src/abi/service/tests.rs::a_service_has_the_budget_of_a_call_anew_in_every_period";
+    /// Clocks, files and sockets that a preview-1 service waits for with one call; a call with more fails inside the guest.
+    POLL_SUBSCRIPTIONS = "poll_subscriptions", Count, 8192, [64, 65_536], "crates/host/src/p1/tests.rs::a_call_waits_for_so_many_things_and_no_more";
+
     // Compiling one guest, in a process of its own.
 
     /// CPU time of one compilation for each MiB of the guest's functions, a begun one counting whole, and of each function
@@ -381,6 +388,31 @@ table! {
     RESTART_PAUSE_MAX_MS = "restart_pause_max", Milliseconds, 30 * SECOND, [SECOND, HOUR], "crates/server/src/restarts.rs::the_pause_grows_to_its_bound";
     /// How long a worker process has to serve until the deaths before it are forgotten.
     RESTART_HEALTHY_MS = "restart_healthy", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/restarts.rs::deaths_are_forgotten_after_a_time_of_health";
+
+    // Services.
+
+    /// Addresses that one service listens on.
+    SERVICE_LISTEN = "service_listen", Count, 16, [1, 64], "crates/app/tests/services.rs::a_service_listens_on_so_many_addresses";
+    /// Guests of one service that run at once; the default is one.
+    SERVICE_INSTANCES = "service_instances", Count, 1, [1, 64], "crates/app/tests/services.rs::what_makes_no_sense_says_what_would";
+    /// How much of one core a service may use over time, in percent, where the manifest says; it waits where it used more.
+    SERVICE_CPU_PERCENT = "cpu_percent", Count, 100, [1, 100], "tests/faults/services.rs::a_service_uses_no_more_cpu_than_it_may";
+    /// How long a service may take to end when it is told to, where the manifest does not say; then it is cut off.
+    SERVICE_STOP_MS = "stop_timeout", Milliseconds, 10 * SECOND, [0, 25 * SECOND], "tests/faults/services.rs::a_service_that_does_not_stop_is_cut_off";
+    /// How long a server that starts waits for its services; then it starts without those that are not ready.
+    SERVICE_READY_MS = "service_ready", Milliseconds, 5 * SECOND, [0, 10 * MINUTE], "tests/faults/services.rs::a_service_that_is_never_ready_holds_the_start_up_for_a_while_only";
+    /// Pause before a service that ended is started again; doubled with each further end.
+    SERVICE_PAUSE_MS = "service_pause", Milliseconds, 100, [10, MINUTE], "crates/server/src/service/policy.rs::the_pause_grows_until_the_service_has_run_for_a_while";
+    /// The longest such pause, unless the service is in a crash loop.
+    SERVICE_PAUSE_MAX_MS = "service_pause_max", Milliseconds, 30 * SECOND, [SECOND, HOUR], "crates/server/src/service/policy.rs::the_pause_grows_until_the_service_has_run_for_a_while";
+    /// How long a service has to run until the ends before it are forgotten.
+    SERVICE_HEALTHY_MS = "service_healthy", Milliseconds, 10 * SECOND, [SECOND, HOUR], "crates/server/src/service/policy.rs::the_pause_grows_until_the_service_has_run_for_a_while";
+    /// Ends of one service within `service_crash_window` after which it is in a crash loop.
+    SERVICE_CRASHES = "service_crashes", Count, 5, [2, 1000], "crates/server/src/service/policy.rs::ends_in_a_short_time_are_a_crash_loop";
+    /// See `service_crashes`.
+    SERVICE_CRASH_WINDOW_MS = "service_crash_window", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/service/policy.rs::ends_in_a_short_time_are_a_crash_loop";
+    /// Pause between two starts of a service in a crash loop; it is never given up.
+    SERVICE_CRASH_PAUSE_MS = "service_crash_pause", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/service/policy.rs::a_crash_loop_is_tried_again_slowly_and_can_be_left";
 
     // Where guests keep their data without a server: one file for each app.
 

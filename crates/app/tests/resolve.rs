@@ -927,18 +927,21 @@ fn message_triggers_are_bounded() {
 #[test]
 fn cron_and_service_triggers_are_bounded() {
     let dir = folder(&[]);
-    let cases = [
-        (
-            "[[cron]]\nschedule = \"* * * * *\"\ncomponent = \"a\"\n",
-            limits::CRONS_MAX.size(),
-        ),
-        (
-            "[[service]]\ncomponent = \"a\"\n",
-            limits::SERVICES_MAX.size(),
-        ),
+    let cron = |_| "[[cron]]\nschedule = \"* * * * *\"\ncomponent = \"a\"\n".to_owned();
+    let service = |number| {
+        format!(
+            "[[service]]\ncomponent = \"a{number}\"\n[component.a{number}]\nsource = \"(module)\"\n"
+        )
+    };
+    let cases: [(&dyn Fn(usize) -> String, usize); 2] = [
+        (&cron, limits::CRONS_MAX.size()),
+        (&service, limits::SERVICES_MAX.size()),
     ];
     for (one, most) in cases {
-        let text = |count: usize| format!("{}{SMALL}\"(module)\"", one.repeat(count));
+        let text = |count: usize| {
+            let all: String = (0..count).map(one).collect();
+            format!("{all}{SMALL}\"(module)\"")
+        };
         let app = manifest(&dir, &text(most)).expect("as many as may be").app;
         assert_eq!(app.crons.len() + app.services.len(), most);
         assert_eq!(

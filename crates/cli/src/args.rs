@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hostel_app::grant::{FileGrant, GrantArg, GrantError};
-use hostel_app::{Operator, ServerConfig, limits};
+use hostel_app::{ListenOn, Operator, ServerConfig, limits};
 
 use crate::failure::Failure;
 use crate::{build, call, check, compile_guest, completions, inspect, run, up};
@@ -199,9 +199,14 @@ fn with_help(error: &GrantError) -> String {
     format!("{}\n  help: {}", error.what, error.help)
 }
 
-/// `ADDRESS:PORT`.
-pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
+/// `ADDRESS:PORT` or `fd:NAME`.
+pub(crate) fn listen(text: &str) -> Result<ListenOn, String> {
     hostel_server::listen::parse(text).map_err(|error| error.to_string())
+}
+
+/// `ADDRESS:PORT`.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    hostel_server::listen::parse_address(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -241,6 +246,8 @@ mod tests {
             error.contains("not an address") && error.contains("help: "),
             "{error}"
         );
+        assert_eq!(listen("fd:web"), Ok(ListenOn::Inherited("web".into())));
+        assert!(address("fd:web").is_err(), "metrics have an address");
     }
 
     #[test]

@@ -89,9 +89,17 @@ pub(crate) fn status(line: &str) {
 /// On a terminal: what a shutdown still waits for.
 pub(crate) fn draining(left: Draining) {
     if io::stderr().is_terminal() {
-        let Draining { calls, connections } = left;
+        let Draining {
+            calls,
+            connections,
+            services,
+        } = left;
+        let services = match services {
+            0 => String::new(),
+            count => format!(", {count} guests of services run"),
+        };
         to_stderr(&format!(
-            "stopping: {calls} requests and {connections} connections are open; a second signal ends them\n"
+            "stopping: {calls} requests and {connections} connections are open{services}; a second signal ends them\n"
         ));
     }
 }

@@ -1,13 +1,13 @@
 //! `--supervise`: the command that the supervisor starts, and what it tells the operator. When it starts it, and how the
 //! listening sockets pass, is `hostel_server::supervisor`.
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use hostel_app::ListenOn;
 use hostel_server::supervisor::{Event, Start};
-use hostel_server::{Bounds, LifeLine, SuperviseError, SuperviseOptions};
+use hostel_server::{Bounds, Inherited, LifeLine, SuperviseError, SuperviseOptions};
 
 use crate::failure::{Failure, Kind};
 use crate::output;
@@ -58,7 +58,8 @@ pub(crate) fn life_line() -> Result<LifeLine, Failure> {
 
 /// Starts this very command line as the worker process, again and again.
 pub(crate) fn main(
-    listen: &[SocketAddr],
+    listen: Vec<ListenOn>,
+    inherited: Inherited,
     threads: Option<NonZeroUsize>,
 ) -> Result<ExitCode, Failure> {
     let executable = std::env::current_exe().map_err(SuperviseError::from)?;
@@ -75,7 +76,8 @@ pub(crate) fn main(
         command
     };
     let exit_code = hostel_server::supervise(SuperviseOptions {
-        listen: listen.to_vec(),
+        listen,
+        inherited,
         threads: threads.map(NonZeroUsize::get),
         backlog: Bounds::default().backlog,
         command: &command,

@@ -1,19 +1,20 @@
 //! `hostel up [PATH]`: an app in the foreground.
 
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hostel_app::{limits, resolve};
+use hostel_app::{App, ListenOn, ServiceTrigger, limits, resolve};
 use hostel_host::LogSink;
 use hostel_server::{
-    Bounds, LifeLine, MetricsOptions, Outcome, ServeError, ServeOptions, deploy, serve,
+    Bounds, Inherited, LifeLine, MetricsOptions, Outcome, ServeError, ServeOptions, check_services,
+    deploy, serve,
 };
 
-use crate::args::{ConfigFlag, DataFlags, GuestFlags, VariableFlags, listen};
+use crate::args::{ConfigFlag, DataFlags, GuestFlags, VariableFlags, address, listen};
 use crate::build::{self, Streams};
 use crate::failure::{Failure, Kind};
 use crate::output::{self, Meanwhile};
@@ -26,9 +27,10 @@ pub(crate) struct Args {
     /// A manifest, the folder that it is in, or a .wasm or .wat file.
     #[arg(default_value = ".")]
     path: PathBuf,
-    /// Address to listen on, ADDRESS:PORT; port 0 takes any free one; repeatable.
-    #[arg(long, value_name = "ADDRESS", value_parser = listen, default_value = "127.0.0.1:3000")]
-    listen: Vec<SocketAddr>,
+    /// Address to listen on, ADDRESS:PORT; port 0 takes any free one; fd:NAME is a socket of the service manager; repeatable
+    /// [default: the sockets of the service manager if there are any, else 127.0.0.1:3000].
+    #[arg(long, value_name = "ADDRESS", value_parser = listen)]
+    listen: Vec<ListenOn>,
     /// Run the manifest's build commands first.
     #[arg(long)]
     build: bool,
@@ -42,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long)]
     raw_output: bool,
     /// Serve metrics for Prometheus at http://ADDRESS/metrics and a health check at /healthz.
-    #[arg(long, value_name = "ADDRESS", value_parser = listen)]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     metrics: Option<SocketAddr>,
     /// Threads that serve requests [default: one per core].
     #[arg(long, value_name = "N")]
@@ -57,13 +59,20 @@ pub(crate) struct Args {
     supervised: Option<Supervised>,
 }
 
+/// Where it listens that was told nothing.
+const DEFAULT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 3000);
+
 pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(start) = args.supervised {
-        let supervisor = supervise::life_line()?;
-        return serve_here(args, start.ready_line(), Some(supervisor));
+        let way = Way::Supervised(start, supervise::life_line()?);
+        return serve_here(args, Inherited::default(), way);
     }
+    // Before anything else is opened.
+    let inherited = Inherited::of_environment()
+        .map_err(|error| Failure::saying(Kind::Host, &error.to_string()))?;
     // Building and compiling can take minutes: what would stop the server after them is said before them.
-    hostel_server::listen::check(&args.listen).map_err(ServeError::from)?;
+    hostel_server::listen::check(&places(args, &inherited, &[]), &inherited)
+        .map_err(ServeError::from)?;
     args.metrics.map_or(Ok(()), hostel_server::metrics::check)?;
     if args.build {
         // Programs that read the ready line expect it to be the first there.
@@ -77,20 +86,62 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
         )?;
     }
     if args.supervise {
-        return supervise::main(&args.listen, args.threads);
+        let listen = places(args, &inherited, &services(args, &inherited));
+        return supervise::main(listen, inherited, args.threads);
     }
-    serve_here(args, "listening", None)
+    serve_here(args, inherited, Way::Alone)
 }
 
-/// Serves in this process. `ready_line` is how the line begins that says so.
-fn serve_here(
-    args: &Args,
-    ready_line: &str,
-    supervisor: Option<LifeLine>,
-) -> Result<ExitCode, Failure> {
+/// How this process serves.
+enum Way {
+    Alone,
+    Supervised(Supervised, LifeLine),
+}
+
+/// Where to listen: where the command line says, else on the sockets of the service manager that no service is to have.
+fn places(args: &Args, inherited: &Inherited, services: &[ServiceTrigger]) -> Vec<ListenOn> {
+    if !args.listen.is_empty() {
+        return args.listen.clone();
+    }
+    let taken = services.iter().flat_map(|service| &service.listen);
+    let given = inherited.places_without(taken);
+    match given.is_empty() {
+        true => vec![ListenOn::Address(DEFAULT.into())],
+        false => given,
+    }
+}
+
+/// The app's services, for a supervisor that has sockets for them. What is wrong with the app its worker says.
+fn services(args: &Args, inherited: &Inherited) -> Vec<ServiceTrigger> {
+    if inherited.is_empty() {
+        return Vec::new();
+    }
+    let app = args.app();
+    app.map_or_else(|_| Vec::new(), |app| app.services)
+}
+
+impl Args {
+    fn app(&self) -> Result<App, Failure> {
+        let config = self.config.read(&self.variables)?;
+        let operator = self.guest.operator(&self.variables, &config);
+        Ok(resolve(&self.path, &operator)?.app)
+    }
+}
+
+/// Serves in this process.
+fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, Failure> {
     let config = args.config.read(&args.variables)?;
     let resolved = resolve(&args.path, &args.guest.operator(&args.variables, &config))?;
     let app = resolved.app.clone();
+    let listen = places(args, &inherited, &app.services);
+    match &way {
+        Way::Alone => check_services(&app.services, &listen, Some(&inherited)),
+        // Its supervisor has the server's own sockets, and those of the service manager.
+        Way::Supervised(Supervised::First, _) => check_services(&app.services, &args.listen, None),
+        // And now those of the services.
+        Way::Supervised(Supervised::Again, _) => Ok(()),
+    }
+    .map_err(ServeError::from)?;
     let log = if args.raw_output {
         LogSink::raw()
     } else {
@@ -103,17 +154,25 @@ fn serve_here(
         Failure::from(error).in_app(&app)
     })?;
     let mut options = options(args, &log);
-    options.supervisor = supervisor;
+    (options.listen, options.inherited) = (listen, inherited);
+    let mut ready_line = "listening";
+    if let Way::Supervised(start, line) = way {
+        ready_line = start.ready_line();
+        options.supervisor = Some(line);
+    }
     options.metrics = args.metrics.map(|listen| MetricsOptions {
         listen,
         runtime,
         ready: Box::new(|address| output::status(&format!("metrics at http://{address}/metrics"))),
     });
+    // Guests that run from the start write before the server is ready; its line is the first all the same.
+    let held = log.hold();
     let outcome = serve(Arc::new(live), options, |addresses| {
         for address in addresses {
             output::status(&format!("{ready_line} on http://{address}"));
         }
         meanwhile.tell();
+        drop(held);
     });
     log.flush();
     end(outcome?, log.lost())
@@ -122,12 +181,16 @@ fn serve_here(
 fn options(args: &Args, log: &LogSink) -> ServeOptions {
     ServeOptions {
         supervisor: None,
-        listen: args.listen.clone(),
+        listen: Vec::new(),
+        inherited: Inherited::default(),
         threads: args.threads.map(NonZeroUsize::get),
         drain: limits::DRAIN_MS.duration(),
         bounds: Bounds::default(),
         log: log.clone(),
         draining: Some(Box::new(output::draining)),
+        services: Some(Box::new(|name, address| {
+            output::status(&format!("service {name} listens on {address}"));
+        })),
         metrics: None,
     }
 }
@@ -172,12 +235,11 @@ mod tests {
     fn the_current_folder_is_served_on_this_machine_only() {
         let args = parsed(&[]);
         assert_eq!(args.path, PathBuf::from("."));
-        let options = options(&args, &LogSink::null());
         assert_eq!(
-            options.listen,
+            places(&args, &Inherited::default(), &[]),
             ["127.0.0.1:3000".parse().expect("an address")]
         );
-        assert_eq!(options.threads, None);
+        assert_eq!(options(&args, &LogSink::null()).threads, None);
     }
 
     #[test]
@@ -194,7 +256,7 @@ mod tests {
         ]);
         let options = options(&args, &LogSink::null());
         assert_eq!(
-            (options.listen.len(), options.threads, args.raw_output),
+            (args.listen.len(), options.threads, args.raw_output),
             (2, Some(2), true)
         );
         assert!(Cli::try_parse_from(["hostel", "up", "--threads", "0"]).is_err());

@@ -19,9 +19,8 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Module, ResourcesRequired};
 use wasmtime_wasi_http::{p2, p3};
 
-use crate::abi::export::Linked;
-use crate::abi::message::handlers;
 use crate::abi::{Callable, command::Command};
+use crate::abi::{export, message::handlers};
 use crate::cache::{Artifact, Cache, Fresh, Key};
 use crate::detect::{self, Abi, DetectError, Detected};
 use crate::engine::Flavor;
@@ -117,7 +116,10 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
         Abi::CommandP1 | Abi::ExportModule => {
             let module: Module = compile(shared, half, job, &binary)?;
             fits(job.limits, Some(module.resources_required()))?;
-            let modules = &half.modules;
+            let modules = match job.role {
+                Role::Service => &half.services,
+                _ => &half.modules,
+            };
             #[cfg(debug_assertions)]
             let modules =
                 &crate::inject::module(modules, &module).map_err(|cause| host_error(&cause))?;
@@ -125,7 +127,7 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
                 .instantiate_pre(&module)
                 .map_err(|cause| link_error(abi, &cause))?;
             match abi {
-                Abi::ExportModule => Callable::Export(Linked::module(pre)),
+                Abi::ExportModule => Callable::Export(export::Linked::module(pre)),
                 _ => Callable::Command(Command::P1(pre)),
             }
         }
@@ -211,7 +213,7 @@ fn link(linker: &Linker<Host>, component: &Component, abi: Abi) -> wasmtime::Res
         Abi::MessageP2 | Abi::MessageWasmcloudP2 | Abi::MessageWasmcloudP3 => {
             Callable::Message(handlers::Linked::new(pre, abi)?)
         }
-        Abi::Export | Abi::ExportModule => Callable::Export(Linked::component(pre)),
+        Abi::Export | Abi::ExportModule => Callable::Export(export::Linked::component(pre)),
         Abi::CommandP2 | Abi::CommandP1 => Callable::Command(Command::P2(
             wasmtime_wasi::p2::bindings::CommandPre::new(pre)?,
         )),

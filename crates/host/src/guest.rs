@@ -275,6 +275,13 @@ impl Guest {
         }
     }
 
+    /// From now on requests of the app's other components to its name are for this guest; calls that run are left alone.
+    pub fn answer_neighbours(&self) {
+        let template = &self.0.template;
+        let neighbours = &template.network.neighbours;
+        neighbours.put(&template.component, &self.0);
+    }
+
     /// Tells the operator that a message is not tried again, and what becomes of it.
     pub fn report_given_up(&self, request: RequestId, what: &str) {
         if let Stdio::Log(log) = &self.0.template.stdio {
@@ -283,13 +290,6 @@ impl Guest {
                 "level=error component={component} request={request} {what}"
             ));
         }
-    }
-
-    /// From now on requests of the app's other components to its name are for this guest; calls that run are left alone.
-    pub fn answer_neighbours(&self) {
-        let template = &self.0.template;
-        let neighbours = &template.network.neighbours;
-        neighbours.put(&template.component, &self.0);
     }
 
     /// Counts and logs a fault that the caller answers for.

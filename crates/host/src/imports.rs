@@ -23,10 +23,10 @@ pub fn offered(abi: Abi) -> &'static [&'static Offer] {
         // On the engine that its imports and exports ask for.
         Abi::HttpP3
         | Abi::CommandP3
-        | Abi::Export
         | Abi::MessageP2
         | Abi::MessageWasmcloudP2
-        | Abi::MessageWasmcloudP3 => &[&WASI_0_2, &WASI_0_3],
+        | Abi::MessageWasmcloudP3
+        | Abi::Export => &[&WASI_0_2, &WASI_0_3],
     }
 }
 

@@ -28,6 +28,7 @@ pub mod metrics;
 #[cfg(test)]
 mod mutants;
 mod net;
+mod p1;
 mod pool;
 pub mod runtime;
 mod state;
@@ -38,8 +39,9 @@ mod ticker;
 pub use abi::export::{Argument, Arguments, ExportInfo, Prepared, Returned};
 pub use abi::message::{Handled, Refusal};
 pub use abi::response::ResponseBody;
+pub use abi::service::ServiceStart;
 pub use cache::CacheStats;
-pub use capability::log::LogSink;
+pub use capability::log::{Held, LogSink};
 pub use capability::places::{LabelledPlace, places};
 pub use chain::Chain;
 pub use compile::{CompileCaps, Compiler, CompilerProcess, LoadError, compile_guest};

@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use tokio::time::{Sleep, sleep_until};
 use wasmtime::{ResourceLimiter, Result};
 
 use crate::fault::Fault;
+use crate::lock::lock;
 use crate::memory::Taken;
 use crate::metrics::Component;
 
@@ -32,11 +33,14 @@ pub(crate) struct Meter {
     table_elements_max: usize,
     kept_bytes: usize,
     kept_bytes_max: usize,
+    /// Where the one call does not end.
+    refill: Option<Refill>,
 }
 
 impl Meter {
-    pub(crate) fn new(limits: &Limits, taken: Taken) -> Self {
+    pub(crate) fn new(limits: &Limits, taken: Taken, refill: Option<Refill>) -> Self {
         Self {
+            refill,
             memory_bytes: 0,
             memory_bytes_max: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
             memory_refused: false,
@@ -62,6 +66,10 @@ impl Meter {
     /// The guest makes the host keep so many more bytes; an error once that is more than one call may.
     pub(crate) fn keep(&mut self, bytes: usize) -> Result<()> {
         self.kept_bytes = self.kept_bytes.saturating_add(bytes);
+        if self.kept_bytes > self.kept_bytes_max && self.refill.as_ref().is_some_and(Refill::is_due)
+        {
+            self.kept_bytes = bytes;
+        }
         if self.kept_bytes <= self.kept_bytes_max {
             return Ok(());
         }
@@ -129,6 +137,32 @@ impl ResourceLimiter for Meter {
             self.table_elements = total;
         }
         Ok(allowed)
+    }
+}
+
+/// When a call that does not end has the budget of a call anew: asked only once that is used up.
+#[derive(Debug)]
+pub(crate) struct Refill {
+    every: Duration,
+    last: Mutex<Instant>,
+}
+
+impl Refill {
+    pub(crate) fn new(every: Duration) -> Self {
+        Self {
+            every,
+            last: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Whether a period has gone by since the last time that it had; if so the next one begins.
+    pub(crate) fn is_due(&self) -> bool {
+        let mut last = lock(&self.last);
+        let due = last.elapsed() >= self.every;
+        if due {
+            *last = Instant::now();
+        }
+        due
     }
 }
 
@@ -411,7 +445,7 @@ mod tests {
     #[test]
     fn what_the_process_has_no_room_for_is_not_the_guest_s_fault() {
         let none = crate::memory::Budget::new(Some(0)).share().open();
-        let mut meter = Meter::new(&Limits::default(), none);
+        let mut meter = Meter::new(&Limits::default(), none, None);
         assert!(!meter.memory_growing(0, 64 << 20, None).unwrap());
         assert!(meter.room_refused() && !meter.memory_refused());
         assert!(meter.memory_growing(0, 1 << 20, None).unwrap());
@@ -421,7 +455,7 @@ mod tests {
 
     #[test]
     fn memory_is_summed_over_all_memories_and_a_refusal_is_remembered() {
-        let mut meter = Meter::new(&limits(), room());
+        let mut meter = Meter::new(&limits(), room(), None);
         assert!(meter.memory_growing(0, 600, None).unwrap());
         assert!(meter.memory_growing(0, 400, None).unwrap());
         assert!(!meter.memory_refused());
@@ -435,7 +469,7 @@ mod tests {
 
     #[test]
     fn a_memory_beyond_its_own_maximum_is_refused_without_blaming_the_budget() {
-        let mut meter = Meter::new(&limits(), room());
+        let mut meter = Meter::new(&limits(), room(), None);
         assert!(!meter.memory_growing(0, 600, Some(500)).unwrap());
         assert!(!meter.memory_refused());
         assert!(
@@ -446,7 +480,7 @@ mod tests {
 
     #[test]
     fn tables_are_summed() {
-        let mut meter = Meter::new(&limits(), room());
+        let mut meter = Meter::new(&limits(), room(), None);
         assert!(meter.table_growing(0, 6, None).unwrap());
         assert!(!meter.table_growing(0, 5, None).unwrap());
         assert!(meter.table_growing(0, 4, None).unwrap());

@@ -144,7 +144,7 @@ impl Outgoing {
         let (limits, reuse) = (&template.limits, &template.reuse);
         Self {
             template: template.clone(),
-            budget: any.then(|| Arc::new(Outbound::new(limits, reuse))),
+            budget: any.then(|| Arc::new(Outbound::new(limits, reuse, template.refill()))),
             chain: Chain::default(),
         }
     }

@@ -30,6 +30,7 @@ use crate::lookup;
 use crate::memory::Budget;
 use crate::metrics::{Family, Kind, Metrics};
 use crate::net::{self, AppNetwork, Network, NetworkError};
+use crate::p1;
 use crate::pool::{Idle, Pool};
 use crate::state::{Host, Stdio, Template};
 use crate::ticker::Ticker;
@@ -146,6 +147,8 @@ pub(crate) struct Half {
     pub(crate) engine: Engine,
     pub(crate) components: Linker<Host>,
     pub(crate) modules: wasmtime::Linker<Host>,
+    /// The same with sockets.
+    pub(crate) services: wasmtime::Linker<Host>,
     allocation: Allocation,
     ticker: Arc<Ticker>,
 }
@@ -377,6 +380,7 @@ impl AppScope {
             network: self.network.clone(),
             granted: Arc::new(granted),
             on_start: None,
+            life: None,
         }
     }
 }
@@ -476,12 +480,17 @@ impl Half {
             modules.func_wrap("wasi_snapshot_preview1", "proc_exit", exit)?;
             modules.allow_shadowing(false);
         }
+        let mut services = modules.clone();
+        if flavor == Flavor::Sync {
+            p1::shadow(&mut services)?;
+        }
         let ticker = Ticker::start(vec![engine.clone()])?;
         Ok(Self {
             flavor,
             engine,
             components,
             modules,
+            services,
             allocation,
             ticker,
         })

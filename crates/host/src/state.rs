@@ -14,6 +14,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::abi::service::Life;
 use crate::abi::start::OnStart;
 use crate::capability::blob;
 use crate::capability::charge::Charge;
@@ -22,12 +23,14 @@ use crate::capability::granted::Granted;
 use crate::capability::log::{AppLog, Channel};
 use crate::capability::messaging::Answer;
 use crate::capability::stdio::{LineStream, Origin};
+use crate::capability::until_stop::UntilStop;
 use crate::chain::Chain;
 use crate::guest::{CurrentRequest, RequestId};
 use crate::memory::Share;
-use crate::meter::Meter;
+use crate::meter::{Meter, Refill};
 use crate::metrics::Component;
 use crate::net;
+use crate::p1::Descriptors;
 
 /// Where a guest's standard streams lead.
 #[derive(Debug, Clone)]
@@ -58,6 +61,8 @@ pub(crate) struct Template {
     pub(crate) granted: Arc<Granted>,
     /// What a fresh instance is started with.
     pub(crate) on_start: Option<Arc<OnStart>>,
+    /// What a service has and calls have not.
+    pub(crate) life: Option<Life>,
 }
 
 /// What one store holds.
@@ -68,6 +73,8 @@ pub(crate) struct Host {
     request: CurrentRequest,
     wasi: Option<WasiCtx>,
     p1: Option<WasiP1Ctx>,
+    /// A service's table of descriptors in front of that.
+    descriptors: Option<Box<Descriptors>>,
     table: ResourceTable,
     http: WasiHttpCtx,
     outgoing: net::Outgoing,
@@ -106,6 +113,7 @@ impl Host {
             request,
             wasi,
             p1: None,
+            descriptors: None,
             table,
             http,
             outgoing,
@@ -113,7 +121,7 @@ impl Host {
             charge: Charge::new(template),
             answer: None,
             sockets: net::Sockets::default(),
-            meter: Meter::new(limits, template.memory.open()),
+            meter: Meter::new(limits, template.memory.open(), template.refill()),
         };
         let mut store = Store::new(engine, host);
         if !template.metered {
@@ -200,7 +208,19 @@ impl Host {
             .table
             .set_max_capacity(self.template.limits.resources);
         self.p1 = Some(p1);
+        if let Some(life) = &self.template.life {
+            let (files, most) = (
+                self.template.grants.files.len(),
+                self.template.limits.resources,
+            );
+            self.descriptors = Some(Box::new(Descriptors::new(life, files, most)?));
+        }
         Ok(())
+    }
+
+    /// A service's descriptors.
+    pub(crate) fn descriptors(&mut self) -> Option<&mut Descriptors> {
+        self.descriptors.as_deref_mut()
     }
 
     /// The preview-1 context; an empty one, which can do nothing, unless it was enabled.
@@ -211,6 +231,11 @@ impl Host {
 }
 
 impl Template {
+    /// How a call that does not end has its budget anew.
+    pub(crate) fn refill(&self) -> Option<Refill> {
+        self.life.as_ref().map(|life| Refill::new(life.refill))
+    }
+
     fn start(&self) -> Arc<Start> {
         self.settings.start(|problem| self.trouble(problem))
     }
@@ -255,11 +280,16 @@ impl Template {
                 wasi.inherit_stdio();
             }
             Stdio::Log(log) => {
+                if let Some(life) = &self.life {
+                    wasi.stdin(UntilStop::new(life.stop.clone()));
+                }
                 let origin = Origin {
                     component: self.metrics.clone(),
                     request: request.clone(),
                 };
-                wasi.stdout(LineStream::new(log.clone(), origin.clone(), Channel::Out));
+                let out = LineStream::new(log.clone(), origin.clone(), Channel::Out);
+                let announcement = self.life.as_ref().and_then(Life::announcement);
+                wasi.stdout(out.announcing(announcement));
                 wasi.stderr(LineStream::new(log.clone(), origin, Channel::Err));
             }
         }

@@ -46,6 +46,7 @@ pub(crate) fn template() -> Template {
         network: Arc::default(),
         granted: Arc::default(),
         on_start: None,
+        life: None,
     }
 }
 

@@ -8,6 +8,7 @@ use hostel_host::{AppScope, LoadError, Progress, Role, Runtime};
 
 use crate::live::Live;
 use crate::messages;
+use crate::service;
 use crate::slot::Slot;
 
 /// Why an app cannot be served.
@@ -68,7 +69,8 @@ pub fn deploy(
             roles.push(Role::Serve);
         }
         for role in roles {
-            let guest = scope.load(component, code, role, progress)?;
+            let component = service::component_for(&app, (index, component), role);
+            let guest = scope.load(&component, code, role, progress)?;
             if role == Role::Serve {
                 server = Some(guest.clone());
             }
@@ -82,9 +84,11 @@ pub fn deploy(
         slots,
     };
     let consumers = messages::consumers(&deployment)?;
+    let services = service::services(&deployment)?;
     Ok(Live {
         guests,
         consumers,
+        services,
         app,
     })
 }

@@ -2,15 +2,16 @@
 //! opens a listening socket. It knows nothing of manifests or of wasm.
 //!
 //! Read in this order: [`serve`] (a server from start to end), `descriptors` (how many connections it can have), `worker`
-//! (one thread of it), [`listen`] (sockets), `seats` (who may hold a connection), `connection` (one client), `stream` with
+//! (one thread of it), [`listen`] and `activation` (sockets), `seats` (who may hold a connection), `connection` (one client), `stream` with
 //! `head_guard` and `frame_guard` (its bytes), `streams` (one stream of HTTP/2), `wire` (what the parts of a connection
 //! know of each other), `http` (one request: the trigger), `request` and `upload` (what a guest gets), [`live`] (which guest),
-//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]; `messages` (the other
-//! trigger). Beside them: [`metrics`]
+//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]; `messages` and `service` (the
+//! other triggers). Beside them: [`metrics`]
 //! (what the operator asks), and [`supervisor`] (a parent process that starts a server again), with `restarts` (when) and
-//! `handover` (how its sockets pass).
+//! `handover` (how its sockets pass), and `notify` (what a service manager is told).
 #![forbid(unsafe_code)]
 
+mod activation;
 mod alarm;
 pub mod bounds;
 mod connection;
@@ -25,11 +26,13 @@ pub mod listen;
 pub mod live;
 mod messages;
 pub mod metrics;
+mod notify;
 mod request;
 mod response;
 mod restarts;
 mod seats;
 pub mod serve;
+mod service;
 mod slot;
 mod stream;
 mod streams;
@@ -40,6 +43,7 @@ mod upload;
 mod wire;
 mod worker;
 
+pub use activation::{ActivationError, Inherited};
 pub use bounds::Bounds;
 pub use deploy::{DeployError, deploy, roles};
 pub use handover::LifeLine;
@@ -47,4 +51,5 @@ pub use live::Live;
 pub use messages::Consumer;
 pub use metrics::MetricsOptions;
 pub use serve::{Draining, Outcome, ServeError, ServeOptions, serve};
+pub use service::{Service, ServiceListenError, check as check_services};
 pub use supervisor::{SuperviseError, SuperviseOptions, supervise};

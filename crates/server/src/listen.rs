@@ -1,12 +1,16 @@
-//! Listening sockets: one per thread and address, all on the same port, with errors that say how to mend them.
+//! Listening sockets: one per thread and address, all on the same port, with errors that say how to mend them. Those that
+//! somebody else has opened are `activation`'s.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
+use hostel_app::ListenOn;
 use hostel_host::LogSink;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::activation::Inherited;
 
 /// How long accepting pauses when the process or the machine has no descriptor left, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -22,7 +26,7 @@ pub enum ListenError {
     #[error(
         "`{text}` is not an address to listen on\n  \
          help: write an IP address and a port, such as 127.0.0.1:3000, [::1]:3000, or 0.0.0.0:3000 for every interface; \
-         port 0 picks a free one"
+         port 0 picks a free one, and fd:NAME is a socket of the service manager"
     )]
     NotAnAddress {
         /// As written.
@@ -60,6 +64,27 @@ pub enum ListenError {
         /// As asked for.
         address: SocketAddr,
     },
+    /// Whoever started the process handed no such socket over.
+    #[error(
+        "there is no socket fd:{name}\n  \
+         help: it comes from a service manager (systemd's LISTEN_FDS), which handed over {}; name one of those, or an \
+         address such as 127.0.0.1:3000",
+        if known.is_empty() { "none" } else { known.as_str() }
+    )]
+    NotInherited {
+        /// As asked for.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The socket cannot be used.
+    #[error("the socket fd:{name} cannot be listened on: {error}")]
+    Inherited {
+        /// As asked for.
+        name: String,
+        /// The kernel's error.
+        error: io::Error,
+    },
     /// Anything else that the kernel says.
     #[error("cannot listen on {address}: {error}")]
     Kernel {
@@ -88,25 +113,34 @@ fn bracketed(ip: IpAddr) -> String {
     }
 }
 
-/// Reads `127.0.0.1:3000`, `[::1]:0`, and `localhost:3000`, `:3000` or `3000`, which mean 127.0.0.1: a port alone must not
-/// open the machine to the network. Other names are not looked up: which interface they mean would depend on a resolver.
+/// Reads a place to listen on: see [`ListenOn`].
 ///
 /// # Errors
 ///
 /// [`ListenError::NotAnAddress`].
-pub fn parse(text: &str) -> Result<SocketAddr, ListenError> {
-    let port = ["localhost:", ":"]
-        .iter()
-        .find_map(|host| text.strip_prefix(host));
-    if let Ok(port) = port.unwrap_or(text).parse() {
-        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    }
-    text.parse().map_err(|_| ListenError::NotAnAddress {
-        text: text.to_owned(),
-    })
+pub fn parse(text: &str) -> Result<ListenOn, ListenError> {
+    text.parse().map_err(|_| not_an_address(text))
 }
 
-/// Whether every one of `addresses` can be listened on now, so that a port in use is told before anything is compiled.
+/// The same, where a socket of the service manager is of no use.
+///
+/// # Errors
+///
+/// [`ListenError::NotAnAddress`].
+pub fn parse_address(text: &str) -> Result<SocketAddr, ListenError> {
+    match parse(text)? {
+        ListenOn::Address(address) => Ok(address),
+        ListenOn::Inherited(_) => Err(not_an_address(text)),
+    }
+}
+
+fn not_an_address(text: &str) -> ListenError {
+    ListenError::NotAnAddress {
+        text: text.to_owned(),
+    }
+}
+
+/// Whether every one of `places` can be listened on now, so that a port in use is told before anything is compiled.
 ///
 /// Nothing stays bound: a port that listened while guests are being compiled would look ready to whoever tries it, and
 /// let its clients wait. So another program can still take the port before [`crate::serve`] does, which then says so.
@@ -114,12 +148,18 @@ pub fn parse(text: &str) -> Result<SocketAddr, ListenError> {
 /// # Errors
 ///
 /// For the first address that cannot be listened on.
-pub fn check(addresses: &[SocketAddr]) -> Result<(), ListenError> {
-    addresses.iter().try_for_each(|&address| {
-        reserve(address)
-            .map(drop)
-            .map_err(|error| ListenError::of(address, error))
+pub fn check(places: &[ListenOn], inherited: &Inherited) -> Result<(), ListenError> {
+    places.iter().try_for_each(|place| match place {
+        ListenOn::Address(address) => check_address(*address),
+        ListenOn::Inherited(name) => inherited.all(name).map(drop),
     })
+}
+
+/// The same for one address.
+pub(crate) fn check_address(address: SocketAddr) -> Result<(), ListenError> {
+    reserve(address)
+        .map(drop)
+        .map_err(|error| ListenError::of(address, error))
 }
 
 /// The listening sockets of one address, one for each thread.
@@ -130,17 +170,34 @@ pub(crate) struct Bound {
     pub(crate) sockets: Vec<StdListener>,
 }
 
-/// [`bind`] for every one of `addresses`.
+/// [`bind`] for every one of `places`. A socket that was inherited is one queue, from which all threads accept.
 pub(crate) fn bind_all(
-    addresses: &[SocketAddr],
+    places: &[ListenOn],
+    inherited: &Inherited,
     count: usize,
     backlog: i32,
 ) -> Result<Vec<Bound>, ListenError> {
-    let bound = addresses.iter().map(|&address| {
-        let (address, sockets) = bind(address, count, backlog)?;
-        Ok(Bound { address, sockets })
-    });
-    bound.collect()
+    let mut all = Vec::with_capacity(places.len());
+    for place in places {
+        match place {
+            ListenOn::Address(address) => {
+                let (address, sockets) = bind(*address, count, backlog)?;
+                all.push(Bound { address, sockets });
+            }
+            ListenOn::Inherited(name) => all.extend(inherited.shared(name, count)?),
+        }
+    }
+    Ok(all)
+}
+
+/// One socket for each of the places that a service has; an inherited name may stand for several.
+pub(crate) fn bind_each(
+    places: &[ListenOn],
+    inherited: &Inherited,
+    backlog: i32,
+) -> Result<Vec<StdListener>, ListenError> {
+    let bound = bind_all(places, inherited, 1, backlog)?.into_iter();
+    Ok(bound.flat_map(|bound| bound.sockets).collect())
 }
 
 /// Listening sockets that another process bound and sorted by address.
@@ -282,7 +339,7 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpStream as StdStream;
+    use std::net::{Ipv4Addr, TcpStream as StdStream};
 
     const BACKLOG: i32 = 16;
 
@@ -292,8 +349,9 @@ mod tests {
 
     #[test]
     fn addresses_are_written_as_ip_and_port() {
-        assert_eq!(parse("127.0.0.1:3000").unwrap().port(), 3000);
-        assert_eq!(parse("[::1]:0").unwrap().to_string(), "[::1]:0");
+        assert_eq!(parse_address("127.0.0.1:3000").unwrap().port(), 3000);
+        assert_eq!(parse("fd:web").unwrap().to_string(), "fd:web");
+        assert!(parse_address("fd:web").is_err());
         for local in ["localhost:80", ":80", "80"] {
             assert_eq!(parse(local).unwrap().to_string(), "127.0.0.1:80", "{local}");
         }
@@ -338,13 +396,15 @@ mod tests {
     #[test]
     fn a_check_refuses_what_binding_would_and_holds_nothing() {
         let (address, listeners) = bind(any_port(), 1, BACKLOG).unwrap();
-        let message = check(&[any_port(), address]).unwrap_err().to_string();
+        let none = Inherited::default();
+        let places = [any_port(), address].map(ListenOn::Address);
+        let message = check(&places, &none).unwrap_err().to_string();
         assert!(
             message.contains(&address.to_string()) && message.contains("in use"),
             "{message}"
         );
         drop(listeners);
-        check(&[address, address]).unwrap();
+        check(&[address, address].map(ListenOn::Address), &none).unwrap();
         bind(address, 1, BACKLOG).unwrap();
     }
 
@@ -378,6 +438,17 @@ mod tests {
             .to_string();
         assert!(
             message.contains("192.0.2.1") && message.contains("does not have that address"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_socket_that_nobody_handed_over_says_who_would() {
+        let message = check(&[parse("fd:web").unwrap()], &Inherited::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("no socket fd:web") && message.contains("handed over none"),
             "{message}"
         );
     }

@@ -1,6 +1,7 @@
 //! The app that is being served: its routes and its guests, compiled and ready.
 
 use crate::messages::Consumer;
+use crate::service::Service;
 use hostel_app::App;
 use hostel_app::route::Match;
 use hostel_host::Guest;
@@ -16,6 +17,8 @@ pub struct Live<C = Guest> {
     pub guests: Vec<Option<C>>,
     /// What calls them with messages.
     pub consumers: Vec<Consumer>,
+    /// What runs all the time.
+    pub services: Vec<Service>,
 }
 
 /// Where a request leads.
@@ -74,6 +77,7 @@ mod tests {
             app: app(&[("/a", &["GET", "PUT"])]),
             guests: vec![Some(Fake::new())],
             consumers: Vec::new(),
+            services: Vec::new(),
         };
         assert!(matches!(
             live.route(&parts(Method::GET, "/a?b", "h")),

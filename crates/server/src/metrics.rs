@@ -44,7 +44,7 @@ pub struct MetricsOptions {
 ///
 /// Why not.
 pub fn check(address: SocketAddr) -> Result<(), ServeError> {
-    listen::check(&[address]).map_err(refused)
+    listen::check_address(address).map_err(refused)
 }
 
 /// The errors of listening speak of the flag for clients.

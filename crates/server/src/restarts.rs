@@ -1,4 +1,5 @@
 //! Whether and when a worker process that has ended is started again. Rules only: it starts nothing and reads no clock.
+//! Its [`BackOff`] is that of services, too.
 
 use std::fmt;
 use std::io;
@@ -87,14 +88,36 @@ pub(crate) enum Next {
     },
 }
 
+/// Pauses between an end and the next start that grow while what is started does not last.
+#[derive(Debug)]
+pub(crate) struct BackOff {
+    /// The pause after a time of health.
+    pub(crate) begin: Duration,
+    /// The least pause after that.
+    pub(crate) first: Duration,
+    pub(crate) max: Duration,
+    /// How long something has to last until the ends before it are forgotten.
+    pub(crate) healthy: Duration,
+    /// The next pause.
+    pub(crate) pause: Duration,
+}
+
+impl BackOff {
+    /// The pause after the end of something that lasted so long.
+    pub(crate) fn after(&mut self, lasted: Duration) -> Duration {
+        if lasted >= self.healthy {
+            self.pause = self.begin;
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).clamp(self.first, self.max);
+        pause
+    }
+}
+
 /// The rules, and what they remember of earlier ends.
 #[derive(Debug)]
 pub(crate) struct Restarts {
-    first: Duration,
-    max: Duration,
-    healthy: Duration,
-    /// The pause before the next restart.
-    pause: Duration,
+    back_off: BackOff,
     /// Some worker was ready once: the app can be served.
     served: bool,
 }
@@ -102,10 +125,13 @@ pub(crate) struct Restarts {
 impl Default for Restarts {
     fn default() -> Self {
         Self {
-            first: limits::RESTART_PAUSE_MS.duration(),
-            max: limits::RESTART_PAUSE_MAX_MS.duration(),
-            healthy: limits::RESTART_HEALTHY_MS.duration(),
-            pause: Duration::ZERO,
+            back_off: BackOff {
+                begin: Duration::ZERO,
+                first: limits::RESTART_PAUSE_MS.duration(),
+                max: limits::RESTART_PAUSE_MAX_MS.duration(),
+                healthy: limits::RESTART_HEALTHY_MS.duration(),
+                pause: Duration::ZERO,
+            },
             served: false,
         }
     }
@@ -125,18 +151,8 @@ impl Restarts {
             return Next::End { exit_code };
         }
         Next::Restart {
-            after: self.pause(run.served.unwrap_or_default()),
+            after: self.back_off.after(run.served.unwrap_or_default()),
         }
-    }
-
-    /// The pause before this restart: none at first, then longer and longer.
-    fn pause(&mut self, served: Duration) -> Duration {
-        if served >= self.healthy {
-            self.pause = Duration::ZERO;
-        }
-        let pause = self.pause;
-        self.pause = (pause * 2).clamp(self.first, self.max);
-        pause
     }
 }
 
@@ -207,13 +223,14 @@ mod tests {
     #[test]
     fn deaths_are_forgotten_after_a_time_of_health() {
         let mut restarts = Restarts::default();
-        let health = restarts.healthy;
+        let health = restarts.back_off.healthy;
         for _ in 0..5 {
             pause(&mut restarts, Some(MOMENT));
         }
         assert!(pause(&mut restarts, Some(health - MOMENT)) > Duration::ZERO);
         assert_eq!(pause(&mut restarts, Some(health)), Duration::ZERO);
-        assert_eq!(pause(&mut restarts, Some(MOMENT)), restarts.first);
+        let first = restarts.back_off.first;
+        assert_eq!(pause(&mut restarts, Some(MOMENT)), first);
     }
 
     #[test]

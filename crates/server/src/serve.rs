@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hostel_app::limits;
+use hostel_app::{ListenOn, limits};
 use hostel_host::LogSink;
 use http::HeaderValue;
 use rustix::process::Signal as Told;
@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::activation::Inherited;
 use crate::bounds::Bounds;
 use crate::descriptors::Descriptors;
 use crate::handover::LifeLine;
@@ -24,7 +25,9 @@ use crate::listen::{self, Bound, ListenError, Listener};
 use crate::live::Live;
 use crate::messages::Consumer;
 use crate::metrics::{Exporter, MetricsOptions, Traffic};
+use crate::notify::Manager;
 use crate::seats::Seats;
+use crate::service::{Open, Service, ServiceListenError};
 use crate::worker::{self, Phase, Shared, Worker};
 
 /// How often a drain reports how far it is.
@@ -32,10 +35,12 @@ const REPORT: Duration = Duration::from_secs(1);
 
 /// How a server is run.
 pub struct ServeOptions {
-    /// The supervisor that has the listening sockets; with it, `listen` and `threads` are not used.
+    /// The supervisor that has the listening sockets; with it, `listen`, `inherited` and `threads` are not used.
     pub supervisor: Option<LifeLine>,
     /// Where to listen; port 0 picks a free one. See [`listen::parse`].
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenOn>,
+    /// Sockets that `listen` and services may name.
+    pub inherited: Inherited,
     /// Threads; `None` = one per core that this process may use.
     pub threads: Option<usize>,
     /// How long calls in flight may take to finish after the signal to stop.
@@ -46,6 +51,8 @@ pub struct ServeOptions {
     pub log: LogSink,
     /// Told at the begin of a drain and then every second what is still open.
     pub draining: Option<Box<dyn Fn(Draining)>>,
+    /// Told, once the server is ready, of each service where it listens.
+    pub services: Option<Box<dyn Fn(&str, SocketAddr)>>,
     /// Where the metrics are served, if they are.
     pub metrics: Option<MetricsOptions>,
 }
@@ -55,12 +62,14 @@ impl ServeOptions {
     pub fn on(address: SocketAddr, log: LogSink) -> Self {
         Self {
             supervisor: None,
-            listen: vec![address],
+            listen: vec![ListenOn::Address(address)],
+            inherited: Inherited::default(),
             threads: None,
             drain: limits::DRAIN_MS.duration(),
             bounds: Bounds::default(),
             log,
             draining: None,
+            services: None,
             metrics: None,
         }
     }
@@ -73,6 +82,8 @@ pub struct Draining {
     pub calls: usize,
     /// Open connections.
     pub connections: usize,
+    /// Guests of services that have not ended.
+    pub services: usize,
 }
 
 /// How a server ended.
@@ -98,6 +109,9 @@ pub enum ServeError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A service cannot listen where it wants to.
+    #[error(transparent)]
+    Service(#[from] ServiceListenError),
     /// The metrics' own address cannot be listened on.
     #[error("{0}")]
     Metrics(String),
@@ -193,23 +207,31 @@ pub(crate) async fn supervise<C: Callee>(
     ready: impl FnOnce(&[SocketAddr]),
     mut stop: impl AsyncFnMut(),
 ) -> Result<Outcome, ServeError> {
-    let bound = match &options.supervisor {
-        Some(supervisor) => supervisor.inherit().map_err(ServeError::Inherit)?,
-        None => {
-            let threads = options.threads.unwrap_or_else(cores);
-            listen::bind_all(&options.listen, threads, options.bounds.backlog)?
-        }
-    };
+    let sockets = Sockets::open(&live.services, &options)?;
+    let services: Vec<_> = sockets.services.iter().map(Open::addresses).collect();
     let metrics = options.metrics.take();
     let exporter = metrics.map(|metrics| Exporter::bind(metrics, &options.log));
     let exporter = exporter.transpose()?;
-    let mut team = Team::start(live, &options, bound)?;
+    let mut team = Team::start(live, &options, sockets)?;
     team.accepting().await?;
     if let Some(supervisor) = &options.supervisor {
         // Before anybody else is told: whoever knows that a worker serves may rely on another one if it dies.
         supervisor.ready();
     }
     ready(&team.addresses);
+    if let Some(told) = options.services.take() {
+        for (name, addresses) in services {
+            addresses
+                .into_iter()
+                .for_each(|address| told(&name, address));
+        }
+    }
+    // A supervised process is not the one that the manager started.
+    let manager = match options.supervisor {
+        None => Manager::of_environment(),
+        Some(_) => Manager::default(),
+    };
+    manager.ready();
     team.phase.send_replace(Phase::Serving);
     if let Some(exporter) = exporter {
         exporter.start(team.traffic.clone(), team.phase.subscribe());
@@ -220,7 +242,9 @@ pub(crate) async fn supervise<C: Callee>(
     tokio::select! {
         () = stop() => {}
         () = team.one_ended() => return Err(ServeError::ThreadEnded),
+        () = manager.watchdog() => {}
     }
+    manager.stopping();
     let end = Instant::now() + options.drain;
     team.phase.send_replace(Phase::Draining);
     let interrupted = tokio::select! {
@@ -236,6 +260,32 @@ pub(crate) async fn supervise<C: Callee>(
         (false, 0) => Outcome::Drained,
         (false, calls) => Outcome::DrainTimedOut { calls },
     })
+}
+
+/// The listening sockets of a server and of its services.
+struct Sockets {
+    bound: Vec<Bound>,
+    services: Vec<Open>,
+}
+
+impl Sockets {
+    fn open(services: &[Service], options: &ServeOptions) -> Result<Self, ServeError> {
+        let Some(supervisor) = &options.supervisor else {
+            let (inherited, backlog) = (&options.inherited, options.bounds.backlog);
+            let threads = options.threads.unwrap_or_else(cores);
+            return Ok(Self {
+                bound: listen::bind_all(&options.listen, inherited, threads, backlog)?,
+                services: Service::open(services, inherited, backlog)?,
+            });
+        };
+        let handed = supervisor.inherit(&Service::places(services));
+        let mut groups = handed.map_err(ServeError::Inherit)?.into_iter();
+        let bound = listen::adopt(groups.next().unwrap_or_default());
+        Ok(Self {
+            bound: bound.map_err(ServeError::Inherit)?,
+            services: Service::adopt(services, groups.collect()).map_err(ServeError::Inherit)?,
+        })
+    }
 }
 
 /// The threads of a server.
@@ -263,7 +313,7 @@ impl<C: Callee> Team<C> {
     fn start(
         live: Arc<Live<C>>,
         options: &ServeOptions,
-        bound: Vec<Bound>,
+        Sockets { bound, services }: Sockets,
     ) -> Result<Self, ServeError> {
         let count = bound.first().map_or(0, |bound| bound.sockets.len());
         let mut addresses = Vec::with_capacity(bound.len());
@@ -301,11 +351,13 @@ impl<C: Callee> Team<C> {
             let worker = Arc::new(Worker::new(&shared));
             team.workers.push(worker.clone());
             let (told, report) = (told.clone(), report.clone());
-            // Each subscription is driven by one thread; they take turns.
+            // Each subscription and each service is driven by one thread; they take turns.
             let consumers = shared.live.consumers.iter().skip(number);
+            let guests = services.iter().flat_map(Open::guests).skip(number);
             let sources = Sources {
                 sockets,
                 consumers: consumers.step_by(count).cloned().collect(),
+                services: guests.step_by(count).collect(),
             };
             let thread = std::thread::Builder::new()
                 .name("serve".into())
@@ -347,6 +399,7 @@ impl<C: Callee> Team<C> {
         Draining {
             calls: self.workers.iter().map(|worker| worker.calls()).sum(),
             connections: self.workers.iter().map(|worker| worker.open()).sum(),
+            services: self.workers.iter().map(|worker| worker.services()).sum(),
         }
     }
 
@@ -364,12 +417,14 @@ impl<C: Callee> Team<C> {
 struct Sources {
     sockets: Vec<std::net::TcpListener>,
     consumers: Vec<Consumer>,
+    /// Each with the number of the guest among those of its service.
+    services: Vec<(Open, u32)>,
 }
 
 /// The main function of a thread.
 fn work<C: Callee>(
     worker: Arc<Worker<C>>,
-    Sources { sockets, consumers }: Sources,
+    sources: Sources,
     phase: watch::Receiver<Phase>,
     report: &mpsc::Sender<Report>,
 ) {
@@ -379,12 +434,14 @@ fn work<C: Callee>(
         Err(error) => return tell(report, Report::CannotStart(error)),
     };
     runtime.block_on(async {
-        let listeners: io::Result<Vec<_>> = sockets.into_iter().map(Listener::new).collect();
+        let sockets = sources.sockets.into_iter();
+        let listeners: io::Result<Vec<_>> = sockets.map(Listener::new).collect();
         match listeners {
             Ok(listeners) => {
-                let consuming = worker.consume(consumers, &phase).await;
+                let mut lasting = worker.consume(sources.consumers, &phase).await;
+                lasting.extend(worker.start_services(sources.services, &phase).await);
                 tell(report, Report::Accepts);
-                worker.run(listeners, consuming, phase).await;
+                worker.run(listeners, lasting, phase).await;
             }
             Err(error) => tell(report, Report::CannotStart(error)),
         }

@@ -2,9 +2,10 @@
 //! takes the place of the old one between two calls; calls in flight finish on the guest that they began with.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use hostel_host::{Guest, Role};
+use tokio::sync::watch;
 
 /// See the module's documentation. Clones are the same place.
 #[derive(Clone)]
@@ -13,7 +14,7 @@ pub(crate) struct Slot {
     pub(crate) component: usize,
     /// What the guest was loaded for.
     pub(crate) role: Role,
-    guest: Arc<RwLock<Guest>>,
+    guest: Arc<watch::Sender<Guest>>,
 }
 
 impl Slot {
@@ -24,14 +25,18 @@ impl Slot {
         Self {
             component,
             role,
-            guest: Arc::new(RwLock::new(guest)),
+            guest: Arc::new(watch::Sender::new(guest)),
         }
     }
 
     /// The guest of now; good for one call.
     pub(crate) fn current(&self) -> Guest {
-        let guest = self.guest.read().unwrap_or_else(PoisonError::into_inner);
-        guest.clone()
+        self.guest.borrow().clone()
+    }
+
+    /// Tells of new guests from now on (`changed().await`): for a trigger whose one call lasts, as a service's does.
+    pub(crate) fn watch(&self) -> watch::Receiver<Guest> {
+        self.guest.subscribe()
     }
 }
 

@@ -5,17 +5,20 @@
 //! sockets pass is `handover`. It has one thread and never loads the engine.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
+use hostel_app::ListenOn;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::time::Instant;
 
+use crate::activation::Inherited;
 use crate::handover::{Said, WorkerLine};
 use crate::listen::{self, Bound, ListenError};
+use crate::notify::Manager;
 use crate::restarts::{End, Next, Restarts, Run};
 use crate::serve::{Signals, cores};
 use crate::worker;
@@ -23,7 +26,9 @@ use crate::worker;
 /// What is supervised.
 pub struct SuperviseOptions<'a> {
     /// Where to listen, as in [`crate::ServeOptions`].
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenOn>,
+    /// Sockets that `listen` and the services of the app may name.
+    pub inherited: Inherited,
     /// Threads of the worker; `None` = one per core.
     pub threads: Option<usize>,
     /// Connections that the kernel keeps for each listening socket until they are accepted.
@@ -85,7 +90,9 @@ pub fn supervise(options: SuperviseOptions<'_>) -> Result<u8, SuperviseError> {
             signals: Signals::new()?,
             deaths: signal(SignalKind::child())?,
             bound: Vec::new(),
+            services: Vec::new(),
             restarts: Restarts::default(),
+            manager: Manager::of_environment(),
             options,
         };
         supervisor.run().await
@@ -96,9 +103,12 @@ struct Supervisor<'a> {
     options: SuperviseOptions<'a>,
     /// Empty until the first worker has loaded its app, and after the signal to stop.
     bound: Vec<Bound>,
+    /// The same for the places that the last worker's services had.
+    services: Vec<(ListenOn, Vec<TcpListener>)>,
     signals: Signals,
     deaths: SignalStream,
     restarts: Restarts,
+    manager: Manager,
 }
 
 impl Supervisor<'_> {
@@ -126,6 +136,7 @@ impl Supervisor<'_> {
                 biased;
                 // Nothing is in flight.
                 _signal = self.signals.next() => return Ok(0),
+                () = self.manager.watchdog() => {}
                 () = tokio::time::sleep(after) => {}
             }
             start = Start::Again;
@@ -146,17 +157,25 @@ impl Supervisor<'_> {
             }
         };
         let (mut ready, mut stopping, mut talks) = (None, false, true);
+        let mut wants = Vec::new();
         loop {
             tokio::select! {
                 said = line.next(), if talks => match said {
-                    Some(Said::Loaded) => self.give_sockets(&line).await?,
-                    Some(Said::Ready) => ready = Some(Instant::now()),
+                    Some(Said::Wants(place)) => wants.push(place),
+                    Some(Said::Loaded) => self.give_sockets(&line, &wants).await?,
+                    Some(Said::Ready) => {
+                        ready = Some(Instant::now());
+                        self.manager.ready();
+                    }
                     None => talks = false,
                 },
                 signal = self.signals.next() => {
                     stopping = true;
+                    self.manager.stopping();
                     process.tell(signal);
                 }
+                // What it says of itself: that it would start another worker.
+                () = self.manager.watchdog() => {}
                 _dead = self.deaths.recv() => if let Some(status) = process.ended()? {
                     if line.rest() == Some(Said::Ready) {
                         ready = Some(Instant::now());
@@ -171,6 +190,7 @@ impl Supervisor<'_> {
             if stopping && ready.is_some() {
                 // New clients are refused while the worker drains, as without a supervisor.
                 self.bound.clear();
+                self.services.clear();
             }
         }
     }
@@ -184,14 +204,35 @@ impl Supervisor<'_> {
     }
 
     /// Sockets are bound when the first worker has loaded its app: a port that listens during a compilation would look
-    /// ready. From then on they stay.
-    async fn give_sockets(&mut self, line: &WorkerLine) -> Result<(), SuperviseError> {
+    /// ready. From then on they stay, those of services as long as the next worker's app has them.
+    async fn give_sockets(
+        &mut self,
+        line: &WorkerLine,
+        wants: &[ListenOn],
+    ) -> Result<(), SuperviseError> {
+        let (inherited, backlog) = (&self.options.inherited, self.options.backlog);
         if self.bound.is_empty() {
             let threads = self.options.threads.unwrap_or_else(cores);
-            self.bound = listen::bind_all(&self.options.listen, threads, self.options.backlog)?;
+            self.bound = listen::bind_all(&self.options.listen, inherited, threads, backlog)?;
         }
+        let mut kept = std::mem::take(&mut self.services);
+        for place in wants {
+            let kept = match kept.iter().position(|(other, _)| other == place) {
+                Some(at) => kept.remove(at),
+                None => {
+                    let one = std::slice::from_ref(place);
+                    (place.clone(), listen::bind_each(one, inherited, backlog)?)
+                }
+            };
+            self.services.push(kept);
+        }
+        let services: io::Result<Vec<Vec<_>>> = self
+            .services
+            .iter()
+            .map(|(_, sockets)| sockets.iter().map(TcpListener::try_clone).collect())
+            .collect();
         // A worker that died meanwhile is seen by its end.
-        let _gone = line.hand_over(&self.bound).await;
+        let _gone = line.hand_over(&self.bound, &services?).await;
         Ok(())
     }
 }
@@ -222,7 +263,7 @@ impl Drop for Process {
 mod tests {
     use super::*;
     use std::cell::RefCell;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddr};
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("/bin/sh");
@@ -243,7 +284,8 @@ mod tests {
         let starts = RefCell::new(Vec::new());
         let events = RefCell::new(Vec::new());
         let outcome = supervise(SuperviseOptions {
-            listen: vec![listen],
+            listen: vec![ListenOn::Address(listen)],
+            inherited: Inherited::default(),
             threads: Some(1),
             backlog: 16,
             command: &|start| {

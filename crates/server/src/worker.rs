@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use hostel_app::limits;
 use hostel_host::LogSink;
 use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
@@ -15,7 +16,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::bounds::Bounds;
 use crate::connection;
@@ -25,6 +26,8 @@ use crate::live::Live;
 use crate::messages::{AT_START, Consumer};
 use crate::metrics::Traffic;
 use crate::seats::{Full, Network, Seats};
+use crate::service::Open;
+use crate::service::run::Life;
 use crate::streams::Streams;
 use crate::wire::Wire;
 
@@ -59,6 +62,8 @@ pub(crate) struct Worker<C> {
     open: AtomicUsize,
     emptied: Notify,
     calls: AtomicUsize,
+    /// Guests of services.
+    services: Arc<AtomicUsize>,
     draining: AtomicBool,
     over: AtomicBool,
     drain: Notify,
@@ -87,6 +92,7 @@ impl<C: Callee> Worker<C> {
             open: AtomicUsize::new(0),
             emptied: Notify::new(),
             calls: AtomicUsize::new(0),
+            services: Arc::default(),
             draining: AtomicBool::new(false),
             over: AtomicBool::new(false),
             drain: Notify::new(),
@@ -97,7 +103,7 @@ impl<C: Callee> Worker<C> {
     pub(crate) async fn run(
         self: Arc<Self>,
         listeners: Vec<Listener>,
-        consuming: Vec<JoinHandle<()>>,
+        lasting: Vec<JoinHandle<()>>,
         mut phase: watch::Receiver<Phase>,
     ) {
         let accepting: Vec<_> = listeners
@@ -117,7 +123,7 @@ impl<C: Callee> Worker<C> {
         }
         let all = async {
             self.empty().await;
-            for task in consuming {
+            for task in lasting {
                 let _ended = task.await;
             }
         };
@@ -151,6 +157,37 @@ impl<C: Callee> Worker<C> {
         };
         let _in_time = timeout(AT_START, all).await;
         consuming
+    }
+
+    /// Starts guests of services. Returns when each is ready or has ended, or has kept the start waiting for long enough.
+    pub(crate) async fn start_services(
+        &self,
+        guests: Vec<(Open, u32)>,
+        phase: &watch::Receiver<Phase>,
+    ) -> Vec<JoinHandle<()>> {
+        let mut waiting = Vec::new();
+        let mut running = Vec::new();
+        for (open, number) in guests {
+            let (waits, ready) = oneshot::channel();
+            waiting.push((open.service.trigger.name.clone(), ready));
+            let life = Life::new(open, number, self.log.clone(), phase.clone());
+            let services = self.services.clone();
+            running.push(tokio::spawn(
+                life.run(waits, move || Running::new(&services)),
+            ));
+        }
+        let most = limits::SERVICE_READY_MS;
+        let end = Instant::now() + most.duration();
+        for (name, ready) in waiting {
+            // It is only ever dropped.
+            if timeout_at(end, ready).await.is_err() {
+                self.log.host_notice(format_args!(
+                    "service \"{name}\": not ready within {}; the server starts without it",
+                    most.shown()
+                ));
+            }
+        }
+        running
     }
 
     async fn accept(self: Arc<Self>, mut listener: Listener) {
@@ -202,6 +239,11 @@ impl<C> Worker<C> {
         self.calls.load(Relaxed)
     }
 
+    /// Guests of services that have not ended.
+    pub(crate) fn services(&self) -> usize {
+        self.services.load(Relaxed)
+    }
+
     /// Open connections of this thread.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Relaxed)
@@ -248,6 +290,22 @@ impl<C> Counted<C> {
 impl<C> Drop for Counted<C> {
     fn drop(&mut self) {
         self.0.call_ended();
+    }
+}
+
+/// A guest of a service, as long as it runs.
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn new(services: &Arc<AtomicUsize>) -> Self {
+        services.fetch_add(1, Relaxed);
+        Self(services.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 

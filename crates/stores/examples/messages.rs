@@ -33,7 +33,7 @@ async fn measure(url: &str, each: usize, publishers: usize) -> Result<f64, Box<d
         ..StoresOptions::default()
     })?;
     let place = Place::parse(Kind::Messaging, url)?;
-    let broker = stores.messaging(&place, &Scope::new("bench", "default")?)?;
+    let broker = stores.messaging(&place, &Scope::new("bench", "default").ok_or("a scope")?)?;
     let mut deliveries = broker.subscribe(terms()).await?;
     // The publishers have a thread of their own, as guests that publish do not stand in the way of those that handle.
     let publishing = std::thread::spawn({

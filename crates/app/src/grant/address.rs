@@ -50,6 +50,20 @@ impl AddressGrant {
     }
 }
 
+/// That one address and port.
+impl From<SocketAddr> for AddressGrant {
+    fn from(address: SocketAddr) -> Self {
+        let base = address.ip().to_canonical();
+        Self {
+            addresses: Addresses::Net {
+                base,
+                bits: if base.is_ipv4() { 32 } else { 128 },
+            },
+            ports: (address.port(), address.port()),
+        }
+    }
+}
+
 impl FromStr for AddressGrant {
     type Err = GrantError;
 
@@ -242,6 +256,23 @@ mod tests {
 
     fn permits(text: &str, address: &str) -> bool {
         grant(text).permits(address.parse().expect(address))
+    }
+
+    #[test]
+    fn an_address_grants_itself_and_nothing_else() {
+        for text in ["127.0.0.1:9000", "[::1]:9000", "[::ffff:10.0.0.1]:9000"] {
+            let address: SocketAddr = text.parse().unwrap();
+            let grant = AddressGrant::from(address);
+            assert!(grant.permits(address), "{text}");
+            for other in [
+                "127.0.0.1:9001",
+                "127.0.0.2:9000",
+                "[::2]:9000",
+                "[::]:9000",
+            ] {
+                assert!(!grant.permits(other.parse().unwrap()), "{text} {other}");
+            }
+        }
     }
 
     #[test]

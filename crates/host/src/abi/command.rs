@@ -62,7 +62,7 @@ pub(crate) async fn run(guest: &Inner, args: &[String]) -> Result<u8, Fault> {
 }
 
 /// `Ok(false)` is the command's own "I failed".
-async fn call(command: &Command, store: &mut Store<Host>) -> Result<bool> {
+pub(super) async fn call(command: &Command, store: &mut Store<Host>) -> Result<bool> {
     match command {
         Command::P1(pre) => {
             let instance = pre.instantiate_async(&mut *store).await?;
@@ -88,7 +88,7 @@ async fn call(command: &Command, store: &mut Store<Host>) -> Result<bool> {
 }
 
 /// Success is 0 and the command's own failure 1; an explicit exit passes its low eight bits, as the kernel does.
-fn exit_code(outcome: Result<bool>) -> Result<u8> {
+pub(super) fn exit_code(outcome: Result<bool>) -> Result<u8> {
     match outcome {
         Ok(succeeded) => Ok(u8::from(!succeeded)),
         Err(error) => match error.downcast_ref() {

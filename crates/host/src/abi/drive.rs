@@ -70,7 +70,7 @@ fn answer<T>(
 }
 
 /// Where the guest runs; it ends with this.
-enum Place {
+pub(super) enum Place {
     SlowLane(JobHandle),
     /// Without threads of its own the slow lane is this one.
     Task(AbortHandle),

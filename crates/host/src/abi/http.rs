@@ -273,7 +273,7 @@ async fn instantiate_and_start(
     match callable {
         Callable::HttpP2(_) => p2::bindings::Proxy::new(store, &instance).map(Exports::P2),
         Callable::HttpP3(_) => p3::bindings::Service::new(store, &instance).map(Exports::P3),
-        Callable::Message(linked) => linked.on(store, &instance).map(Exports::Message),
+        Callable::Message(linked) => linked.of(store, &instance).map(Exports::Message),
         Callable::Command(_) | Callable::Export(_) => Err(not_answering()),
     }
 }

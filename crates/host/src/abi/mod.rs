@@ -12,6 +12,7 @@ pub(crate) mod message;
 mod place;
 pub(crate) mod response;
 mod seat;
+pub(crate) mod service;
 pub(crate) mod shared;
 pub(crate) mod start;
 

@@ -14,6 +14,7 @@ use hostel_app::Reuse;
 use hostel_app::limits::Limits;
 use hostel_stores::Failure;
 
+use crate::meter::Refill;
 use crate::metrics::Component;
 use crate::state::Template;
 
@@ -58,11 +59,14 @@ struct Left {
     bytes_per_call: Option<u64>,
     /// Calls that may share the instance, and then what they may have left.
     concurrent: u32,
+    /// Where the one call does not end.
+    refill: Option<Refill>,
 }
 
 impl Left {
-    fn new(limits: &Limits, reuse: &Reuse) -> Self {
+    fn new(limits: &Limits, reuse: &Reuse, refill: Option<Refill>) -> Self {
         Self {
+            refill,
             calls: AtomicU32::new(limits.store_calls.unwrap_or(0)),
             bytes: AtomicU64::new(limits.store_bytes.unwrap_or(0)),
             calls_per_call: limits.store_calls,
@@ -87,12 +91,25 @@ impl Left {
         });
     }
 
+    /// Whether a call that does not end has its budget anew.
+    fn renewed(&self) -> bool {
+        let due = self.refill.as_ref().is_some_and(Refill::is_due);
+        if due {
+            self.begin();
+        }
+        due
+    }
+
     fn call(&self) -> Result<(), Refused> {
         let Some(most) = self.calls_per_call else {
             return Ok(());
         };
         let one_less = |left: u32| left.checked_sub(1);
-        let taken = self.calls.fetch_update(Relaxed, Relaxed, one_less);
+        let take = || self.calls.fetch_update(Relaxed, Relaxed, one_less);
+        let taken = take().or_else(|left| match self.renewed() {
+            true => take(),
+            false => Err(left),
+        });
         taken.map(|_| ()).map_err(|_| Refused::Calls(most))
     }
 
@@ -101,7 +118,11 @@ impl Left {
             return Ok(());
         };
         let less = |left: u64| left.checked_sub(bytes as u64);
-        let taken = self.bytes.fetch_update(Relaxed, Relaxed, less);
+        let take = || self.bytes.fetch_update(Relaxed, Relaxed, less);
+        let taken = take().or_else(|left| match self.renewed() {
+            true => take(),
+            false => Err(left),
+        });
         taken.map(|_| ()).map_err(|_| Refused::Bytes(most))
     }
 }
@@ -116,7 +137,13 @@ impl Charge {
             && grants.messaging.clients.is_empty());
         Self {
             metrics: template.metrics.clone(),
-            left: any.then(|| Arc::new(Left::new(&template.limits, &template.reuse))),
+            left: any.then(|| {
+                Arc::new(Left::new(
+                    &template.limits,
+                    &template.reuse,
+                    template.refill(),
+                ))
+            }),
         }
     }
 
@@ -182,7 +209,7 @@ mod tests {
         };
         Charge {
             metrics: Arc::new(Component::new("app".into(), "web".into())),
-            left: Some(Arc::new(Left::new(&limits, &reuse))),
+            left: Some(Arc::new(Left::new(&limits, &reuse, None))),
         }
     }
 

@@ -72,6 +72,11 @@ impl LogSink {
         self.limited(self.host(), what);
     }
 
+    /// What the operator should know that cannot happen often.
+    pub fn host_notice(&self, what: impl Display) {
+        self.host_line(&format!("hostel: {what}"));
+    }
+
     /// Lines about faults wait in the host's part of the queue, so that no flood of the guest's own output hides them.
     fn limited(&self, share: &Arc<Share>, what: impl Display) {
         if share.admits_fault() {

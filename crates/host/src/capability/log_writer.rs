@@ -51,6 +51,10 @@ impl Writer {
                     self.report();
                     let _waiting = done.try_send(());
                 }
+                Some(Entry::Hold(released)) => {
+                    // Nothing is ever sent.
+                    let _released = released.recv();
+                }
                 Some(Entry::Loss) | None => {}
             }
             if self.until_report().is_some_and(|wait| wait.is_zero()) {

@@ -16,4 +16,5 @@ pub(crate) mod messaging;
 pub(crate) mod places;
 pub(crate) mod sql;
 pub(crate) mod stdio;
+pub(crate) mod until_stop;
 pub(crate) mod variables;

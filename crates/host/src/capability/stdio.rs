@@ -13,6 +13,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 
+use crate::abi::service::Announcement;
 use crate::capability::log::{AppLog, Channel};
 use crate::guest::CurrentRequest;
 use crate::lock::lock;
@@ -34,6 +35,8 @@ struct Lines {
     origin: Origin,
     channel: Channel,
     pending: Vec<u8>,
+    /// The line that somebody waits for.
+    announcement: Option<Announcement>,
 }
 
 impl LineStream {
@@ -43,7 +46,14 @@ impl LineStream {
             origin,
             channel,
             pending: Vec::new(),
+            announcement: None,
         })))
+    }
+
+    /// The same stream, of which one line is told to whoever waits for it.
+    pub(crate) fn announcing(self, announcement: Option<Announcement>) -> Self {
+        lock(&self.0).announcement = announcement;
+        self
     }
 
     pub(super) fn push(&self, bytes: &[u8]) {
@@ -70,6 +80,10 @@ impl Lines {
     }
 
     fn end_line(&mut self) {
+        let announcement = self.announcement.as_ref();
+        if announcement.is_some_and(|announcement| announcement.is_in(&self.pending)) {
+            self.announcement = None;
+        }
         self.log
             .guest_line(&self.origin, self.channel, &self.pending);
         self.pending.clear();

@@ -9,6 +9,7 @@ use hostel_app::limits::Limits;
 
 use super::pool::Pool;
 use super::{Names, Neighbours, Network};
+use crate::meter::Refill;
 use crate::state::Template;
 
 /// What the calls of one instance may still start on the network.
@@ -19,12 +20,15 @@ pub(crate) struct Outbound {
     per_call: Option<u32>,
     /// What calls that share the instance may have left together.
     most: u32,
+    /// Where the one call does not end.
+    refill: Option<Refill>,
 }
 
 impl Outbound {
-    pub(super) fn new(limits: &Limits, reuse: &Reuse) -> Self {
+    pub(super) fn new(limits: &Limits, reuse: &Reuse, refill: Option<Refill>) -> Self {
         let per_call = limits.outbound.unwrap_or(0);
         Self {
+            refill,
             left: AtomicU32::new(per_call),
             per_call: limits.outbound,
             most: per_call.saturating_mul(reuse.concurrent),
@@ -41,11 +45,19 @@ impl Outbound {
 
     /// Whether one more may be started; it is counted.
     pub(super) fn start(&self) -> bool {
-        self.per_call.is_none()
-            || self
-                .left
-                .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
-                .is_ok()
+        if self.per_call.is_none() || self.take() {
+            return true;
+        }
+        let due = self.refill.as_ref().is_some_and(Refill::is_due);
+        if due {
+            self.begin();
+        }
+        due && self.take()
+    }
+
+    fn take(&self) -> bool {
+        let one_less = |left: u32| left.checked_sub(1);
+        self.left.fetch_update(Relaxed, Relaxed, one_less).is_ok()
     }
 }
 
@@ -164,7 +176,7 @@ mod tests {
             outbound: Some(3),
             ..Limits::default()
         };
-        let alone = Outbound::new(&limits, &Reuse::default());
+        let alone = Outbound::new(&limits, &Reuse::default(), None);
         for _ in 0..3 {
             assert_eq!(started(&alone), 3);
             alone.begin();
@@ -175,14 +187,14 @@ mod tests {
             requests: 100,
             concurrent: 4,
         };
-        let shared = Outbound::new(&limits, &shared);
+        let shared = Outbound::new(&limits, &shared, None);
         assert_eq!(started(&shared), 3);
         shared.begin();
         shared.begin();
         assert_eq!(started(&shared), 6, "two calls have twice as much");
         (0..100).for_each(|_| shared.begin());
         assert_eq!(started(&shared), 12, "as much as four may have at once");
-        let endless = Outbound::new(&Limits::for_command(), &Reuse::default());
+        let endless = Outbound::new(&Limits::for_command(), &Reuse::default(), None);
         assert_eq!(started(&endless), 100_000);
     }
 

@@ -86,6 +86,9 @@ impl Outgoing {
         if is_counted(address, usage) && !self.start() {
             return false;
         }
+        if let (SocketAddrUse::TcpListen, Some(life)) = (usage, &self.template.life) {
+            life.is_ready();
+        }
         !matches!(usage, SocketAddrUse::TcpConnect) || self.turn().await.is_ok()
     }
 

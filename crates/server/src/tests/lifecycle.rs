@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use hostel_app::ListenOn;
 use hostel_host::LogSink;
 
 use super::client::Client;
@@ -152,9 +153,10 @@ fn start(listen: Vec<SocketAddr>) -> Result<Outcome, ServeError> {
         app: app(&[("/...", &[])]),
         guests: vec![Some(Fake::new())],
         consumers: Vec::new(),
+        services: Vec::new(),
     });
     let mut options = ServeOptions::on(SocketAddr::from(([127, 0, 0, 1], 0)), LogSink::null());
-    options.listen = listen;
+    options.listen = listen.into_iter().map(ListenOn::Address).collect();
     let runtime = crate::worker::runtime().unwrap();
     let mut signalled = false;
     let stop = async || {
@@ -196,6 +198,7 @@ fn a_drain_reports_what_is_open() {
         app: app(&[("/...", &[])]),
         guests: vec![Some(fake)],
         consumers: Vec::new(),
+        services: Vec::new(),
     });
     let server = std::thread::spawn(move || {
         let mut options = ServeOptions::on(SocketAddr::from(([127, 0, 0, 1], 0)), LogSink::null());

@@ -49,11 +49,12 @@ impl Server {
             app: app(routes),
             guests: vec![Some(fake)],
             consumers: Vec::new(),
+            services: Vec::new(),
         });
         let (stop, mut stops) = mpsc::channel(4);
         let (ready, address) = std_mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
-            let any_port = listen::parse("127.0.0.1:0").unwrap();
+            let any_port = listen::parse_address("127.0.0.1:0").unwrap();
             let mut options = ServeOptions::on(any_port, LogSink::null());
             options.bounds = bounds;
             options.drain = drain;

@@ -45,8 +45,8 @@ impl Linked {
         })
     }
 
-    /// The exports of an instance that is there already.
-    pub(crate) fn on(&self, store: &mut Store<Host>, instance: &Instance) -> Result<Handling> {
+    /// An instance that was made already.
+    pub(crate) fn of(&self, store: &mut Store<Host>, instance: &Instance) -> Result<Handling> {
         Ok(match self {
             Self::Wasi(_) => Handling::Wasi(Handler::new(store, instance)?),
             Self::WasmcloudP2(_) => Handling::WasmcloudP2(WasmcloudHandler::new(store, instance)?),
@@ -56,7 +56,6 @@ impl Linked {
         })
     }
 
-    /// What is instantiated.
     pub(crate) fn instance_pre(&self) -> &InstancePre<Host> {
         match self {
             Self::Wasi(pre) => pre.instance_pre(),

@@ -1,0 +1,290 @@
+//! `service`: a program that runs all the time, from its start to an end of its own.
+//!
+//! It is called as a command is, but it has no deadline and no CPU of one call: it runs in the slow lane from its first
+//! instruction, where it shares the CPU fairly with everything else that takes long, and with a cap of its own where the
+//! operator sets one. What a call may use of stores and of the network it may use anew in every period. Its standard
+//! input is empty and ends when it is asked to stop. Who starts it again, and when, is the server's business.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::net::TcpListener;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use hostel_app::limits;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Sleep, sleep_until};
+use wasmtime::Store;
+
+use crate::abi::Callable;
+use crate::abi::command::{self, Command};
+use crate::abi::drive::Place;
+use crate::abi::http::panicked;
+use crate::fault::Fault;
+use crate::guest::{Guest, Inner, RequestId, fault_of};
+use crate::lanes;
+use crate::lock::lock;
+use crate::meter::Clock;
+use crate::state::{Host, Template};
+
+/// How a service is started.
+pub struct ServiceStart {
+    /// What it finds open behind its pre-opened directories, in this order; bound by the caller.
+    pub listeners: Vec<Arc<TcpListener>>,
+    /// The export to call instead of the one that its ABI names.
+    pub export: Option<String>,
+    /// Becomes true when the guest should end: its standard input ends then.
+    pub stop: watch::Receiver<bool>,
+    /// Called when it first waits for a connection on one of `listeners` or of its own, or has printed `ready_line`.
+    pub ready: Box<dyn FnOnce() + Send>,
+    /// Text of the line on standard output that says that it is ready; with it, nothing else does.
+    pub ready_line: Option<String>,
+    /// How much of one core it may use over time, in percent; `None` is what others leave.
+    pub cpu_percent: Option<u32>,
+}
+
+impl fmt::Debug for ServiceStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceStart")
+            .field("listeners", &self.listeners)
+            .field("export", &self.export)
+            .field("cpu_percent", &self.cpu_percent)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Guest {
+    /// Runs it as a service until it ends by itself; its exit code. Dropping the future ends it.
+    ///
+    /// # Errors
+    /// The fault, where it did not end by itself.
+    pub async fn serve(&self, start: ServiceStart, id: RequestId) -> Result<u8, Fault> {
+        self.0.template.metrics.calls.add(1);
+        run(&self.0, start, id).await
+    }
+}
+
+/// What an instance of a service has that others do not.
+#[derive(Clone)]
+pub(crate) struct Life {
+    /// What it finds open behind its pre-opened directories.
+    pub(crate) listeners: Vec<Arc<TcpListener>>,
+    pub(crate) stop: watch::Receiver<bool>,
+    /// How often it has the budget of a call anew.
+    pub(crate) refill: Duration,
+    ready: Once,
+    ready_line: Option<Arc<str>>,
+}
+
+/// Called the first time only.
+type Once = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+fn call_once(once: &Once) {
+    let call = lock(once).take();
+    if let Some(call) = call {
+        call();
+    }
+}
+
+/// The line by which a service says that it is ready.
+#[derive(Clone)]
+pub(crate) struct Announcement {
+    text: Arc<str>,
+    ready: Once,
+}
+
+impl Announcement {
+    /// Whether this line is it; then it is told.
+    pub(crate) fn is_in(&self, line: &[u8]) -> bool {
+        let text = self.text.as_bytes();
+        let found = line.windows(text.len()).any(|part| part == text);
+        if found {
+            call_once(&self.ready);
+        }
+        found
+    }
+}
+
+impl Life {
+    pub(crate) fn new(start: ServiceStart) -> Self {
+        Self {
+            listeners: start.listeners,
+            stop: start.stop,
+            refill: limits::SERVICE_REFILL_MS.duration(),
+            ready: Arc::new(Mutex::new(Some(start.ready))),
+            ready_line: start.ready_line.map(Arc::from),
+        }
+    }
+
+    /// It waits for connections from now on. Only the first time counts.
+    pub(crate) fn is_ready(&self) {
+        if self.ready_line.is_none() {
+            call_once(&self.ready);
+        }
+    }
+
+    /// The line that makes it ready, if one does.
+    pub(crate) fn announcement(&self) -> Option<Announcement> {
+        Some(Announcement {
+            text: self.ready_line.clone()?,
+            ready: self.ready.clone(),
+        })
+    }
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Life")
+            .field("listeners", &self.listeners)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn run(guest: &Arc<Inner>, mut start: ServiceStart, id: RequestId) -> Result<u8, Fault> {
+    let pace = start.cpu_percent.map(Pace::new);
+    let export = start.export.take();
+    let template = Arc::new(Template {
+        limits: hostel_app::limits::Limits {
+            deadline_ms: None,
+            cpu_ms: None,
+            ..guest.template.limits.clone()
+        },
+        life: Some(Life::new(start)),
+        ..guest.template.as_ref().clone()
+    });
+    let (done, outcome) = oneshot::channel();
+    let inner = guest.clone();
+    let work: lanes::Work = Box::pin(async move {
+        let _waits = done.send(live(&inner, &template, (export, id), pace).await);
+    });
+    let _place = match guest.lanes.spawn(&guest.account, None, work) {
+        Ok(job) => Place::SlowLane(job),
+        Err(work) => Place::Task(tokio::spawn(work).abort_handle()),
+    };
+    outcome.await.unwrap_or(Err(Fault::Cancelled))
+}
+
+/// The whole life of one instance, under its clock.
+async fn live(
+    guest: &Inner,
+    template: &Arc<Template>,
+    (export, id): (Option<String>, RequestId),
+    mut pace: Option<Pace>,
+) -> Result<u8, Fault> {
+    let host_fault = |error: wasmtime::Error| Fault::Host(format!("{error:?}"));
+    let mut store = Host::store(&guest.engine, template, id).map_err(host_fault)?;
+    let mut clock = Clock::start(&template.limits).owned_by(&template.metrics);
+    let outcome = {
+        let called = call(guest, &mut store, export.as_deref());
+        let mut called = pin!(AssertUnwindSafe(called).catch_unwind());
+        poll_fn(|cx| {
+            if let Some(pace) = &mut pace
+                && pace.rests(cx)
+            {
+                return Poll::Pending;
+            }
+            let before = clock.used();
+            // Only while it computes: a service that waits must not keep the clock ticking.
+            let ticking = guest.ticker.enter();
+            let polled = clock.poll_anywhere(called.as_mut(), cx);
+            drop(ticking);
+            if let Some(pace) = &mut pace {
+                pace.charge(clock.used().saturating_sub(before));
+            }
+            polled
+        })
+        .await
+    };
+    match outcome?.map_err(|_| panicked())? {
+        Ok(code) => Ok(code),
+        Err(Failed::Fault(fault)) => Err(fault),
+        Err(Failed::Guest(error)) => Err(fault_of(&error, &store.data().meter)),
+    }
+}
+
+/// How a service failed.
+enum Failed {
+    Fault(Fault),
+    Guest(wasmtime::Error),
+}
+
+impl From<wasmtime::Error> for Failed {
+    fn from(error: wasmtime::Error) -> Self {
+        Self::Guest(error)
+    }
+}
+
+async fn call(guest: &Inner, store: &mut Store<Host>, export: Option<&str>) -> Result<u8, Failed> {
+    let Callable::Command(command) = &guest.callable else {
+        return Err(Failed::Fault(Fault::BadGuest(
+            "it is not a program that can run all the time".into(),
+        )));
+    };
+    if let Command::P1(_) = command {
+        store.data_mut().enable_p1()?;
+    }
+    let outcome = match export {
+        None => command::call(command, store).await,
+        Some(export) => call_export(command, store, export).await.map(|()| true),
+    };
+    Ok(command::exit_code(outcome)?)
+}
+
+/// Calls a core module's plain export.
+async fn call_export(
+    command: &Command,
+    store: &mut Store<Host>,
+    export: &str,
+) -> wasmtime::Result<()> {
+    let Command::P1(pre) = command else {
+        wasmtime::bail!("a component runs by `wasi:cli/run`, not by its export \"{export}\"")
+    };
+    let instance = pre.instantiate_async(&mut *store).await?;
+    let function = instance.get_typed_func::<(), ()>(&mut *store, export)?;
+    function.call_async(store, ()).await
+}
+
+/// Spreads the CPU of a service over time: what it used has to be paid for at its percentage before it goes on.
+struct Pace {
+    percent: u32,
+    /// When all that it used so far is paid for.
+    paid: Instant,
+    rest: Option<std::pin::Pin<Box<Sleep>>>,
+}
+
+/// What a service may use ahead of what is paid for.
+const AHEAD: Duration = Duration::from_millis(100);
+
+impl Pace {
+    fn new(percent: u32) -> Self {
+        Self {
+            percent: percent.max(1),
+            paid: Instant::now(),
+            rest: None,
+        }
+    }
+
+    fn charge(&mut self, used: Duration) {
+        let cost = used.saturating_mul(100) / self.percent;
+        self.paid = self.paid.max(Instant::now()) + cost;
+    }
+
+    /// Whether it has to wait now; then the caller is woken when it may go on.
+    fn rests(&mut self, cx: &mut std::task::Context<'_>) -> bool {
+        let until = self.paid.checked_sub(AHEAD).unwrap_or(self.paid);
+        if until <= Instant::now() {
+            return false;
+        }
+        let rest = self
+            .rest
+            .get_or_insert_with(|| Box::pin(sleep_until(until.into())));
+        if rest.deadline() != until.into() {
+            rest.as_mut().reset(until.into());
+        }
+        rest.as_mut().poll(cx).is_pending()
+    }
+}

@@ -1,0 +1,83 @@
+//! Services on pre-opened sockets: real sockets, real guests, and calls that make no sense.
+
+mod calls;
+mod guests;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use hostel_app::Component;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::testing;
+use crate::{Fault, Guest, RequestId, Role, Runtime, ServiceStart};
+
+/// A service at work.
+struct Service {
+    stop: watch::Sender<bool>,
+    ready: Arc<AtomicUsize>,
+    end: JoinHandle<Result<u8, Fault>>,
+}
+
+/// Binds a port that is free.
+fn listener() -> (Arc<TcpListener>, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (Arc::new(listener), address)
+}
+
+fn start(guest: &Guest, listeners: Vec<Arc<TcpListener>>) -> Service {
+    let (stop, stopped) = watch::channel(false);
+    let ready = Arc::new(AtomicUsize::new(0));
+    let (count, guest) = (ready.clone(), guest.clone());
+    let start = ServiceStart {
+        listeners,
+        export: None,
+        stop: stopped,
+        ready: Box::new(move || {
+            count.fetch_add(1, Relaxed);
+        }),
+        cpu_percent: None,
+    };
+    let end = tokio::spawn(async move { guest.serve(start, RequestId::next()).await });
+    Service { stop, ready, end }
+}
+
+impl Service {
+    /// Waits for its end, but not for ever.
+    async fn ended(self) -> Result<u8, Fault> {
+        let end = tokio::time::timeout(Duration::from_secs(60), self.end).await;
+        end.expect("it ends").unwrap()
+    }
+}
+
+/// A guest of `guests/out` with these arguments, loaded as a service.
+fn service(runtime: &Runtime, name: &str, args: &[&str]) -> Guest {
+    service_with(runtime, name, args, |_| {})
+}
+
+fn service_with(
+    runtime: &Runtime,
+    name: &str,
+    args: &[&str],
+    change: impl FnOnce(&mut Component),
+) -> Guest {
+    let code = testing::code(name);
+    let mut component = testing::component(&code);
+    component.args = args.iter().map(|text| (*text).to_owned().into()).collect();
+    change(&mut component);
+    testing::load(runtime, &component, &code, Role::Service).unwrap()
+}
+
+/// Grants a directory.
+fn with_folder(component: &mut Component, folder: &Path) {
+    component.grants.files = vec![hostel_app::grant::FileGrant {
+        guest: "/data".into(),
+        host: folder.into(),
+        write: true,
+    }];
+}

@@ -1,0 +1,251 @@
+//! The service trigger: guests that run all the time, from the start of the server to its drain.
+//!
+//! The host opens the sockets of a preview-1 guest and hands them over at each of its starts: they stay open while the guest
+//! does not run, so that its clients wait and none is refused. A component opens its own through `wasi:sockets` and may bind
+//! exactly the addresses that the manifest names.
+//!
+//! Here is what services there are and where they listen; `run` is the life of one guest after the other, `policy` says when
+//! the next one begins.
+
+mod policy;
+pub(crate) mod run;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use hostel_app::grant::AddressGrant;
+use hostel_app::{App, Component, ListenOn, ServiceTrigger, Text};
+use hostel_host::{Abi, LoadError, Role};
+
+use crate::activation::Inherited;
+use crate::deploy::Deployment;
+use crate::listen::{self, ListenError};
+use crate::slot::Slot;
+
+/// A component that runs all the time.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub(crate) slot: Slot,
+    pub(crate) trigger: ServiceTrigger,
+    /// Places that the host listens on for it.
+    places: Vec<ListenOn>,
+}
+
+/// A service with its sockets.
+#[derive(Debug, Clone)]
+pub(crate) struct Open {
+    pub(crate) service: Service,
+    pub(crate) listeners: Vec<Arc<TcpListener>>,
+}
+
+/// Where a service wants to listen and cannot.
+#[derive(Debug)]
+pub struct ServiceListenError {
+    /// The service's name.
+    pub service: String,
+    /// Why not.
+    pub error: ListenError,
+}
+
+impl std::error::Error for ServiceListenError {}
+
+/// As the error says it, with the way out that a manifest has.
+impl fmt::Display for ServiceListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.error.to_string();
+        let what = text.lines().next().unwrap_or_default();
+        write!(f, "service \"{}\": {what}\n  help: ", self.service)?;
+        let port = match &self.error {
+            ListenError::InUse { address } => address.port(),
+            other => {
+                let other = other.to_string();
+                let help = other.split_once("help: ").map(|(_, help)| help);
+                return match (help, &self.error) {
+                    (Some(help), ListenError::NotInherited { .. }) => f.write_str(help),
+                    _ => f.write_str("name another address in `listen` of its [[service]]"),
+                };
+            }
+        };
+        write!(
+            f,
+            "another program, perhaps another hostel, holds it (`ss -ltnp 'sport = :{port}'` shows which), or this server's \
+             own --listen; stop it, or name another port in `listen` of its [[service]]"
+        )
+    }
+}
+
+/// Whether every service can listen where it wants to, now, so that a port in use is told before anything is compiled.
+/// `listen` is where the server itself will; without `inherited`, sockets of a service manager are not looked at.
+///
+/// # Errors
+///
+/// For the first place that is taken.
+pub fn check(
+    services: &[ServiceTrigger],
+    listen: &[ListenOn],
+    inherited: Option<&Inherited>,
+) -> Result<(), ServiceListenError> {
+    for service in services {
+        for place in &service.listen {
+            let own = place.is_one_place() && listen.contains(place);
+            let checked = match (place, inherited) {
+                (ListenOn::Address(address), _) if own => {
+                    Err(ListenError::InUse { address: *address })
+                }
+                (ListenOn::Address(address), _) => listen::check_address(*address),
+                (ListenOn::Inherited(name), Some(inherited)) => inherited.all(name).map(drop),
+                (ListenOn::Inherited(_), None) => Ok(()),
+            };
+            checked.map_err(|error| ServiceListenError {
+                service: service.name.clone(),
+                error,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// What the `[[service]]` sections of an app say.
+pub(crate) fn services(deployment: &Deployment<'_>) -> Result<Vec<Service>, LoadError> {
+    let mut all = Vec::with_capacity(deployment.app.services.len());
+    for trigger in &deployment.app.services {
+        let Some(slot) = deployment.slot(trigger.component, Role::Service) else {
+            continue;
+        };
+        let places = match slot.current().abi() {
+            Abi::CommandP1 => trigger.listen.clone(),
+            _ => {
+                let binds = binds_itself(trigger);
+                binds.map_err(|error| deployment.named(trigger.component, error))?;
+                Vec::new()
+            }
+        };
+        all.push(Service {
+            slot: slot.clone(),
+            trigger: trigger.clone(),
+            places,
+        });
+    }
+    Ok(all)
+}
+
+/// A component has to know where it listens.
+fn binds_itself(trigger: &ServiceTrigger) -> Result<(), LoadError> {
+    let error = |what: &str, help: &str| LoadError {
+        component: String::new(),
+        what: what.to_owned(),
+        help: help.to_owned(),
+    };
+    for place in &trigger.listen {
+        match place {
+            ListenOn::Inherited(_) => {
+                return Err(error(
+                    "a component opens its sockets itself and cannot be given one",
+                    "name an address in `listen` of its [[service]], or build it for wasm32-wasip1",
+                ));
+            }
+            ListenOn::Address(address) if address.port() == 0 => {
+                return Err(error(
+                    "a component opens its sockets itself, so port 0 would be unknown to it and to its clients",
+                    "name a port in `listen` of its [[service]] and in its arguments, or build it for wasm32-wasip1",
+                ));
+            }
+            ListenOn::Address(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The component as this role has it: a service's has arguments and addresses besides.
+pub(crate) fn component_for<'c>(
+    app: &App,
+    (index, component): (usize, &'c Component),
+    role: Role,
+) -> Cow<'c, Component> {
+    let mut services = app.services.iter();
+    let service = services.find(|service| role == Role::Service && service.component == index);
+    let Some(service) = service else {
+        return Cow::Borrowed(component);
+    };
+    let mut component = component.clone();
+    let args = service.args.iter().map(String::as_str);
+    component.args.extend(args.map(Text::literal));
+    for place in &service.listen {
+        if let ListenOn::Address(address) = place {
+            component.grants.listen.push(AddressGrant::from(*address));
+        }
+    }
+    Cow::Owned(component)
+}
+
+impl Service {
+    /// Every place that the host listens on, one service after the other.
+    pub(crate) fn places(services: &[Self]) -> Vec<ListenOn> {
+        let places = services.iter().flat_map(|service| &service.places);
+        places.cloned().collect()
+    }
+
+    fn name(&self) -> &str {
+        &self.trigger.name
+    }
+
+    /// Opens the sockets of each.
+    pub(crate) fn open(
+        services: &[Self],
+        inherited: &Inherited,
+        backlog: i32,
+    ) -> Result<Vec<Open>, ServiceListenError> {
+        let open = services.iter().map(|service| {
+            let bound = listen::bind_each(&service.places, inherited, backlog);
+            let listeners = bound.map_err(|error| ServiceListenError {
+                service: service.name().to_owned(),
+                error,
+            });
+            Ok(service.with(listeners?))
+        });
+        open.collect()
+    }
+
+    /// Gives each the sockets that a supervisor opened, a group for each place.
+    pub(crate) fn adopt(services: &[Self], groups: Vec<Vec<TcpListener>>) -> io::Result<Vec<Open>> {
+        let mut groups = groups.into_iter();
+        let open = services.iter().map(|service| {
+            let own: Vec<_> = groups.by_ref().take(service.places.len()).collect();
+            match own.len() == service.places.len() {
+                true => Ok(service.with(own.into_iter().flatten().collect())),
+                false => Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        });
+        open.collect()
+    }
+
+    fn with(&self, sockets: Vec<TcpListener>) -> Open {
+        Open {
+            service: self.clone(),
+            listeners: sockets.into_iter().map(Arc::new).collect(),
+        }
+    }
+}
+
+impl Open {
+    /// The guests of the service that run at once, each with its number.
+    pub(crate) fn guests(&self) -> impl Iterator<Item = (Self, u32)> {
+        (1..=self.service.trigger.instances).map(|number| (self.clone(), number))
+    }
+
+    /// The service's name, and where it listens: the real addresses of the host's sockets, else those that the guest will
+    /// bind.
+    pub(crate) fn addresses(&self) -> (String, Vec<SocketAddr>) {
+        let trigger = &self.service.trigger;
+        let own = trigger.listen.iter().filter_map(|place| match place {
+            ListenOn::Address(address) if self.listeners.is_empty() => Some(*address),
+            _ => None,
+        });
+        let opened = self.listeners.iter();
+        let opened = opened.filter_map(|socket| socket.local_addr().ok());
+        (trigger.name.clone(), own.chain(opened).collect())
+    }
+}
