@@ -1,6 +1,7 @@
 //! Messages between components: published by one, handled by another, kept in the data directory.
 
 mod order;
+mod plain;
 mod trouble;
 mod wasmcloud;
 

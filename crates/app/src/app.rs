@@ -69,6 +69,8 @@ pub enum CalledBy {
     Message,
     /// A schedule, other than with requests.
     Cron,
+    /// Messages, by the name of an export.
+    Export,
     /// Nobody: it is started and runs on.
     Service,
 }
@@ -85,7 +87,11 @@ impl App {
         };
         let handles = || {
             let mut messages = self.messages.iter();
-            messages.any(|trigger| trigger.component == component)
+            messages.any(|trigger| trigger.component == component && trigger.export.is_none())
+        };
+        let named = || {
+            let mut messages = self.messages.iter();
+            messages.any(|trigger| trigger.component == component && trigger.export.is_some())
         };
         let scheduled = || {
             let mut crons = self.crons.iter();
@@ -101,6 +107,7 @@ impl App {
             (CalledBy::Http, routed()),
             (CalledBy::Message, handles()),
             (CalledBy::Cron, scheduled()),
+            (CalledBy::Export, named()),
             (CalledBy::Service, serves()),
         ];
         let called = all.into_iter().filter(|(_, is)| *is);

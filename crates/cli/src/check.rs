@@ -10,6 +10,7 @@ use hostel_host::LogSink;
 use hostel_host::detect;
 use hostel_host::imports::{self, GrantNeed};
 use hostel_host::{Role, Runtime, narrowed};
+use hostel_server::check_handlers;
 use serde::Serialize;
 
 use crate::args::{ConfigFlag, DataFlags, FormatFlag, GuestFlags, VariableFlags};
@@ -167,7 +168,12 @@ fn components(
     {
         problems.extend(not_granted(component, code, meanwhile));
         for role in roles(&resolved.app, index, code) {
-            match scope.load(component, code, role, &|event| meanwhile.show(event)) {
+            let loaded = scope.load(component, code, role, &|event| meanwhile.show(event));
+            let checked_exports = loaded.and_then(|guest| {
+                check_handlers(&resolved.app, index, role, &guest)?;
+                Ok(guest)
+            });
+            match checked_exports {
                 Ok(guest) => checked.push(Loaded {
                     component: component.name.clone(),
                     abi: guest.abi().name(),

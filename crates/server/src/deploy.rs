@@ -34,6 +34,7 @@ pub fn roles(app: &App, component: usize) -> Vec<Role> {
         CalledBy::Http => Role::Serve,
         CalledBy::Message => Role::Handle,
         CalledBy::Cron => Role::Job,
+        CalledBy::Export => Role::Call,
         CalledBy::Service => Role::Service,
     };
     let called = app.called_by(component);

@@ -48,7 +48,7 @@ pub use bounds::Bounds;
 pub use deploy::{DeployError, deploy, roles};
 pub use handover::LifeLine;
 pub use live::Live;
-pub use messages::Consumer;
+pub use messages::{Consumer, check as check_handlers};
 pub use metrics::MetricsOptions;
 pub use serve::{Draining, Outcome, ServeError, ServeOptions, serve};
 pub use service::{Service, ServiceListenError, check as check_services};
