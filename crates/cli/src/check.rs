@@ -119,6 +119,8 @@ fn app_path(args: &Args) -> Option<&Path> {
 fn check_app(args: &Args, config: &Arc<ServerConfig>, path: &Path) -> Result<AppReport, Failure> {
     let resolved = resolve(path, &args.guest.operator(&args.variables, config))?;
     let meanwhile = Meanwhile::default();
+    let unheard = resolved.app.unheard();
+    unheard.into_iter().for_each(|line| meanwhile.later(line));
     let runtime = runtime::start(&args.data, config, &LogSink::null(), &meanwhile)?;
     let components = components(&runtime, &resolved, &meanwhile);
     meanwhile.tell();

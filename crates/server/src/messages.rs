@@ -6,7 +6,7 @@
 //! With `ordered_by` the messages of one key are handled one after the other: one that fails is not given back, but tried
 //! again here, and those behind it wait (`lines`).
 //!
-//! Each subscription is driven on one of the threads that serve, and is there before the first request is answered: what that
+//! Each thread that serves drives a part of each subscription, unless that has an order, and it is there before the first request is answered: what that
 //! publishes is not lost. A broker that is away when the server starts holds it up for [`AT_START`] and no longer; it is tried
 //! again until it comes.
 
@@ -60,6 +60,8 @@ pub struct Consumer {
     /// Messages that the guest works on at once.
     concurrency: usize,
     ordered_by: Option<OrderedBy>,
+    /// Whether it tells the operator that the broker is away; one of its shares does.
+    speaks: bool,
     /// What is called, where it is not the handler of a messaging package.
     export: Option<Export>,
 }
@@ -129,8 +131,25 @@ impl Consumer {
             subscription,
             concurrency,
             ordered_by: trigger.ordered_by.clone(),
+            speaks: true,
             export,
         })
+    }
+
+    /// What the thread with this number of so many handles of the trigger with this index: a part of what is handled at once,
+    /// or, where that is little or has an order, all of it or nothing.
+    pub(crate) fn share(&self, index: usize, thread: usize, threads: usize) -> Option<Self> {
+        let whole = self.ordered_by.is_some() || self.concurrency < threads * 2;
+        if whole {
+            return (index % threads.max(1) == thread).then(|| self.clone());
+        }
+        let rest = usize::from(thread < self.concurrency % threads);
+        let concurrency = self.concurrency / threads + rest;
+        let mut share = self.clone();
+        share.concurrency = concurrency;
+        share.subscription.in_flight = concurrency;
+        share.speaks = thread == 0;
+        Some(share)
     }
 
     /// Handles messages until the drain begins, and then those that it has. `subscribed` is dropped once there is a
@@ -216,7 +235,7 @@ impl Consumer {
         loop {
             match self.broker.subscribe(self.subscription.clone()).await {
                 Ok(deliveries) => return deliveries,
-                Err(_) if *now.borrow() == Phase::Starting => {}
+                Err(_) if !self.speaks || *now.borrow() == Phase::Starting => {}
                 Err(error) => log.host_fault(format_args!(
                     "component \"{}\": no messages of {} yet: {error}; tried again",
                     self.component, self.subscription.pattern
