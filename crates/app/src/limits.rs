@@ -246,7 +246,7 @@ table! {
     MESSAGE_CONCURRENCY = "message_concurrency", Count, 16, [1, 1000], "tests/functional/messages.rs::no_more_messages_are_in_flight_than_the_trigger_says";
     /// Messages of one `[[message]]` with `ordered_by` that wait in this process behind others of their key; more stay with the
     /// broker, and so do those of other keys behind them.
-    MESSAGE_LINE = "message_line", Count, 256, [1, 10_000], "tests/functional/messages.rs::a_crowd_of_one_key_waits_and_then_holds_up_others";
+    MESSAGE_LINE = "message_line", Count, 256, [1, 10_000], "tests/functional/messages/order.rs::a_crowd_of_one_key_waits_and_then_holds_up_others";
     /// How often a message is delivered, where the manifest does not say, until it is given up.
     MESSAGE_DELIVERIES = "message_deliveries", Count, 5, [1, 1000], "tests/functional/messages.rs::a_message_that_is_never_taken_goes_to_the_dead_letters";
     /// Pause before a message that failed is delivered again; doubled with each further delivery.

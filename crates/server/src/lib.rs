@@ -55,7 +55,7 @@ pub use cron::Crontab;
 pub use deploy::{DeployError, Deployed, deploy, load_callees, roles};
 pub use handover::LifeLine;
 pub use live::Live;
-pub use messages::Consumer;
+pub use messages::{Consumer, check as check_handlers};
 pub use metrics::MetricsOptions;
 pub use replace::{Changes, ReplaceError, Replaced};
 pub use serve::{Draining, Outcome, ServeError, ServeOptions, serve};

@@ -352,12 +352,14 @@ impl<C: Callee> Team<C> {
             let worker = Arc::new(Worker::new(&shared));
             team.workers.push(worker.clone());
             let (told, report) = (told.clone(), report.clone());
-            // Each subscription and each service is driven by one thread; they take turns.
-            let consumers = shared.live.consumers.iter().skip(number);
+            // Each service is driven by one thread; they take turns. Subscriptions are shared where they can be.
+            let consumers = shared.live.consumers.iter().enumerate();
             let guests = services.iter().flat_map(Open::guests).skip(number);
             let sources = Sources {
                 sockets,
-                consumers: consumers.step_by(count).cloned().collect(),
+                consumers: consumers
+                    .filter_map(|(index, consumer)| consumer.share(index, number, count))
+                    .collect(),
                 // One timer for all schedules, on the last thread.
                 crontab: shared.live.crontab.clone().filter(|_| number + 1 == count),
                 services: guests.step_by(count).collect(),
