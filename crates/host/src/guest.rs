@@ -25,6 +25,7 @@ use crate::abi::response::ResponseBody;
 use crate::abi::shared::Crew;
 use crate::abi::start::Refused;
 use crate::abi::{Callable, Warm, command, http};
+use crate::bind::CalleeFailed;
 use crate::capability::messaging::Letter;
 use crate::chain::Chain;
 use crate::compile::LoadError;
@@ -113,6 +114,8 @@ pub(crate) struct Inner {
     pub(crate) account: Account,
     /// A task drops the instances that idle for too long.
     pub(crate) sweeping: AtomicBool,
+    /// Another build has taken its place: its instances are not kept for further calls.
+    pub(crate) retired: AtomicBool,
 }
 
 /// A place among the calls of a component; see [`Guest::turn`].
@@ -290,11 +293,16 @@ impl Guest {
         }
     }
 
-    /// From now on requests of the app's other components to its name are for this guest; calls that run are left alone.
+    /// From now on this guest answers the app's other components: their requests to its name, or the imports that are bound
+    /// to it. Calls that run are left alone, and so are instances that answer some instance's imports already.
     pub fn answer_neighbours(&self) {
         let template = &self.0.template;
-        let neighbours = &template.network.neighbours;
-        neighbours.put(&template.component, &self.0);
+        let (name, app) = (&template.component, &template.network);
+        match self.0.callable {
+            Callable::HttpP2(_) | Callable::HttpP3(_) => app.neighbours.put(name, &self.0),
+            Callable::Export(_) => app.callees.put(name, &self.0),
+            Callable::Message(_) | Callable::Command(_) | Callable::Init(_) => {}
+        }
     }
 
     /// Tells the operator that a message is not tried again, and what becomes of it.
@@ -310,6 +318,29 @@ impl Guest {
     /// Counts and logs a fault that the caller answers for.
     pub fn report(&self, request: RequestId, fault: &Fault) {
         self.0.report(request, fault);
+    }
+
+    /// Makes one instance and drops it: the first call then meets neither cold code nor a guest that cannot even begin. A
+    /// command is not tried, because nothing but its own run can tell. A host without room for it says nothing of the guest.
+    ///
+    /// # Errors
+    /// The fault, where no instance comes about.
+    pub async fn warm_up(&self) -> Result<(), Fault> {
+        if matches!(self.0.callable, Callable::Command(_)) {
+            return Ok(());
+        }
+        match http::warm_up(&self.0).await {
+            Err(Fault::Busy(_)) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Another build has taken its place: instances that idle are dropped, and others once their calls have ended. Calls
+    /// that are in flight, or that come all the same, are answered.
+    pub fn retire(&self) {
+        self.0.retired.store(true, Ordering::SeqCst);
+        self.0.idle.clear();
+        self.0.crew.close();
     }
 
     /// A place among the calls of this component, as soon as there is one: for a call that nobody waits for, and which therefore
@@ -407,6 +438,10 @@ impl Inner {
     /// Keeps an instance for the next call, but not for ever.
     pub(crate) fn keep(self: &Arc<Self>, warm: Warm) {
         self.idle.put(warm);
+        // Order matters: whoever retires the guest says so before it drops the idle instances.
+        if self.retired.load(Ordering::SeqCst) {
+            return self.idle.clear();
+        }
         let Ok(home) = Handle::try_current() else {
             return;
         };
@@ -468,6 +503,9 @@ pub(crate) fn fault_of(error: &wasmtime::Error, meter: &Meter) -> Fault {
     }
     if let Some(refused) = error.downcast_ref::<Refused>() {
         return Fault::BadGuest(refused.to_string());
+    }
+    if let Some(fault) = error.downcast_ref().and_then(CalleeFailed::fault) {
+        return fault;
     }
     if meter.room_refused() {
         return Fault::Busy(1);

@@ -6,10 +6,12 @@
 //! `abi/`.
 
 mod abi;
+mod bind;
 mod cache;
 mod capability;
 mod chain;
 mod compile;
+mod compose;
 pub mod detect;
 mod engine;
 pub mod fault;
@@ -46,6 +48,7 @@ pub use capability::log::{Held, LogSink};
 pub use capability::places::{LabelledPlace, places};
 pub use chain::Chain;
 pub use compile::{CompileCaps, Compiler, CompilerProcess, LoadError, compile_guest};
+pub use compose::{Part, compose};
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
 pub use guest::{BodyError, Call, Guest, RequestBody, RequestId, Turn};
