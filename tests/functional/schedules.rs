@@ -263,7 +263,7 @@ fn no_time_has_two_runs_when_the_clock_is_set() {
         })
     };
     let mut count = runs(0);
-    let decade = 10 * 365 * 24 * 3600;
+    let decade: i64 = 10 * 365 * 24 * 3600;
     for seconds in [3600, 0, decade, 0, -decade, 0, -3600, -1, 0] {
         scheduled.set_clock(&(seconds * 1000).to_string());
         // After it was set back, times that had their run are waited out: those are a few.

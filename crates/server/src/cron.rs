@@ -169,6 +169,7 @@ impl Timer {
     /// Reads the book, and writes into it what is new there.
     async fn begin(&mut self) {
         let names: Vec<String> = self.names().collect();
+        let (mut pause, most) = TRY_AGAIN;
         let mut notes = loop {
             match self.book.read(names.clone()).await {
                 Ok(notes) => break notes,
@@ -176,7 +177,8 @@ impl Timer {
                     "schedules: nothing runs, because the disk cannot be asked what has run: {error}; tried again"
                 )),
             }
-            sleep(TRY_AGAIN.1).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(most);
         };
         let now = self.clock.look().now();
         for entry in &mut self.entries {
