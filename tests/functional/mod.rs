@@ -28,4 +28,5 @@ mod routes;
 mod run;
 pub(crate) mod services;
 pub(crate) mod shutdown;
+mod sockets;
 mod trailers;
