@@ -33,6 +33,7 @@ mod run;
 mod schedules;
 pub(crate) mod services;
 pub(crate) mod shutdown;
+mod sockets;
 mod telemetry;
 mod trailers;
 mod watch;
