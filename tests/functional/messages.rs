@@ -1,5 +1,9 @@
 //! Messages between components: published by one, handled by another, kept in the data directory.
 
+mod order;
+mod trouble;
+mod wasmcloud;
+
 use hostel_backends::Nats;
 use rustix::process::Signal;
 

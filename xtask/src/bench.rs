@@ -8,11 +8,12 @@
 //!
 //! Reading order: this file (the run), `options.rs` (its arguments), `contender.rs` (who is measured, and their arguments),
 //! `server.rs` (processes), `load.rs` (the generator), `proc.rs` (CPU and memory), `report.rs` (medians, ratios, output),
-//! `machine.rs` (where it ran). `cargo xtask soak` uses `server`, `proc` and `machine` too.
+//! `machine.rs` (where it ran). `messages.rs` is a bench of its own. `cargo xtask soak` uses `server`, `proc` and `machine` too.
 
 mod contender;
 mod load;
 pub(crate) mod machine;
+mod messages;
 mod options;
 pub(crate) mod proc;
 mod report;
@@ -40,13 +41,14 @@ const WARM_UP_SECONDS: u32 = 1;
 /// Runs `cargo xtask bench ARGS`; `args` begins with the bench's name.
 pub(crate) fn main(args: Vec<String>) -> Result<()> {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        println!("{USAGE}");
+        println!("{USAGE}\n\n{}", messages::USAGE);
         return Ok(());
     }
     match args.split_first() {
         Some((name, rest)) if name == "http" => http(&Options::parse(rest)?),
-        Some((name, _)) => bail!("unknown bench `{name}`; there is http\n\n{USAGE}"),
-        None => bail!("which bench? there is http\n\n{USAGE}"),
+        Some((name, rest)) if name == "messages" => messages::main(rest),
+        Some((name, _)) => bail!("unknown bench `{name}`; there are http and messages\n\n{USAGE}"),
+        None => bail!("which bench? there are http and messages\n\n{USAGE}"),
     }
 }
 

@@ -293,6 +293,19 @@ pub struct MessageTrigger {
     pub deliveries: u32,
     /// Where messages go that were delivered in vain.
     pub dead_letter: Option<String>,
+    /// What two messages have in common that are handled one after the other.
+    pub ordered_by: Option<OrderedBy>,
+    /// The export that is called, where it is not the interface of a messaging package: `FUNCTION` or `INTERFACE#FUNCTION`.
+    pub export: Option<String>,
+}
+
+/// What makes messages belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderedBy {
+    /// They have the same topic.
+    Topic,
+    /// They have the same value under this name in their metadata.
+    Metadata(String),
 }
 
 /// One guest artifact of an app.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::app::{
     App, Component, CronRun, CronTrigger, Digest, Grants, MessageTrigger, MessagingGrants, Missed,
-    OperatorGrants, Overlap, Ready, Reuse, ServiceTrigger,
+    OperatorGrants, OrderedBy, Overlap, Ready, Reuse, ServiceTrigger,
 };
 use crate::grant::FileGrant;
 use crate::limits::Limits;
@@ -296,6 +296,8 @@ fn write_message(out: &mut Canonical, trigger: &MessageTrigger, components: &[Co
         concurrency,
         deliveries,
         dead_letter,
+        ordered_by,
+        export,
     } = trigger;
     for text in [topic, group, client] {
         out.text(text);
@@ -304,6 +306,15 @@ fn write_message(out: &mut Canonical, trigger: &MessageTrigger, components: &[Co
         out.number(u64::from(*number));
     }
     out.option(dead_letter.as_deref());
+    out.option(ordered_by.as_ref().map(|by| match by {
+        OrderedBy::Topic => "topic",
+        OrderedBy::Metadata(name) => name,
+    }));
+    out.number(u64::from(matches!(
+        ordered_by,
+        Some(OrderedBy::Metadata(_))
+    )));
+    out.option(export.as_deref());
     out.text(name_of(components, *component));
 }
 

@@ -30,7 +30,7 @@ mod variable;
 
 pub use app::{
     App, CalledBy, Component, CronRun, CronTrigger, Digest, Grants, MessageTrigger,
-    MessagingGrants, Missed, OperatorGrants, Overlap, Ready, Resolved, Restart, Reuse,
+    MessagingGrants, Missed, OperatorGrants, OrderedBy, Overlap, Ready, Resolved, Restart, Reuse,
     ServiceTrigger, Source,
 };
 pub use listen_on::ListenOn;

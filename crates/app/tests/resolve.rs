@@ -878,6 +878,7 @@ fn messages_have_defaults_and_each_setting_is_part_of_the_digest() {
         )
     );
     assert_eq!(message.dead_letter, None);
+    assert_eq!((&message.ordered_by, &message.export), (&None, &None));
     let mut seen = BTreeSet::from([plain.digest]);
     for setting in [
         "group = \"b\"",
@@ -885,6 +886,11 @@ fn messages_have_defaults_and_each_setting_is_part_of_the_digest() {
         "concurrency = 2",
         "deliveries = 2",
         "dead_letter = \"b\"",
+        "ordered_by = \"topic\"",
+        "ordered_by = \"metadata:topic\"",
+        "ordered_by = \"metadata:shop\"",
+        "export = \"on-order\"",
+        "export = \"shop:orders/events#on-order\"",
     ] {
         let app = trigger(&format!("{MESSAGE}{setting}\n"))
             .expect(setting)

@@ -19,13 +19,12 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Module, ResourcesRequired};
 use wasmtime_wasi_http::{p2, p3};
 
-use crate::abi::export::Linked;
 use crate::abi::{Callable, command::Command};
+use crate::abi::{export, message::handlers};
 use crate::cache::{Artifact, Cache, Fresh, Key};
 use crate::detect::{self, Abi, DetectError, Detected};
 use crate::engine::Flavor;
 use crate::imports;
-use crate::interface::HandlerPre;
 use crate::lock::lock;
 use crate::meter::millis;
 use crate::runtime::{Half, Progress, Role, Shared};
@@ -128,7 +127,7 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
                 .instantiate_pre(&module)
                 .map_err(|cause| link_error(abi, &cause))?;
             match abi {
-                Abi::ExportModule => Callable::Export(Linked::module(pre)),
+                Abi::ExportModule => Callable::Export(export::Linked::module(pre)),
                 _ => Callable::Command(Command::P1(pre)),
             }
         }
@@ -150,7 +149,11 @@ fn choose(detected: &Detected, role: Role) -> Result<Abi, LoadError> {
     let wanted = match role {
         Role::Serve => detected.http_abi(),
         Role::Handle => detected.message_abi(),
-        Role::Job | Role::Service | Role::Run => detected.command_abi(),
+        Role::Job | Role::Run => detected.command_abi(),
+        // Which export that is says whoever starts it; `Guest::check_service` tells what it cannot be.
+        Role::Service => detected
+            .command_abi()
+            .or_else(|| Some(detected.export_abi())),
         Role::Call => Some(detected.export_abi()),
     };
     match (wanted, detected.abi) {
@@ -175,7 +178,8 @@ fn unfit(role: Role, abi: Abi) -> LoadError {
     };
     let help = match (role, abi) {
         (Role::Handle, _) => {
-            "name a component that exports wasi:messaging/incoming-handler@0.2.0-draft in [[message]]"
+            "name a component that exports wasi:messaging/incoming-handler@0.2.0-draft or \
+             wasmcloud:messaging/handler in [[message]]"
         }
         (_, abi) if abi.is_http() => "serve it with `hostel up FILE`",
         (_, abi) if abi.is_message() => {
@@ -189,12 +193,15 @@ fn unfit(role: Role, abi: Abi) -> LoadError {
 /// Which engine a guest runs on when it is called by this ABI.
 fn flavor(detected: &Detected, abi: Abi) -> Flavor {
     match abi {
-        Abi::HttpP3 | Abi::CommandP3 => Flavor::Async,
-        Abi::MessageP2 | Abi::Export if detected.is_of_0_3() => Flavor::Async,
+        Abi::HttpP3 | Abi::CommandP3 | Abi::MessageWasmcloudP3 => Flavor::Async,
+        Abi::MessageP2 | Abi::MessageWasmcloudP2 | Abi::Export if detected.is_of_0_3() => {
+            Flavor::Async
+        }
         Abi::Export
         | Abi::ExportModule
         | Abi::HttpP2
         | Abi::MessageP2
+        | Abi::MessageWasmcloudP2
         | Abi::CommandP1
         | Abi::CommandP2 => Flavor::Sync,
     }
@@ -207,8 +214,10 @@ fn link(linker: &Linker<Host>, component: &Component, abi: Abi) -> wasmtime::Res
     Ok(match abi {
         Abi::HttpP2 => Callable::HttpP2(p2::bindings::ProxyPre::new(pre)?),
         Abi::HttpP3 => Callable::HttpP3(p3::bindings::ServicePre::new(pre)?),
-        Abi::MessageP2 => Callable::MessageP2(HandlerPre::new(pre)?),
-        Abi::Export | Abi::ExportModule => Callable::Export(Linked::component(pre)),
+        Abi::MessageP2 | Abi::MessageWasmcloudP2 | Abi::MessageWasmcloudP3 => {
+            Callable::Message(handlers::Linked::new(pre, abi)?)
+        }
+        Abi::Export | Abi::ExportModule => Callable::Export(export::Linked::component(pre)),
         Abi::CommandP2 | Abi::CommandP1 => Callable::Command(Command::P2(
             wasmtime_wasi::p2::bindings::CommandPre::new(pre)?,
         )),

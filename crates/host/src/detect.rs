@@ -23,6 +23,10 @@ pub enum Abi {
     HttpP3,
     /// A component that exports `wasi:messaging/incoming-handler@0.2.0-draft`.
     MessageP2,
+    /// A component that exports `wasmcloud:messaging/handler@0.2.*`.
+    MessageWasmcloudP2,
+    /// A component that exports `wasmcloud:messaging/handler@0.3.*`.
+    MessageWasmcloudP3,
     /// A core module with `_start` over `wasi_snapshot_preview1`.
     CommandP1,
     /// A component that exports `wasi:cli/run@0.2.*`.
@@ -40,10 +44,12 @@ const MESSAGE_HANDLER: &str = "wasi:messaging/incoming-handler@0.2.0-draft";
 
 impl Abi {
     /// Every ABI that a binary shows by itself, in the order in which one is preferred where it has several.
-    pub const ALL: [Abi; 6] = [
+    pub const ALL: [Abi; 8] = [
         Abi::HttpP3,
         Abi::HttpP2,
         Abi::MessageP2,
+        Abi::MessageWasmcloudP3,
+        Abi::MessageWasmcloudP2,
         Abi::CommandP3,
         Abi::CommandP2,
         Abi::CommandP1,
@@ -55,6 +61,8 @@ impl Abi {
             Abi::HttpP2 => "http-p2",
             Abi::HttpP3 => "http-p3",
             Abi::MessageP2 => "message-p2",
+            Abi::MessageWasmcloudP2 => "message-wasmcloud-p2",
+            Abi::MessageWasmcloudP3 => "message-wasmcloud-p3",
             Abi::CommandP1 => "command-p1",
             Abi::CommandP2 => "command-p2",
             Abi::CommandP3 => "command-p3",
@@ -75,7 +83,10 @@ impl Abi {
 
     /// Handles messages.
     pub const fn is_message(self) -> bool {
-        matches!(self, Abi::MessageP2)
+        matches!(
+            self,
+            Abi::MessageP2 | Abi::MessageWasmcloudP2 | Abi::MessageWasmcloudP3
+        )
     }
 
     /// Is a core module.
@@ -93,6 +104,8 @@ impl Abi {
         match (interface, Version::parse(version)?.track()?) {
             ("wasi:http/incoming-handler", (0, 2)) => Some(Abi::HttpP2),
             ("wasi:http/handler", (0, 3)) => Some(Abi::HttpP3),
+            ("wasmcloud:messaging/handler", (0, 2)) => Some(Abi::MessageWasmcloudP2),
+            ("wasmcloud:messaging/handler", (0, 3)) => Some(Abi::MessageWasmcloudP3),
             ("wasi:cli/run", (0, 2)) => Some(Abi::CommandP2),
             ("wasi:cli/run", (0, 3)) => Some(Abi::CommandP3),
             _ => None,
@@ -342,6 +355,8 @@ mod tests {
             ("wasi:cli/run@0.2.3", Abi::CommandP2),
             ("wasi:cli/run@0.3.0", Abi::CommandP3),
             (MESSAGE_HANDLER, Abi::MessageP2),
+            ("wasmcloud:messaging/handler@0.2.0", Abi::MessageWasmcloudP2),
+            ("wasmcloud:messaging/handler@0.3.0", Abi::MessageWasmcloudP3),
         ] {
             let found = found(&exporting(export));
             assert_eq!(

@@ -13,7 +13,7 @@ mod grants;
 mod offers;
 
 pub use grants::{GrantNeed, grants_needed, stores_not_granted};
-pub use offers::{DRAFTS, Offer, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
+pub use offers::{DRAFTS, DRAFTS_0_3, Offer, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
 
 /// What the linker of an ABI implements; the newest last. Empty for a core module, which has [`PREVIEW1_FUNCTIONS`].
 pub fn offered(abi: Abi) -> &'static [&'static Offer] {
@@ -21,7 +21,12 @@ pub fn offered(abi: Abi) -> &'static [&'static Offer] {
         Abi::CommandP1 | Abi::ExportModule => &[],
         Abi::HttpP2 | Abi::CommandP2 => &[&WASI_0_2],
         // On the engine that its imports and exports ask for.
-        Abi::HttpP3 | Abi::CommandP3 | Abi::MessageP2 | Abi::Export => &[&WASI_0_2, &WASI_0_3],
+        Abi::HttpP3
+        | Abi::CommandP3
+        | Abi::MessageP2
+        | Abi::MessageWasmcloudP2
+        | Abi::MessageWasmcloudP3
+        | Abi::Export => &[&WASI_0_2, &WASI_0_3],
     }
 }
 
@@ -85,7 +90,7 @@ pub fn has(abi: Abi, import: &str) -> bool {
             .and_then(|rest| rest.strip_prefix('.'))
             .is_some_and(|function| PREVIEW1_FUNCTIONS.contains(&function));
     }
-    if DRAFTS.contains(&import) {
+    if drafts(abi).any(|draft| draft == import) {
         return true;
     }
     let Some((interface, version)) = import.split_once('@') else {
@@ -96,6 +101,15 @@ pub fn has(abi: Abi, import: &str) -> bool {
         && offered(abi).iter().any(|offer| {
             self::track(offer.version) == track && offer.interfaces.contains(&interface)
         })
+}
+
+/// What the linker of an ABI implements beyond WASI's releases.
+fn drafts(abi: Abi) -> impl Iterator<Item = &'static str> {
+    let newer: &[&str] = match offered(abi).contains(&&WASI_0_3) {
+        true => DRAFTS_0_3,
+        false => &[],
+    };
+    DRAFTS.iter().chain(newer).copied()
 }
 
 fn track(version: &str) -> Option<(u64, u64)> {
@@ -128,7 +142,7 @@ fn nearest(abi: Abi, import: &str) -> Option<String> {
             .split_once('@')
             .is_some_and(|(name, _)| name == interface)
     };
-    if let Some(draft) = DRAFTS.iter().copied().find(names) {
+    if let Some(draft) = drafts(abi).find(names) {
         return Some(draft.to_owned());
     }
     let same = offered(abi)
@@ -192,8 +206,7 @@ fn way_out(abi: Abi, import: &str) -> String {
     let package = import
         .split_once('/')
         .map_or(import, |(package, _)| package);
-    if let Some((_, version)) = DRAFTS
-        .iter()
+    if let Some((_, version)) = drafts(abi)
         .find(|draft| draft.starts_with(&format!("{package}/")))
         .and_then(|draft| draft.split_once('@'))
     {
@@ -296,7 +309,7 @@ pub fn explain(abi: Abi, engine_error: &str) -> Option<Missing> {
         return Some(lacking(abi, import));
     }
     let item = quoted_after(engine_error, "instance export ").unwrap_or("");
-    if DRAFTS.contains(&import) {
+    if drafts(abi).any(|draft| draft == import) {
         return Some(misfits(import, item));
     }
     let version = import.split_once('@').map_or("", |(_, version)| version);

@@ -184,7 +184,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::abi::Callable;
     use crate::testing::{self, ask, block_on, code, component as plain};
     use crate::{Fault, Guest, Role, Runtime};
 
@@ -214,12 +213,8 @@ mod tests {
 
     /// The functions that a server imports, as a plan names them.
     fn imports(guest: &Guest) -> BTreeSet<String> {
-        let component = match &guest.0.callable {
-            Callable::HttpP2(server) => server.instance_pre().component(),
-            Callable::HttpP3(server) => server.instance_pre().component(),
-            Callable::MessageP2(handler) => handler.instance_pre().component(),
-            Callable::Command(_) | Callable::Export(_) => panic!("nothing that answers"),
-        };
+        let linked = guest.0.callable.component().expect("a component");
+        let component = linked.component();
         let engine = component.engine();
         let mut found = BTreeSet::new();
         for (import, external) in component.component_type().imports(engine) {

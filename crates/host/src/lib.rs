@@ -37,7 +37,7 @@ mod testing;
 mod ticker;
 
 pub use abi::export::{Argument, Arguments, ExportInfo, Prepared, Returned};
-pub use abi::message::Handled;
+pub use abi::message::{Handled, Refusal};
 pub use abi::response::ResponseBody;
 pub use abi::service::ServiceStart;
 pub use cache::CacheStats;

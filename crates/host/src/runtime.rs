@@ -380,8 +380,8 @@ impl AppScope {
             },
             network: self.network.clone(),
             granted: Arc::new(granted),
-            life: None,
             on_start: None,
+            life: None,
         }
     }
 }
@@ -471,7 +471,7 @@ impl Half {
         lookup::add_to_linker(&mut components, flavor)?;
         net::add_to_linker(&mut components, flavor)?;
         kept::add_to_linker(&mut components, flavor)?;
-        interface::add_to_linker(&mut components)?;
+        interface::add_to_linker(&mut components, flavor)?;
         let mut modules = wasmtime::Linker::new(&engine);
         if flavor == Flavor::Sync {
             wasmtime_wasi::p1::add_to_linker_async(&mut modules, Host::p1)?;
@@ -520,7 +520,7 @@ impl HasData for Tables {
 mod tests {
     use super::*;
     use crate::guest::RequestId;
-    use crate::imports::{DRAFTS, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
+    use crate::imports::{DRAFTS, DRAFTS_0_3, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
 
     /// Whether the linker has something of this name: then it cannot be defined a second time.
     fn defines(half: &mut Half, import: &str) -> bool {
@@ -546,6 +546,10 @@ mod tests {
             }
             for import in DRAFTS {
                 assert!(defines(&mut half, import), "{import} on {flavor:?}");
+            }
+            for import in DRAFTS_0_3 {
+                let defined = defines(&mut half, import);
+                assert_eq!(defined, flavor == Flavor::Async, "{import}");
             }
             assert!(!defines(&mut half, "wasi:http/types@0.4.0"));
             assert_eq!(

@@ -21,6 +21,7 @@ use crate::capability::charge::Charge;
 use crate::capability::config::{Settings, Start};
 use crate::capability::granted::Granted;
 use crate::capability::log::{AppLog, Channel};
+use crate::capability::messaging::Answer;
 use crate::capability::stdio::{LineStream, Origin};
 use crate::capability::until_stop::UntilStop;
 use crate::chain::Chain;
@@ -58,10 +59,10 @@ pub(crate) struct Template {
     pub(crate) network: Arc<net::AppNetwork>,
     /// The stores that its grants name.
     pub(crate) granted: Arc<Granted>,
-    /// What a service has and calls have not.
-    pub(crate) life: Option<Life>,
     /// What a fresh instance is started with.
     pub(crate) on_start: Option<Arc<OnStart>>,
+    /// What a service has and calls have not.
+    pub(crate) life: Option<Life>,
 }
 
 /// What one store holds.
@@ -79,6 +80,8 @@ pub(crate) struct Host {
     outgoing: net::Outgoing,
     blobs_held: blob::Held,
     charge: Charge,
+    /// How the message that it works on is answered; named by `capability::messaging`.
+    pub(crate) answer: Option<Answer>,
     /// Those that are open; named by `net`.
     pub(crate) sockets: net::Sockets,
     pub(crate) meter: Meter,
@@ -116,6 +119,7 @@ impl Host {
             outgoing,
             blobs_held: blob::Held::new(limits.blob_bytes),
             charge: Charge::new(template),
+            answer: None,
             sockets: net::Sockets::default(),
             meter: Meter::new(limits, template.memory.open(), template.refill()),
         };
@@ -142,6 +146,7 @@ impl Host {
     pub(crate) fn works_for(&mut self, request: RequestId) {
         self.request.set(request);
         self.meter.forget_refusal();
+        self.answer = None;
         self.begin_call();
     }
 
@@ -226,6 +231,11 @@ impl Host {
 }
 
 impl Template {
+    /// The arguments of an instance that is made now, without the program's name.
+    pub(crate) fn args(&self) -> Vec<String> {
+        self.start().args.iter().skip(1).cloned().collect()
+    }
+
     /// How a call that does not end has its budget anew.
     pub(crate) fn refill(&self) -> Option<Refill> {
         self.life.as_ref().map(|life| Refill::new(life.refill))

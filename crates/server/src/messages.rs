@@ -3,9 +3,14 @@
 //! A message is acknowledged when the guest says that it is done. It is refused, and so delivered again later, when the guest
 //! says that it is not, or fails. Where the guest has no place free the message waits here for one: that is nobody's failure.
 //!
+//! With `ordered_by` the messages of one key are handled one after the other: one that fails is not given back, but tried
+//! again here, and those behind it wait (`lines`).
+//!
 //! Each subscription is driven on one of the threads that serve, and is there before the first request is answered: what that
 //! publishes is not lost. A broker that is away when the server starts holds it up for [`AT_START`] and no longer; it is tried
 //! again until it comes.
+
+mod lines;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -13,15 +18,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
-use hostel_app::{MessageTrigger, limits};
-use hostel_host::messaging::{Delivery, Messaging, Subscription};
-use hostel_host::{Fault, LoadError, LogSink, RequestId, Role};
+use hostel_app::{MessageTrigger, OrderedBy, limits};
+use hostel_host::messaging::{self, Delivery, Messaging, Subscription};
+use hostel_host::{Fault, Guest, Handled, LoadError, LogSink, Refusal, RequestId, Role};
 use tokio::sync::{oneshot, watch};
-use tokio::time::sleep;
+use tokio::task::yield_now;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::deploy::Deployment;
 use crate::slot::Slot;
 use crate::worker::Phase;
+use lines::Lines;
 
 /// How long to wait before a broker is tried again, the first time and at the most.
 const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -29,12 +36,14 @@ const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::fr
 pub(crate) const AT_START: Duration = Duration::from_secs(1);
 /// How often a message that waits for a place asks again.
 const BUSY: Duration = Duration::from_millis(20);
-/// How long it waits for one until it is given back.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How often the broker is told that a message which waits is not forgotten.
+const STILL_HERE: Duration = Duration::from_secs(5);
 /// A guest without a deadline may keep a message for so long.
 const NO_DEADLINE: Duration = Duration::from_secs(3600);
-/// Between the guest's deadline and the time when the message counts as lost.
-const MARGIN: Duration = Duration::from_secs(20);
+/// Between the guest's deadline and the time when the message counts as lost. Larger than [`STILL_HERE`].
+const MARGIN: Duration = Duration::from_secs(30);
+/// How long messages that come one after the other keep this thread from its connections.
+const SLICE: Duration = Duration::from_micros(200);
 
 /// Messages for one guest.
 #[derive(Debug, Clone)]
@@ -44,6 +53,24 @@ pub struct Consumer {
     component: String,
     broker: Arc<dyn Messaging>,
     subscription: Subscription,
+    /// Messages that the guest works on at once.
+    concurrency: usize,
+    ordered_by: Option<OrderedBy>,
+}
+
+/// A message that has come.
+#[derive(Debug)]
+struct Arrival {
+    /// What it has in common with those that it must not overtake.
+    key: Option<String>,
+    delivery: Delivery,
+    since: Instant,
+}
+
+/// What every message of a trigger meets.
+struct Surroundings {
+    log: LogSink,
+    phase: watch::Receiver<Phase>,
 }
 
 /// What the `[[message]]` sections of an app say.
@@ -64,11 +91,16 @@ impl Consumer {
     fn new(slot: Slot, broker: Arc<dyn Messaging>, trigger: &MessageTrigger) -> Self {
         let guest = slot.current();
         let deadline = guest.limits().deadline_ms.map(Duration::from_millis);
+        let concurrency = usize::try_from(trigger.concurrency).unwrap_or(1);
+        let line = match trigger.ordered_by {
+            Some(_) => limits::MESSAGE_LINE.size(),
+            None => 0,
+        };
         let subscription = Subscription {
             pattern: trigger.topic.clone(),
             group: trigger.group.clone(),
-            in_flight: usize::try_from(trigger.concurrency).unwrap_or(1),
-            ack_wait: deadline.unwrap_or(NO_DEADLINE) + PATIENCE + MARGIN,
+            in_flight: concurrency + line,
+            ack_wait: deadline.unwrap_or(NO_DEADLINE) + MARGIN,
             deliveries: trigger.deliveries,
             back_off: limits::MESSAGE_BACK_OFF_MS.duration(),
             back_off_max: limits::MESSAGE_BACK_OFF_MAX_MS.duration(),
@@ -79,6 +111,8 @@ impl Consumer {
             slot,
             broker,
             subscription,
+            concurrency,
+            ordered_by: trigger.ordered_by.clone(),
         }
     }
 
@@ -92,32 +126,66 @@ impl Consumer {
         call: impl Fn() -> T,
     ) {
         let now = phase.clone();
-        let mut draining = pin!(phase.wait_for(|phase| *phase > Phase::Serving));
+        let mut draining = pin!(draining(&mut phase));
         let deliveries = tokio::select! {
             deliveries = self.subscribe(&log, &now) => deliveries,
-            _draining = &mut draining => return,
+            () = &mut draining => return,
         };
         drop(subscribed);
         // A stream that has ended is not asked again.
         let mut deliveries = deliveries.fuse();
+        let around = Surroundings { log, phase: now };
         let mut handling = FuturesUnordered::new();
+        let mut lines = Lines::new();
+        let mut remind = interval(STILL_HERE);
+        remind.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let handle = |arrival: Arrival| {
+            let (begun, key) = (call(), arrival.key.clone());
+            let handled = self.handle(arrival, &around);
+            async move {
+                handled.await;
+                drop(begun);
+                key
+            }
+        };
+        let mut since = Instant::now();
         loop {
+            let room = handling.len() < self.concurrency && lines.waiting() < self.line();
             tokio::select! {
                 biased;
-                Some(()) = handling.next() => {}
-                _draining = &mut draining => break,
-                Some(delivery) = deliveries.next() => {
-                    let begun = call();
-                    let handled = self.handle(delivery, &log);
-                    handling.push(async move {
-                        handled.await;
-                        drop(begun);
-                    });
+                Some(key) = handling.next() => {
+                    let key: Option<String> = key;
+                    handling.extend(lines.leave(key.as_deref()).map(&handle));
                 }
-                else => break,
+                () = &mut draining => break,
+                _tick = remind.tick(), if lines.waiting() > 0 => remind_of(lines.iter_mut()).await,
+                Some(delivery) = deliveries.next(), if room => {
+                    let arrival = self.arrival(delivery);
+                    let key = arrival.key.clone();
+                    handling.extend(lines.enter(key.as_deref(), arrival).map(&handle));
+                }
+            }
+            if since.elapsed() > SLICE {
+                yield_now().await;
+                since = Instant::now();
             }
         }
+        give_back(lines.take()).await;
         while handling.next().await.is_some() {}
+    }
+
+    fn arrival(&self, delivery: Delivery) -> Arrival {
+        Arrival {
+            key: lines::key(self.ordered_by.as_ref(), &delivery.message),
+            delivery,
+            since: Instant::now(),
+        }
+    }
+
+    /// How many messages may wait behind others.
+    fn line(&self) -> usize {
+        // Without an order nothing waits, and there is always room.
+        (self.subscription.in_flight - self.concurrency).max(1)
     }
 
     /// The subscription; waits until the broker can be reached. Nothing is said about that before the server's first line,
@@ -142,34 +210,150 @@ impl Consumer {
         }
     }
 
-    async fn handle(&self, delivery: Delivery, log: &LogSink) {
-        let id = RequestId::next();
-        let begin = Instant::now();
-        let guest = self.slot.current();
-        let handled = loop {
+    /// One message, until it is settled.
+    async fn handle(&self, arrival: Arrival, around: &Surroundings) {
+        let Arrival {
+            key,
+            mut delivery,
+            since,
+        } = arrival;
+        if since.elapsed() > STILL_HERE {
+            // Where that fails the broker is told of the message's end.
+            let _told = delivery.settle.extend().await;
+        }
+        // A request has somebody who waits, who would get an answer that is too late.
+        let stays = key.is_some() && delivery.message.reply_to.is_none();
+        let mut tries = delivery.attempt.max(1);
+        loop {
+            let id = RequestId::next();
+            let Some((guest, handled)) = self.call(&mut delivery, id, around).await else {
+                return self.told(id, delivery.settle.release().await, around);
+            };
+            let last = match handled {
+                Ok(Ok(())) => return self.told(id, delivery.settle.ack().await, around),
+                Ok(Err(refusal)) => {
+                    guest.report_refusal(id, refusal.why());
+                    matches!(refusal, Refusal::Never(_))
+                }
+                Err(fault) => {
+                    guest.report(id, &fault);
+                    false
+                }
+            };
+            if last || tries >= self.subscription.deliveries {
+                self.give_up(&guest, id, &delivery, tries);
+                return self.told(id, delivery.settle.reject(tries).await, around);
+            }
+            if !stays || !self.rest(&mut delivery, tries, around).await {
+                return self.told(id, delivery.settle.nack().await, around);
+            }
+            tries += 1;
+        }
+    }
+
+    /// What the guest says of a message, and which guest that was; `None` where the server stops before there is a place
+    /// for it.
+    async fn call(
+        &self,
+        delivery: &mut Delivery,
+        id: RequestId,
+        around: &Surroundings,
+    ) -> Option<(Guest, Result<Handled, Fault>)> {
+        let mut told = Instant::now();
+        loop {
+            let guest = self.slot.current();
             let message = delivery.message.clone();
-            match guest.handle_message(message, &self.broker, id).await {
-                Err(Fault::Busy(_)) if begin.elapsed() < PATIENCE => sleep(BUSY).await,
-                handled => break handled,
+            let handled = guest.handle_message(message, &self.broker, id).await;
+            if !matches!(handled, Err(Fault::Busy(_))) {
+                return Some((guest, handled));
+            }
+            if around.is_draining() {
+                return None;
+            }
+            if told.elapsed() > STILL_HERE {
+                let _told = delivery.settle.extend().await;
+                told = Instant::now();
+            }
+            sleep(BUSY).await;
+        }
+    }
+
+    /// The pause after the try with this number. False where the server stops before it is over.
+    async fn rest(&self, delivery: &mut Delivery, tries: u32, around: &Surroundings) -> bool {
+        let end = Instant::now() + self.subscription.pause(tries);
+        let mut phase = around.phase.clone();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            tokio::select! {
+                () = draining(&mut phase) => return false,
+                () = sleep(left.min(STILL_HERE)) => {}
+            }
+            let _told = delivery.settle.extend().await;
+            if left <= STILL_HERE {
+                return true;
+            }
+        }
+    }
+
+    /// Says that a message is not tried again. Nobody does for a request: whoever asked hears nothing, and knows.
+    fn give_up(&self, guest: &Guest, id: RequestId, delivery: &Delivery, tries: u32) {
+        let topic = &delivery.message.topic;
+        if delivery.message.reply_to.is_some() {
+            return;
+        }
+        let end = match &self.subscription.dead_letter {
+            Some(letter) => format!("it goes to the dead letters of {letter}"),
+            None => {
+                "it is dropped; with `dead_letter` in its [[message]] it would be kept".to_owned()
             }
         };
-        let settled = match handled {
-            Ok(Ok(())) => delivery.settle.ack().await,
-            Ok(Err(why)) => {
-                guest.report_refusal(id, &why);
-                delivery.settle.nack().await
-            }
-            Err(fault) => {
-                guest.report(id, &fault);
-                delivery.settle.nack().await
-            }
+        let tries = match tries {
+            1 => "one try".to_owned(),
+            tries => format!("{tries} tries"),
         };
-        if let Err(error) = settled {
-            log.host_fault(format_args!(
+        guest.report_given_up(
+            id,
+            &format!("the message of {topic} is given up after {tries}: {end}"),
+        );
+    }
+
+    fn told(&self, id: RequestId, told: messaging::Result<()>, around: &Surroundings) {
+        if let Err(error) = told {
+            around.log.host_fault(format_args!(
                 "component \"{}\": request {id}: the message was handled, but the broker was not told, and delivers it \
                  again: {error}",
                 self.component
             ));
+        }
+    }
+}
+
+impl Surroundings {
+    fn is_draining(&self) -> bool {
+        *self.phase.borrow() > Phase::Serving
+    }
+}
+
+/// Ready once the server stops.
+async fn draining(phase: &mut watch::Receiver<Phase>) {
+    // An error means that whoever tells the phase is gone.
+    let _told = phase.wait_for(|phase| *phase > Phase::Serving).await;
+}
+
+/// Tells the broker of messages that still wait. Where it cannot be told, the rest is left for the next time.
+async fn remind_of(waiting: impl Iterator<Item = &mut Arrival>) {
+    for arrival in waiting {
+        if arrival.delivery.settle.extend().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Gives messages back on which nobody has worked. Without the broker they come again when their time is over.
+async fn give_back(waiting: impl Iterator<Item = Arrival>) {
+    for arrival in waiting {
+        if arrival.delivery.settle.release().await.is_err() {
+            return;
         }
     }
 }

@@ -148,6 +148,9 @@ impl Deployed {
                 let component = service::component_for(&app, (index, component), role);
                 let loaded = self.scope.load(&component, code, role, &progress);
                 let guest = loaded.map_err(DeployError::from)?;
+                if role == Role::Service {
+                    service::check_guest(&app, index, &guest).map_err(DeployError::from)?;
+                }
                 warm_up(&guest)?;
                 fresh.push(Fresh {
                     component: index,

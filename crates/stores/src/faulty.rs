@@ -372,4 +372,19 @@ impl messaging::Settle for FaultySettle {
         self.plan.call().await?;
         self.inner.nack().await
     }
+
+    async fn reject(self: Box<Self>, tries: u32) -> messaging::Result<()> {
+        self.plan.call().await?;
+        self.inner.reject(tries).await
+    }
+
+    async fn release(self: Box<Self>) -> messaging::Result<()> {
+        self.plan.call().await?;
+        self.inner.release().await
+    }
+
+    async fn extend(&mut self) -> messaging::Result<()> {
+        self.plan.call().await?;
+        self.inner.extend().await
+    }
 }

@@ -87,6 +87,15 @@ pub struct Subscription {
     pub dead_letter: Option<String>,
 }
 
+impl Subscription {
+    /// How long a message rests after the delivery with this number.
+    pub fn pause(&self, attempt: u32) -> Duration {
+        let doubled = 2u32.saturating_pow(attempt.saturating_sub(1));
+        let pause = self.back_off.saturating_mul(doubled);
+        pause.min(self.back_off_max)
+    }
+}
+
 /// A message for one subscriber. Dropping it unsettled is a negative acknowledgement without a hurry.
 #[derive(Debug)]
 pub struct Delivery {
@@ -106,6 +115,15 @@ pub trait Settle: fmt::Debug + Send {
 
     /// It failed: deliver it again after the group's pause, or give it up where it was tried often enough.
     async fn nack(self: Box<Self>) -> Result<()>;
+
+    /// It failed for good, after this many tries: give it up now, however often it might still be delivered.
+    async fn reject(self: Box<Self>, tries: u32) -> Result<()>;
+
+    /// Nobody worked on it: it comes again at once, and this delivery does not count, where the broker can take that back.
+    async fn release(self: Box<Self>) -> Result<()>;
+
+    /// It is still being worked on: the time in which it is to be settled begins again. Nothing, where it was over.
+    async fn extend(&mut self) -> Result<()>;
 }
 
 /// Why an operation failed.

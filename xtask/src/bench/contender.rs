@@ -219,6 +219,11 @@ impl Scratch {
         Ok(Scratch(folder))
     }
 
+    /// Where it is.
+    pub(super) fn folder(&self) -> &Path {
+        &self.0
+    }
+
     /// Writes an app that reuses the instances of `guest`; returns its folder.
     fn app(&self, kind: &Kind, guest: &Path) -> Result<PathBuf> {
         let folder = self.0.join(kind.name);

@@ -35,6 +35,8 @@ impl Assembly<'_, '_> {
                 concurrency: text.concurrency,
                 deliveries: text.deliveries,
                 dead_letter: text.dead_letter,
+                ordered_by: text.ordered_by,
+                export: text.export,
             });
         }
         all

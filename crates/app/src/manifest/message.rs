@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::app::OrderedBy;
 use crate::error::{Kind, Report};
 use crate::fields::{At, Fields};
 use crate::grant;
@@ -18,6 +19,8 @@ pub(crate) struct MessageText {
     pub(crate) concurrency: u32,
     pub(crate) deliveries: u32,
     pub(crate) dead_letter: Option<String>,
+    pub(crate) ordered_by: Option<OrderedBy>,
+    pub(crate) export: Option<String>,
 }
 
 /// Reads one; `None`, and an error, where it could not be subscribed.
@@ -30,6 +33,8 @@ pub(super) fn read(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Option<M
         "concurrency",
         "deliveries",
         "dead_letter",
+        "ordered_by",
+        "export",
     ];
     fields.only(report, &known);
     let topic = fields
@@ -47,6 +52,8 @@ pub(super) fn read(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Option<M
     };
     let concurrency = count("concurrency", &limits::MESSAGE_CONCURRENCY);
     let deliveries = count("deliveries", &limits::MESSAGE_DELIVERIES);
+    let ordered_by = ordered_by(report, fields);
+    let export = export(report, fields);
     let topic = topic?;
     let dead_letter = letter?;
     if let Some(letter) = dead_letter.as_ref()
@@ -68,7 +75,43 @@ pub(super) fn read(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Option<M
         concurrency,
         deliveries,
         dead_letter: dead_letter.map(|letter| letter.value),
+        ordered_by,
+        export,
     })
+}
+
+/// `None` where the key is not there, and, with an error, where its value makes no sense.
+fn ordered_by(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Option<OrderedBy> {
+    fields.get("ordered_by")?;
+    let text = fields.string(report, "ordered_by")?;
+    match text.value.split_once(':') {
+        None if text.value == "topic" => return Some(OrderedBy::Topic),
+        Some(("metadata", name)) if !name.is_empty() => {
+            return Some(OrderedBy::Metadata(name.to_owned()));
+        }
+        _ => {}
+    }
+    let what = format!("messages cannot be ordered by {:?}", text.value);
+    let help = "write \"topic\", or \"metadata:NAME\" for a value that the messages carry";
+    report.at(Kind::BadValue, text.span, what, help);
+    None
+}
+
+/// The same for the export.
+fn export(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Option<String> {
+    fields.get("export")?;
+    let text = fields.string(report, "export")?;
+    let (interface, function) = match text.value.split_once('#') {
+        Some((interface, function)) => (Some(interface), function),
+        None => (None, text.value.as_str()),
+    };
+    if !function.is_empty() && interface.is_none_or(|interface| !interface.is_empty()) {
+        return Some(text.value);
+    }
+    let what = format!("{:?} is not the name of an export", text.value);
+    let help = "write \"FUNCTION\", or \"PACKAGE:NAME/INTERFACE@VERSION#FUNCTION\" for one of an exported interface";
+    report.at(Kind::BadValue, text.span, what, help);
+    None
 }
 
 type Parse = fn(&str) -> Result<String, grant::GrantError>;

@@ -28,7 +28,6 @@ use crate::abi::{Callable, Exports, Warm, http_p2, http_p3, message, shared, sta
 use crate::capability::messaging::Letter;
 use crate::fault::Fault;
 use crate::guest::{Call, Inner, RequestBody, RequestId, fault_of};
-use crate::interface::Handler;
 use crate::lanes;
 use crate::meter::Clock;
 use crate::pool::Permit;
@@ -262,10 +261,7 @@ async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Faul
         callable if started => instantiate_and_start(callable, &mut store).await,
         Callable::HttpP2(pre) => pre.instantiate_async(&mut store).await.map(Exports::P2),
         Callable::HttpP3(pre) => pre.instantiate_async(&mut store).await.map(Exports::P3),
-        Callable::MessageP2(pre) => pre
-            .instantiate_async(&mut store)
-            .await
-            .map(Exports::Message),
+        Callable::Message(linked) => linked.instantiate(&mut store).await.map(Exports::Message),
         Callable::Export(linked) => export::instantiate(linked, &mut store).await,
         Callable::Command(_) => Err(not_answering()),
     };
@@ -294,7 +290,7 @@ async fn instantiate_and_start(
     match callable {
         Callable::HttpP2(_) => p2::bindings::Proxy::new(store, &instance).map(Exports::P2),
         Callable::HttpP3(_) => p3::bindings::Service::new(store, &instance).map(Exports::P3),
-        Callable::MessageP2(_) => Handler::new(store, &instance).map(Exports::Message),
+        Callable::Message(linked) => linked.of(store, &instance).map(Exports::Message),
         Callable::Command(_) | Callable::Export(_) => Err(not_answering()),
     }
 }

@@ -1,6 +1,8 @@
-//! `message-p2`: a component that exports `wasi:messaging/incoming-handler@0.2.0-draft`.
+//! The ABIs of messages: `message-p2`, and `message-wasmcloud-p2` and `-p3`. What each hands over is in `handlers`.
 //!
 //! The guest gets one message and says whether it is done. What becomes of the message is for whoever subscribed to decide.
+
+pub(crate) mod handlers;
 
 use std::sync::Arc;
 
@@ -12,11 +14,28 @@ use crate::abi::{Exports, Warm, drive};
 use crate::capability::messaging::Letter;
 use crate::fault::Fault;
 use crate::guest::{Inner, RequestId};
-use crate::interface::handler_error;
 use crate::pool::Permit;
 
 /// What the guest says of a message: it is done, or why not.
-pub type Handled = std::result::Result<(), String>;
+pub type Handled = std::result::Result<(), Refusal>;
+
+/// Why a guest did not take a message, in its own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is to come again.
+    Later(String),
+    /// It need not come again: it is a dead letter.
+    Never(String),
+}
+
+impl Refusal {
+    /// The words.
+    pub fn why(&self) -> &str {
+        match self {
+            Self::Later(why) | Self::Never(why) => why,
+        }
+    }
+}
 
 /// Runs the guest until it has returned.
 pub(crate) async fn handle(
@@ -38,12 +57,8 @@ pub(super) async fn call(
     let Exports::Message(handler) = &warm.exports else {
         wasmtime::bail!("not an instance that handles messages")
     };
-    let message = warm.store.data_mut().give_letter(letter)?;
-    let handled = handler
-        .wasi_messaging_incoming_handler()
-        .call_handle(&mut warm.store, message)
-        .await?;
+    let handled = handler.call(&mut warm.store, letter).await?;
     // Nobody listens any more if the call was cancelled.
-    let _heard = answer.send(handled.map_err(handler_error));
+    let _heard = answer.send(handled);
     Ok(())
 }

@@ -19,14 +19,13 @@ pub(crate) mod start;
 use wasmtime::Store;
 use wasmtime_wasi_http::{p2, p3};
 
-use crate::interface::{Handler, HandlerPre};
 use crate::state::Host;
 
 /// A guest's entry point, linked once and instantiated for every call.
 pub(crate) enum Callable {
     HttpP2(p2::bindings::ProxyPre<Host>),
     HttpP3(p3::bindings::ServicePre<Host>),
-    MessageP2(HandlerPre<Host>),
+    Message(message::handlers::Linked),
     Command(command::Command),
     Export(export::Linked),
 }
@@ -37,7 +36,7 @@ impl Callable {
         match self {
             Self::HttpP2(pre) => Some(pre.instance_pre()),
             Self::HttpP3(pre) => Some(pre.instance_pre()),
-            Self::MessageP2(pre) => Some(pre.instance_pre()),
+            Self::Message(linked) => Some(linked.instance_pre()),
             Self::Command(command) => command.component(),
             Self::Export(linked) => linked.as_component(),
         }
@@ -56,7 +55,7 @@ pub(crate) struct Warm {
 pub(crate) enum Exports {
     P2(p2::bindings::Proxy),
     P3(p3::bindings::Service),
-    Message(Handler),
+    Message(message::handlers::Handling),
     Component(wasmtime::component::Instance),
     Module(wasmtime::Instance),
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::Either;
 use hostel_app::limits;
 use hostel_stores::Failure;
 use hostel_stores::messaging::{self, Message, Messaging, is_topic, matches};
@@ -77,12 +78,35 @@ pub(crate) enum Error {
     Connection(String),
     /// Not granted.
     Denied(String),
+    /// Not a topic.
+    BadTopic(String),
+    /// Larger than a message may be.
+    TooLarge(String),
+    /// The call has had its share, or the broker is full.
+    Spent(String),
     /// The rest.
     Other(String),
 }
 
+impl Error {
+    /// In words, for interfaces that have nothing else.
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Timeout => "nobody answered in time".to_owned(),
+            Self::Connection(text)
+            | Self::Denied(text)
+            | Self::BadTopic(text)
+            | Self::TooLarge(text)
+            | Self::Spent(text)
+            | Self::Other(text) => text,
+        }
+    }
+}
+
 /// Header of a message's content type.
 const CONTENT_TYPE: &str = "content-type";
+/// Header of the topic to which a message wants its answer, where that was its publisher's own idea.
+const REPLY_TO: &str = "reply-to";
 /// How the names begin of headers that only the host writes.
 const RESERVED: &str = "hostel-";
 /// The longest name of a header.
@@ -135,12 +159,18 @@ impl Letter {
         };
         let (size, most) = (message.size(), limits::MESSAGE_BYTES_MAX.size());
         match size > most {
-            true => Err(Error::Other(format!(
-                "a message of {size} bytes is larger than {most}, the limit `message`"
-            ))),
+            true => Err(too_large(&format!("{size} bytes"))),
             false => Ok(message),
         }
     }
+}
+
+/// `size` says how large.
+pub(crate) fn too_large(size: &str) -> Error {
+    let most = limits::MESSAGE_BYTES_MAX.size();
+    Error::TooLarge(format!(
+        "a message of {size} is larger than {most}, the limit `message`"
+    ))
 }
 
 /// Every broker has to be able to carry it.
@@ -208,7 +238,7 @@ impl Host {
             let answers = answers.map_err(|error| failed(&charge, &error))?;
             let bytes = answers.iter().map(Message::size).sum();
             let charged = charge.bytes(bytes);
-            charged.map_err(|refused| Error::Other(refused.to_string()))?;
+            charged.map_err(|refused| Error::Spent(refused.to_string()))?;
             let received = |answer| Letter::received(answer, &broker);
             Ok(answers.into_iter().map(received).collect())
         }
@@ -217,11 +247,11 @@ impl Host {
     /// Answers a message.
     pub(crate) fn answer_message(
         &self,
-        to: &Letter,
+        to: Option<Answer>,
         letter: &Letter,
     ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let nobody = || Error::Other("nobody waits for an answer to this message".to_owned());
-        let admitted = to.answer.clone().ok_or_else(nobody).and_then(|answer| {
+        let admitted = to.ok_or_else(nobody).and_then(|answer| {
             // The topic of an answer is nobody's.
             let message = letter.message("reply")?;
             self.charge_call(&message)?;
@@ -235,10 +265,72 @@ impl Host {
         }
     }
 
+    /// What a message says of its answer, as wasmCloud's guests are told: a subject to publish to.
+    pub(crate) fn reply_subject(&mut self, letter: &Letter) -> Option<String> {
+        self.answer.clone_from(&letter.answer);
+        let own = || {
+            let mut metadata = letter.metadata.iter();
+            let header = metadata.find(|(name, _)| name == REPLY_TO);
+            header.map(|(_, topic)| topic.clone())
+        };
+        letter
+            .answer
+            .as_ref()
+            .map(|answer| answer.to.clone())
+            .or_else(own)
+    }
+
+    /// Publishes a message, or answers the one that this instance works on where the subject is what that named.
+    pub(crate) fn publish_to_subject(
+        &self,
+        subject: &str,
+        body: Bytes,
+        reply_to: Option<String>,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let metadata = reply_to.map(|topic| (REPLY_TO.to_owned(), topic));
+        let letter = Letter {
+            data: body,
+            metadata: metadata.into_iter().collect(),
+            ..Letter::default()
+        };
+        let asked = self.answer.as_ref().filter(|answer| answer.to == subject);
+        let outcome = match asked {
+            Some(_) => Ok(Either::Left(self.answer_message(asked.cloned(), &letter))),
+            None => self
+                .connect("default")
+                .map(|client| Either::Right(self.publish_message(&client, subject, &letter))),
+        };
+        async move { outcome?.await }
+    }
+
+    /// Publishes a message and waits for one answer: its subject, and what it says.
+    pub(crate) fn ask_subject(
+        &self,
+        subject: &str,
+        body: Bytes,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Bytes, Error>> + Send + use<> {
+        let letter = Letter {
+            data: body,
+            ..Letter::default()
+        };
+        let asking = Asking {
+            timeout,
+            replies: 1,
+        };
+        let asked = self
+            .connect("default")
+            .map(|client| self.ask(&client, subject, &letter, asking));
+        async move {
+            let answer = asked?.await?.pop().ok_or(Error::Timeout)?;
+            Ok(answer.data)
+        }
+    }
+
     fn admit(&self, wanted: Wanted, topic: &str, letter: &Letter) -> Result<Message, Error> {
         if !is_topic(topic) {
             let shown: String = topic.chars().take(64).collect();
-            return Err(Error::Other(format!(
+            return Err(Error::BadTopic(format!(
                 "{shown:?} is not a topic: write words of letters, digits, `-` and `_` with dots between them"
             )));
         }
@@ -258,7 +350,7 @@ impl Host {
 
     fn charge_call(&self, message: &Message) -> Result<(), Error> {
         let charged = self.charge().call(message.size());
-        charged.map_err(|refused| Error::Other(refused.to_string()))
+        charged.map_err(|refused| Error::Spent(refused.to_string()))
     }
 }
 
@@ -266,7 +358,9 @@ fn failed(charge: &Charge, error: &messaging::Error) -> Error {
     use messaging::Error as Of;
     match error {
         Of::NoReply(_) => Error::Timeout,
-        Of::NoRequester | Of::TooLarge { .. } | Of::BadTopic(_) => Error::Other(error.to_string()),
+        Of::NoRequester => Error::Other(error.to_string()),
+        Of::TooLarge { .. } => Error::TooLarge(error.to_string()),
+        Of::BadTopic(_) => Error::BadTopic(error.to_string()),
         Of::Failed(failure) => {
             charge.failed(failure);
             plain(failure)
@@ -283,7 +377,7 @@ fn plain(failure: &Failure) -> Error {
         Failure::TimedOut(_) => {
             Error::Connection("the message broker did not answer in time".to_owned())
         }
-        Failure::Full(_) => Error::Other("the message broker has no room for more".to_owned()),
+        Failure::Full(_) => Error::Spent("the message broker has no room for more".to_owned()),
         Failure::Refused(_) | Failure::Broken(_) => {
             Error::Other("the message broker answered with an error".to_owned())
         }

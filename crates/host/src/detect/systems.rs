@@ -220,7 +220,8 @@ fn system_help(system: &str) -> &'static str {
             "build it with an SDK that exports wasi:http/incoming-handler@0.2 (Spin 3 and newer), which Hostel serves"
         }
         "wasmCloud" | "wasmCloud actor" => {
-            "an HTTP component of wasmCloud 1 or newer (wasi:http/incoming-handler@0.2) is served"
+            "a component of wasmCloud 1 or newer is served: wasi:http/incoming-handler@0.2, or wasmcloud:messaging/handler \
+             0.2 or 0.3"
         }
         _ => REBUILD,
     }

@@ -145,7 +145,12 @@ fn uses(grant: &str, need: &Need) -> bool {
         ("listen", "wasi:sockets/types") => item(&["tcp-socket.listen"]),
         ("keyvalue", "wasi:keyvalue/store" | "hostel:keyvalue/store") => true,
         ("blobstore", "wasi:blobstore/blobstore") => true,
-        ("messaging", "wasi:messaging/producer" | "wasi:messaging/request-reply") => true,
+        (
+            "messaging",
+            "wasi:messaging/producer"
+            | "wasi:messaging/request-reply"
+            | "wasmcloud:messaging/consumer",
+        ) => true,
         ("secrets", "wasi:config/store") => true,
         ("sql", "hostel:sql/database") => true,
         ("files", "wasi:filesystem/preopens") => true,

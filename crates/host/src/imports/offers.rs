@@ -1,7 +1,7 @@
 //! The table of what the linker implements. A test beside the linker proves that every line of it links.
 
 /// A released WASI version and the interfaces of it that the linker implements.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Offer {
     /// The newest release that is implemented; every older one of the same track is too.
     pub version: &'static str,
@@ -93,6 +93,14 @@ pub const DRAFTS: &[&str] = &[
     "wasi:messaging/producer@0.2.0-draft",
     "wasi:messaging/request-reply@0.2.0-draft",
     "wasi:messaging/types@0.2.0-draft",
+    "wasmcloud:messaging/consumer@0.2.0",
+    "wasmcloud:messaging/types@0.2.0",
+];
+
+/// The same for components of the ABIs that have [`WASI_0_3`].
+pub const DRAFTS_0_3: &[&str] = &[
+    "wasmcloud:messaging/consumer@0.3.0",
+    "wasmcloud:messaging/types@0.3.0",
 ];
 
 /// The module of WASI preview 1.

@@ -8,16 +8,23 @@ mod wasi_config;
 mod wasi_keyvalue;
 mod wasi_logging;
 mod wasi_messaging;
+mod wasmcloud_messaging;
+mod wasmcloud_messaging_p3;
 
 pub(crate) use wasi_messaging::{Handler, HandlerPre, handler_error};
+pub(crate) use wasmcloud_messaging::{WasmcloudHandler, WasmcloudHandlerPre};
+pub(crate) use wasmcloud_messaging_p3::{
+    HandleMessageError, WasmcloudHandlerP3, WasmcloudHandlerP3Pre, give_broker_message,
+};
 
 use wasmtime::Result;
 use wasmtime::component::Linker;
 
+use crate::engine::Flavor;
 use crate::state::Host;
 
 /// Puts every interface beyond WASI's own releases into the linker.
-pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> Result<()> {
+pub(crate) fn add_to_linker(linker: &mut Linker<Host>, flavor: Flavor) -> Result<()> {
     hostel_keyvalue::add_to_linker(linker)?;
     hostel_sql::add_to_linker(linker)?;
     wasi_blobstore::add_to_linker(linker)?;
@@ -25,5 +32,9 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> Result<()> {
     wasi_keyvalue::add_to_linker(linker)?;
     wasi_logging::add_to_linker(linker)?;
     wasi_messaging::add_to_linker(linker)?;
+    wasmcloud_messaging::add_to_linker(linker)?;
+    if flavor == Flavor::Async {
+        wasmcloud_messaging_p3::add_to_linker(linker)?;
+    }
     Ok(())
 }

@@ -60,7 +60,7 @@ fn told(error: Error) -> types::Error {
         Error::Timeout => types::Error::Timeout,
         Error::Connection(text) => types::Error::Connection(text),
         Error::Denied(text) => types::Error::PermissionDenied(text),
-        Error::Other(text) => types::Error::Other(text),
+        other => types::Error::Other(other.into_text()),
     }
 }
 
@@ -210,8 +210,8 @@ impl request_reply::Host for Host {
         message: Resource<Letter>,
     ) -> Result<Outcome<()>> {
         let letter = self.table().delete(message)?;
-        let to = self.table().get(&to)?.clone();
-        let answered = self.answer_message(&to, &letter).await;
+        let to = self.table().get(&to)?.answer.clone();
+        let answered = self.answer_message(to, &letter).await;
         Ok(answered.map_err(told))
     }
 }

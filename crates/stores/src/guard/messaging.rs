@@ -68,4 +68,19 @@ impl Settle for GuardedSettle {
     async fn nack(self: Box<Self>) -> Result<()> {
         self.guard.step(self.guard.timeout, self.inner.nack()).await
     }
+
+    async fn reject(self: Box<Self>, tries: u32) -> Result<()> {
+        let rejected = self.inner.reject(tries);
+        self.guard.step(self.guard.timeout, rejected).await
+    }
+
+    async fn release(self: Box<Self>) -> Result<()> {
+        let released = self.inner.release();
+        self.guard.step(self.guard.timeout, released).await
+    }
+
+    async fn extend(&mut self) -> Result<()> {
+        let extended = self.inner.extend();
+        self.guard.step(self.guard.timeout, extended).await
+    }
 }

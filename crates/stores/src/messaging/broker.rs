@@ -275,10 +275,43 @@ impl Broker {
         let Some(group) = state.groups.get_mut(key) else {
             return;
         };
-        let Failed::Dead(held, letter) = group.fail(id, attempt, Instant::now(), key) else {
+        if let Failed::Dead(letter) = group.fail(id, attempt, Instant::now(), key) {
+            self.give_up(state, key, id, letter);
+        }
+    }
+
+    /// This delivery failed, after so many tries, and another one would too.
+    pub(super) fn reject(&self, key: &Key, id: u64, attempt: u32, tries: u32) {
+        let mut state = self.lock();
+        let Some(group) = state.groups.get_mut(key) else {
             return;
         };
-        drop(held);
+        if let Failed::Dead(letter) = group.reject(id, attempt, key, tries) {
+            self.give_up(&mut state, key, id, letter);
+        }
+    }
+
+    /// This delivery did not take place.
+    pub(super) fn release(&self, key: &Key, id: u64, attempt: u32) {
+        let mut state = self.lock();
+        let Some(group) = state.groups.get_mut(key) else {
+            return;
+        };
+        if let Some(attempts) = group.release(id, attempt)
+            && let Some(journal) = &self.journal
+        {
+            drop(journal.push(Op::Tried(key.clone(), id, attempts)));
+        }
+    }
+
+    /// The time of this delivery begins again.
+    pub(super) fn extend(&self, key: &Key, id: u64, attempt: u32) {
+        if let Some(group) = self.lock().groups.get_mut(key) {
+            group.extend(id, attempt, Instant::now());
+        }
+    }
+
+    fn give_up(&self, state: &mut State, key: &Key, id: u64, letter: Option<Message>) {
         let letter = letter.map(|letter| (state.matching(&letter.topic, |_| true), letter));
         if let Some((keys, letter)) = letter
             && !keys.is_empty()

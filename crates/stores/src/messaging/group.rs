@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -44,8 +43,8 @@ struct Unsettled {
 pub(super) enum Failed {
     /// It is tried again later, or was a request, or had been settled before.
     Kept,
-    /// It was tried often enough: the group is done with it, and this goes to the dead-letter topic, if there is one.
-    Dead(Arc<Held>, Option<Message>),
+    /// The group is done with it, and this goes to the dead-letter topic, if there is one.
+    Dead(Option<Message>),
 }
 
 /// What one group has still to do.
@@ -179,25 +178,58 @@ impl Group {
 
     /// This delivery failed.
     pub(super) fn fail(&mut self, id: u64, attempt: u32, now: Instant, key: &Key) -> Failed {
-        let current = self.unsettled.get(&id).map(|now| now.waiting.attempts);
-        if current != Some(attempt) {
-            return Failed::Kept;
-        }
-        let Some(Unsettled { waiting, terms, .. }) = self.give_back(id) else {
+        let Some((waiting, terms)) = self.failed(id, attempt) else {
             return Failed::Kept;
         };
-        if waiting.until.is_some() {
-            return Failed::Kept;
-        }
         if attempt >= terms.deliveries {
-            let letter = terms.dead_letter.as_ref();
-            let letter =
-                letter.map(|topic| waiting.held.message.dead_letter(topic, &key.name, attempt));
-            return Failed::Dead(waiting.held, letter);
+            return dead(&waiting, &terms, key, attempt);
         }
-        let due = now + pause(&terms, attempt);
+        let due = now + terms.pause(attempt);
         self.delayed.insert((due, id), waiting);
         Failed::Kept
+    }
+
+    /// This delivery failed, after so many tries, and another one would too.
+    pub(super) fn reject(&mut self, id: u64, attempt: u32, key: &Key, tries: u32) -> Failed {
+        match self.failed(id, attempt) {
+            Some((waiting, terms)) => dead(&waiting, &terms, key, tries),
+            None => Failed::Kept,
+        }
+    }
+
+    /// This delivery did not take place: the message is before all that came later. Its deliveries so far, if it is to be
+    /// kept.
+    pub(super) fn release(&mut self, id: u64, attempt: u32) -> Option<u32> {
+        let (mut waiting, _) = self.failed(id, attempt)?;
+        let attempts = attempt.saturating_sub(1);
+        waiting.attempts = attempts;
+        let later = self.ready.iter().position(|ready| ready.held.id > id);
+        self.ready
+            .insert(later.unwrap_or(self.ready.len()), waiting);
+        self.wake.notify_waiters();
+        Some(attempts)
+    }
+
+    /// The message of a delivery that is still the current one, and is no request; nobody has it any more.
+    fn failed(&mut self, id: u64, attempt: u32) -> Option<(Waiting, Arc<Subscription>)> {
+        if self.unsettled.get(&id)?.waiting.attempts != attempt {
+            return None;
+        }
+        let Unsettled { waiting, terms, .. } = self.give_back(id)?;
+        waiting.until.is_none().then_some((waiting, terms))
+    }
+
+    /// The time of this delivery begins again, if it is still the current one.
+    pub(super) fn extend(&mut self, id: u64, attempt: u32, now: Instant) {
+        let Some(unsettled) = self.unsettled.get_mut(&id) else {
+            return;
+        };
+        if unsettled.waiting.attempts != attempt {
+            return;
+        }
+        self.deadlines.remove(&(unsettled.deadline, id));
+        unsettled.deadline = now + unsettled.terms.ack_wait;
+        self.deadlines.insert((unsettled.deadline, id));
     }
 
     fn give_back(&mut self, id: u64) -> Option<Unsettled> {
@@ -211,11 +243,8 @@ impl Group {
     }
 }
 
-/// How long a message rests after this many deliveries.
-pub(super) fn pause(terms: &Subscription, attempts: u32) -> Duration {
-    let doubled = 2u32.saturating_pow(attempts.saturating_sub(1));
-    terms
-        .back_off
-        .saturating_mul(doubled)
-        .min(terms.back_off_max)
+fn dead(waiting: &Waiting, terms: &Subscription, key: &Key, tries: u32) -> Failed {
+    let topic = terms.dead_letter.as_ref();
+    let message = &waiting.held.message;
+    Failed::Dead(topic.map(|topic| message.dead_letter(topic, &key.name, tries)))
 }

@@ -57,13 +57,6 @@ fn bad_topic(text: &str, what: &str) -> Error {
     Error::BadTopic(format!("{shown:?} is not {what}"))
 }
 
-/// The pause after the delivery with this number.
-pub(super) fn pause(subscription: &Subscription, attempt: u32) -> Duration {
-    let doublings = attempt.saturating_sub(1).min(20);
-    let pause = subscription.back_off.saturating_mul(1 << doublings);
-    pause.min(subscription.back_off_max)
-}
-
 /// The message under the group's dead-letter topic, if it has one.
 pub(super) fn dead_letter(
     subscription: &Subscription,
@@ -88,6 +81,18 @@ impl Settle for Once {
     }
 
     async fn nack(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn reject(self: Box<Self>, _: u32) -> Result<()> {
+        Ok(())
+    }
+
+    async fn release(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn extend(&mut self) -> Result<()> {
         Ok(())
     }
 }

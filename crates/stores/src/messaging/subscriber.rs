@@ -118,6 +118,23 @@ impl Settle for Receipt {
     async fn nack(self: Box<Self>) -> Result<()> {
         Ok(())
     }
+
+    async fn reject(mut self: Box<Self>, tries: u32) -> Result<()> {
+        self.settled = true;
+        (self.broker).reject(&self.key, self.id, self.attempt, tries);
+        Ok(())
+    }
+
+    async fn release(mut self: Box<Self>) -> Result<()> {
+        self.settled = true;
+        self.broker.release(&self.key, self.id, self.attempt);
+        Ok(())
+    }
+
+    async fn extend(&mut self) -> Result<()> {
+        self.broker.extend(&self.key, self.id, self.attempt);
+        Ok(())
+    }
 }
 
 impl Drop for Receipt {

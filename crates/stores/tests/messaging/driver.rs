@@ -21,6 +21,8 @@ pub struct Driver {
     pub place: Place,
     /// False for a driver that hands a message over once and forgets it.
     pub at_least_once: bool,
+    /// Whether a delivery that nobody worked on does not count.
+    pub takes_back: bool,
     /// Lives as long as the driver is used.
     _keep: Box<dyn Send + Sync>,
 }
@@ -73,6 +75,7 @@ impl Driver {
             stores: Stores::new(options).unwrap(),
             place: Place::parse(Kind::Messaging, url).unwrap(),
             at_least_once: true,
+            takes_back: !url.starts_with("nats"),
             _keep: Box::new(keep),
         }
     }

@@ -187,6 +187,9 @@ async fn what_fails_comes_again_and_then_is_a_dead_letter() {
         redelivery::what_was_dropped_comes_again(driver).await;
         redelivery::what_nobody_settles_comes_again(driver).await;
         redelivery::what_fails_too_often_goes_to_the_dead_letters(driver).await;
+        redelivery::what_is_rejected_is_a_dead_letter_at_once(driver).await;
+        redelivery::what_is_still_worked_on_does_not_come_again(driver).await;
+        redelivery::what_nobody_worked_on_does_not_count(driver).await;
     }
 }
 

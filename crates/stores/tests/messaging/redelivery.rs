@@ -116,6 +116,81 @@ pub async fn what_fails_too_often_goes_to_the_dead_letters(driver: &Driver) {
     assert_eq!(take(&mut heard).await, "after", "not poison a third time");
 }
 
+pub async fn what_is_rejected_is_a_dead_letter_at_once(driver: &Driver) {
+    let broker = driver.fresh();
+    let dying = Subscription {
+        dead_letter: Some("dead".to_owned()),
+        ..terms("a", "group")
+    };
+    let mut heard = broker.subscribe(dying).await.unwrap();
+    let mut dead = broker.subscribe(terms("dead", "group")).await.unwrap();
+    broker.publish(message("a", "poison")).await.unwrap();
+    next(&mut heard).await.settle.reject(1).await.unwrap();
+    let letter = next(&mut dead).await;
+    assert_eq!(text(&letter.message), "poison");
+    let header = ("hostel-deliveries".to_owned(), "1".to_owned());
+    assert!(letter.message.headers.contains(&header));
+    letter.settle.ack().await.unwrap();
+    broker.publish(message("a", "after")).await.unwrap();
+    assert_eq!(take(&mut heard).await, "after", "not poison again");
+}
+
+pub async fn what_nobody_worked_on_does_not_count(driver: &Driver) {
+    let broker = driver.fresh();
+    let terms = Subscription {
+        deliveries: if driver.takes_back { 2 } else { 6 },
+        ..terms("a", "group")
+    };
+    let mut heard = broker.subscribe(terms).await.unwrap();
+    for body in ["first", "second"] {
+        broker.publish(message("a", body)).await.unwrap();
+    }
+    for _ in 0..5 {
+        let first = next(&mut heard).await;
+        assert_eq!(text(&first.message), "first");
+        let second = next(&mut heard).await;
+        assert_eq!(text(&second.message), "second");
+        first.settle.release().await.unwrap();
+        second.settle.release().await.unwrap();
+    }
+    let delivery = next(&mut heard).await;
+    assert_eq!(text(&delivery.message), "first");
+    // JetStream counts what it has sent, whatever is said of it.
+    let attempts = if driver.takes_back { 1 } else { 6 };
+    assert_eq!(delivery.attempt, attempts);
+}
+
+pub async fn what_is_still_worked_on_does_not_come_again(driver: &Driver) {
+    let broker = driver.fresh();
+    let terms = Subscription {
+        ack_wait: Duration::from_secs(1),
+        ..terms("a", "group")
+    };
+    let mut heard = broker.subscribe(terms).await.unwrap();
+    broker.publish(message("a", "slow")).await.unwrap();
+    let mut slow = next(&mut heard).await;
+    let begin = Instant::now();
+    // A machine that stands still for most of a second in between proves nothing; then it is measured again.
+    let mut pauses = Vec::new();
+    while begin.elapsed() < Duration::from_secs(2) {
+        let pause = Instant::now();
+        let early = tokio::time::timeout(Duration::from_millis(50), next(&mut heard)).await;
+        slow.settle.extend().await.unwrap();
+        pauses.push(pause.elapsed());
+        if pauses
+            .iter()
+            .all(|pause| *pause < Duration::from_millis(900))
+        {
+            assert!(early.is_err(), "it came again: {early:?}");
+        } else {
+            return;
+        }
+    }
+    slow.settle.ack().await.unwrap();
+    broker.publish(message("a", "after")).await.unwrap();
+    assert_eq!(take(&mut heard).await, "after");
+}
+
 pub async fn a_group_that_was_away_gets_what_came_meanwhile(driver: &Driver) {
     let broker = driver.fresh();
     broker

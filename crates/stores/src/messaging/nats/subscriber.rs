@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Shared;
 use super::wire::{heard, heard_request};
 use crate::Failure;
-use crate::messaging::remote::{Ending, Once, Permits, TRY_AGAIN, dead_letter, pause, plain};
+use crate::messaging::remote::{Ending, Once, Permits, TRY_AGAIN, dead_letter, plain};
 use crate::messaging::{Delivery, Error, Message, Result, Settle, Subscription};
 use crate::server::nats::{Connected, lost_connection, round_trip};
 
@@ -306,7 +306,7 @@ impl Stored {
     }
 
     fn later(&self) -> Bytes {
-        let pause = pause(&self.terms, self.attempt);
+        let pause = self.terms.pause(self.attempt);
         format!("-NAK {{\"delay\": {}}}", pause.as_nanos()).into()
     }
 }
@@ -324,6 +324,21 @@ impl Settle for Stored {
             true => self.give_up(self.attempt).await,
             false => self.tell(self.later()).await,
         }
+    }
+
+    async fn reject(mut self: Box<Self>, tries: u32) -> Result<()> {
+        self.settled = true;
+        self.give_up(tries).await
+    }
+
+    /// The server counts what it delivered, whatever became of it.
+    async fn release(mut self: Box<Self>) -> Result<()> {
+        self.settled = true;
+        self.tell(Bytes::from_static(b"-NAK")).await
+    }
+
+    async fn extend(&mut self) -> Result<()> {
+        self.tell(Bytes::from_static(b"+WPI")).await
     }
 }
 

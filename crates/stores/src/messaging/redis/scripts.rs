@@ -107,6 +107,27 @@ pub(super) static REFUSE: LazyLock<Script> = LazyLock::new(|| {
     ])
 });
 
+/// Begins a message's time again, unless it was settled or delivered again meanwhile. The number of its delivery stays.
+pub(super) static EXTEND: LazyLock<Script> = LazyLock::new(|| {
+    script(&["
+        local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)[1]
+        if not pending or pending[4] ~= tonumber(ARGV[3]) then return 0 end
+        redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[4], 0, ARGV[2], 'JUSTID')
+        return 1"])
+});
+
+/// Puts a message back as if it had not been delivered, unless it was settled or delivered again meanwhile.
+pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| {
+    script(&[
+        NOW,
+        "local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)[1]
+         if not pending or pending[4] ~= tonumber(ARGV[3]) then return 0 end
+         redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[4], 0, ARGV[2], 'RETRYCOUNT', pending[4] - 1, 'JUSTID')
+         redis.call('ZADD', KEYS[2], now, ARGV[2])
+         return 1",
+    ])
+});
+
 /// Settles a message that was delivered in vain, and adds its dead letter where there is one. Once.
 pub(super) static GIVE_UP: LazyLock<Script> = LazyLock::new(|| {
     script(&["

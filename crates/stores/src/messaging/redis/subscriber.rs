@@ -13,12 +13,10 @@ use redis::{FromRedisValue, Value, cmd, from_redis_value};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::scripts::{ACK, CLAIM, GIVE_UP, REFUSE, TAKE_REQUEST, TRIM};
+use super::scripts::{ACK, CLAIM, EXTEND, GIVE_UP, REFUSE, RELEASE, TAKE_REQUEST, TRIM};
 use super::{Shared, unpacked};
 use crate::Failure;
-use crate::messaging::remote::{
-    Ending, Once, Permits, TRY_AGAIN, dead_letter, from_line, line, pause,
-};
+use crate::messaging::remote::{Ending, Once, Permits, TRY_AGAIN, dead_letter, from_line, line};
 use crate::messaging::{Delivery, Message, Result, Settle, Subscription, matches};
 
 /// Messages of one read.
@@ -322,7 +320,7 @@ impl Stored {
         let mut call = REFUSE.key(&self.shared.stream);
         call.key(&self.later).arg(&self.group).arg(&self.id);
         call.arg(self.attempt);
-        call.arg(milliseconds(pause(&self.terms, self.attempt)));
+        call.arg(milliseconds(self.terms.pause(self.attempt)));
         let _refused: u64 = self.shared.redis.script(&call).await?;
         Ok(())
     }
@@ -344,6 +342,28 @@ impl Settle for Stored {
             true => self.give_up(self.attempt).await,
             false => self.refuse().await,
         }
+    }
+
+    async fn reject(mut self: Box<Self>, tries: u32) -> Result<()> {
+        self.settled = true;
+        self.give_up(tries).await
+    }
+
+    async fn release(mut self: Box<Self>) -> Result<()> {
+        self.settled = true;
+        let mut call = RELEASE.key(&self.shared.stream);
+        call.key(&self.later).arg(&self.group).arg(&self.id);
+        call.arg(self.attempt).arg(CONSUMER);
+        let _released: u64 = self.shared.redis.script(&call).await?;
+        Ok(())
+    }
+
+    async fn extend(&mut self) -> Result<()> {
+        let mut call = EXTEND.key(&self.shared.stream);
+        call.key(&self.later).arg(&self.group).arg(&self.id);
+        call.arg(self.attempt).arg(CONSUMER);
+        let _extended: u64 = self.shared.redis.script(&call).await?;
+        Ok(())
     }
 }
 
