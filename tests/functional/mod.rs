@@ -28,5 +28,6 @@ mod routes;
 mod run;
 pub(crate) mod services;
 pub(crate) mod shutdown;
+mod telemetry;
 mod trailers;
 mod watch;
