@@ -72,6 +72,9 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let meanwhile = Meanwhile::default();
     let runtime = runtime::start(&args.data, &config, &log, &meanwhile)?;
     let scope = runtime.app(&resolved.app.name);
+    let progress = |event| meanwhile.show(event);
+    let callees = hostel_server::load_callees(&scope, &resolved, &progress);
+    let _callees = callees.map_err(|error| Failure::from(error).in_app(&resolved.app))?;
     let load = |(component, code): (&Component, &[u8])| {
         let guest = scope.load(component, code, Role::Call, &|event| meanwhile.show(event));
         guest.map_err(|error| Failure::from(error).in_app(&resolved.app))

@@ -9,6 +9,7 @@ mod caps;
 mod child;
 mod compiler;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
@@ -21,8 +22,9 @@ use wasmtime_wasi_http::{p2, p3};
 
 use crate::abi::{Callable, command::Command, init};
 use crate::abi::{export, message::handlers};
+use crate::bind::{self, Bound};
 use crate::cache::{Artifact, Cache, Fresh, Key};
-use crate::detect::{self, Abi, DetectError, Detected};
+use crate::detect::{self, Abi, DetectError, Detected, Need};
 use crate::engine::Flavor;
 use crate::imports;
 use crate::lock::lock;
@@ -93,6 +95,8 @@ pub(crate) struct Job<'a> {
     pub(crate) code: &'a [u8],
     pub(crate) limits: &'a Limits,
     pub(crate) role: Role,
+    /// Imports that other components answer.
+    pub(crate) bound: &'a Bound,
     pub(crate) progress: &'a dyn Fn(Progress),
 }
 
@@ -107,8 +111,15 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
         ));
     }
     let binary = detect::to_binary(job.code)?;
-    let detected = detect::detect(&binary)?;
+    let mut detected = detect::detect(&binary)?;
+    let bound = |need: &Need| {
+        job.bound
+            .keys()
+            .any(|written| bind::is_meant(written, &need.name))
+    };
+    detected.needs.retain(|need| !bound(need));
     let abi = choose(&detected, job.role)?;
+    bind::check(&detected.imports, job.bound)?;
     imports::check(&detected, abi).map_err(|missing| error(missing.what, missing.help))?;
     let flavor = flavor(&detected, abi);
     let half = shared.half(flavor).map_err(|cause| host_error(&cause))?;
@@ -136,7 +147,11 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
         _ => {
             let component: Component = compile(shared, half, job, &binary)?;
             fits(job.limits, component.resources_required())?;
-            link(&half.components, &component, abi).map_err(|cause| link_error(abi, &cause))?
+            let mut linker = Cow::Borrowed(&half.components);
+            if !job.bound.is_empty() {
+                bind::link(linker.to_mut(), &component, job.bound)?;
+            }
+            link(&linker, &component, abi).map_err(|cause| link_error(abi, &cause))?
         }
     };
     Ok(Loaded {

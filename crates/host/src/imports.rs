@@ -228,8 +228,8 @@ fn way_out(abi: Abi, import: &str) -> String {
     };
     if !interface.starts_with("wasi:") {
         return format!(
-            "`{interface}` is not part of WASI: compose the guest with the component that exports it \
-             (`wac plug guest.wasm --plug that.wasm`), or build it without this import"
+            "`{interface}` is not part of WASI: bind it to a component of the app that exports it, \
+             [component.NAME.bind] \"{interface}\" = \"THAT\", or build it without this import"
         );
     }
     if matches!(
@@ -281,7 +281,7 @@ fn unversioned_way_out(import: &str) -> String {
     if import.starts_with("wasi:") {
         "an import of WASI without a version is older than WASI 0.2.0; build the guest again with a toolchain of 2024 or newer".to_owned()
     } else if import.contains(':') {
-        "this is not part of WASI: compose the guest with the component that exports it (`wac plug guest.wasm --plug that.wasm`)".to_owned()
+        "this is not part of WASI: bind it to a component of the app that exports it, in [component.NAME.bind], or build the guest without it".to_owned()
     } else {
         "this function or interface comes from the guest's own world; export it from another component and compose the two, or build the guest without it".to_owned()
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use hostel_app::{Component, ServerConfig};
 use hostel_stores::Stores;
+use hostel_stores::kv::Kv;
 use hostel_stores::messaging::Messaging;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime::{Engine, Result};
@@ -18,6 +19,7 @@ use wasmtime_wasi::p2::bindings::io;
 
 use crate::abi::shared::Crew;
 use crate::abi::start::OnStart;
+use crate::bind::Bound;
 use crate::cache::{Cache, CacheStats};
 use crate::capability::config::Settings;
 use crate::capability::granted::{Granted, Places};
@@ -256,11 +258,13 @@ impl AppScope {
         role: Role,
         progress: &dyn Fn(Progress),
     ) -> std::result::Result<Guest, LoadError> {
+        let bound = self.bound(component)?;
         let job = Job {
             name: &component.name,
             code,
             limits: &component.limits,
             role,
+            bound: &bound,
             progress,
         };
         let named = |error: LoadError| LoadError {
@@ -309,7 +313,29 @@ impl AppScope {
             retired: AtomicBool::new(false),
         });
         self.shared.guests.add(&guest);
+        if role == Role::Call {
+            let callees = &self.network.callees;
+            callees.put_first(&guest.template.component, &guest);
+        }
         Ok(Guest(guest))
+    }
+
+    /// What answers its imports; that is to be loaded before it, to be called.
+    fn bound(&self, component: &Component) -> std::result::Result<Bound, LoadError> {
+        let find = |(import, name): (&String, &String)| match self.network.callees.find(name) {
+            Some(callee) => Ok((import.clone(), callee)),
+            None => Err(LoadError {
+                component: component.name.clone(),
+                what: format!(
+                    "its import `{import}` is bound to the component \"{name}\", which is not loaded"
+                ),
+                help: format!(
+                    "mend \"{name}\" first, or remove the line from [component.{}.bind]",
+                    component.name
+                ),
+            }),
+        };
+        component.bind.iter().map(find).collect()
     }
 
     /// The broker that the operator keeps under this label for the app.
@@ -330,6 +356,25 @@ impl AppScope {
                 "this host keeps no messages".to_owned(),
                 "start it with a data directory".to_owned(),
             )),
+        }
+    }
+
+    /// What a part of the host itself keeps for the app, by a name that no manifest can name: on this machine's disk, as durably as
+    /// the app's own data.
+    ///
+    /// # Errors
+    /// There is no data directory.
+    pub fn own_notes(&self, of: &str) -> std::result::Result<Arc<dyn Kv>, LoadError> {
+        let error = |what: String| LoadError {
+            component: String::new(),
+            what,
+            help: "start it with a data directory: `--data DIR`".to_owned(),
+        };
+        match &self.shared.places {
+            Some(places) => places
+                .own_notes(&self.name, of)
+                .map_err(|cause| error(cause.what)),
+            None => Err(error("this host keeps nothing on disk".to_owned())),
         }
     }
 

@@ -16,6 +16,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::abi::service::Life;
 use crate::abi::start::OnStart;
+use crate::bind::Answering;
 use crate::capability::blob;
 use crate::capability::charge::Charge;
 use crate::capability::config::{Settings, Start};
@@ -80,6 +81,7 @@ pub(crate) struct Host {
     table: ResourceTable,
     http: WasiHttpCtx,
     outgoing: net::Outgoing,
+    answering: Answering,
     blobs_held: blob::Held,
     /// Messages that it fetches itself.
     pub(crate) inboxes: Inboxes,
@@ -123,6 +125,7 @@ impl Host {
             table,
             http,
             outgoing,
+            answering: Answering::default(),
             blobs_held: blob::Held::new(limits.blob_bytes),
             inboxes: Inboxes::default(),
             http_sessions: Sessions::default(),
@@ -195,6 +198,11 @@ impl Host {
         &self.outgoing
     }
 
+    /// The instances that answer this one's imports.
+    pub(crate) fn answering(&mut self) -> &mut Answering {
+        &mut self.answering
+    }
+
     /// Blobs that the host holds for this instance.
     pub(crate) fn blobs_held(&self) -> &blob::Held {
         &self.blobs_held
@@ -217,11 +225,7 @@ impl Host {
             .set_max_capacity(self.template.limits.resources);
         self.p1 = Some(p1);
         if let Some(life) = &self.template.life {
-            let (files, most) = (
-                self.template.grants.files.len(),
-                self.template.limits.resources,
-            );
-            self.descriptors = Some(Box::new(Descriptors::new(life, files, most)?));
+            self.descriptors = Some(Box::new(Descriptors::new(&self.template, life)?));
         }
         Ok(())
     }

@@ -220,7 +220,7 @@ pub(super) fn panicked() -> Fault {
 
 /// A fresh instance. Where the engine has no place for another one, idle ones make room; else it waits for one, as long
 /// as a call may wait for its turn.
-pub(super) async fn instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
+pub(crate) async fn instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
     match try_instantiate(guest, request).await {
         Err(Fault::Busy(_)) => {}
         outcome => return outcome,
