@@ -286,7 +286,7 @@ impl Guest {
         match self.0.callable {
             Callable::HttpP2(_) | Callable::HttpP3(_) => app.neighbours.put(name, &self.0),
             Callable::Export(_) => app.callees.put(name, &self.0),
-            Callable::Message(_) | Callable::Command(_) => {}
+            Callable::Message(_) | Callable::Command(_) | Callable::Init(_) => {}
         }
     }
 
@@ -311,7 +311,7 @@ impl Guest {
     /// # Errors
     /// The fault, where no instance comes about.
     pub async fn warm_up(&self) -> Result<(), Fault> {
-        if matches!(self.0.callable, Callable::Command(_)) {
+        if matches!(self.0.callable, Callable::Command(_) | Callable::Init(_)) {
             return Ok(());
         }
         match http::warm_up(&self.0).await {
