@@ -31,4 +31,6 @@ mod routes;
 mod run;
 pub(crate) mod services;
 pub(crate) mod shutdown;
+mod telemetry;
 mod trailers;
+mod watch;

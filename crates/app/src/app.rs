@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::digest;
 use crate::grant::{AddressGrant, FileGrant, HttpGrant};
 use crate::limits::Limits;
 use crate::listen_on::ListenOn;
@@ -74,6 +75,18 @@ pub enum CalledBy {
 }
 
 impl App {
+    /// The component of this name.
+    pub fn component(&self, name: &str) -> Option<&Component> {
+        let named = |component: &&Component| component.name == name;
+        self.components.iter().find(named)
+    }
+
+    /// Whether `other`, another revision of this app, has the same component of this name: the same bytes, and everything
+    /// that is said about it. What its bindings lead to is looked at by name only.
+    pub fn has_same_component(&self, other: &Self, name: &str) -> bool {
+        digest::same_component(self, other, name)
+    }
+
     /// Everything that calls the component with this index, in the order of [`CalledBy`]; empty if nothing does.
     pub fn called_by(&self, component: usize) -> Vec<CalledBy> {
         let routed = || {

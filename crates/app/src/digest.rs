@@ -61,6 +61,18 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
     Digest::of(&out.0)
 }
 
+/// Whether the component of this name is the same in both, to its guests: the bytes, every setting, and what is known of its
+/// variables. What its bindings lead to counts by name.
+pub(crate) fn same_component(one: &App, other: &App, name: &str) -> bool {
+    let (Some(a), Some(b)) = (one.component(name), other.component(name)) else {
+        return false;
+    };
+    let written = |component| canonical(|out| write_component(out, component, Path::new("")));
+    // The digest leaves out values that are secret or not the app's.
+    let same_values = a.variables == b.variables && a.withheld == b.withheld;
+    same_values && written(a) == written(b)
+}
+
 fn write_component(out: &mut Canonical, component: &Component, folder: &Path) {
     let Component {
         name,

@@ -414,6 +414,11 @@ table! {
     /// Pause between two starts of a service in a crash loop; it is never given up.
     SERVICE_CRASH_PAUSE_MS = "service_crash_pause", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/service/policy.rs::a_crash_loop_is_tried_again_slowly_and_can_be_left";
 
+    // Live replacement (`hostel up --watch`).
+
+    /// Folders of sources in which the system tells of changes; with more of them they are looked for now and then.
+    WATCHED_FOLDERS = "watched_folders", Count, 4096, [1, 100_000], "crates/server/src/watch.rs::more_folders_than_the_system_is_asked_about_are_looked_at_now_and_then";
+
     // Where guests keep their data without a server: one file for each app.
 
     /// Writes of one app that wait for the disk; further callers wait before they hand theirs over.

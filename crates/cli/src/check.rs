@@ -10,6 +10,7 @@ use hostel_host::LogSink;
 use hostel_host::detect;
 use hostel_host::imports::{self, GrantNeed};
 use hostel_host::{Role, Runtime, narrowed};
+use hostel_server::check_service;
 use serde::Serialize;
 
 use crate::args::{ConfigFlag, DataFlags, FormatFlag, GuestFlags, VariableFlags};
@@ -168,6 +169,11 @@ fn components(
         for role in roles(&resolved.app, index, code) {
             match scope.load(component, code, role, &|event| meanwhile.show(event)) {
                 Ok(guest) => {
+                    if role == Role::Service
+                        && let Err(error) = check_service(&resolved.app, index, &guest)
+                    {
+                        problems.push(error.into());
+                    }
                     checked.push(Loaded {
                         component: component.name.clone(),
                         abi: guest.abi().name(),

@@ -164,7 +164,11 @@ fn choose(detected: &Detected, role: Role) -> Result<Abi, LoadError> {
     let wanted = match role {
         Role::Serve => detected.http_abi(),
         Role::Handle => detected.message_abi(),
-        Role::Job | Role::Service | Role::Run => detected.command_abi(),
+        Role::Job | Role::Run => detected.command_abi(),
+        // Which export that is says whoever starts it; `Guest::check_service` tells what it cannot be.
+        Role::Service => detected
+            .command_abi()
+            .or_else(|| Some(detected.export_abi())),
         Role::Call => Some(detected.export_abi()),
     };
     match (wanted, detected.abi) {

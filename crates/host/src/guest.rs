@@ -111,6 +111,8 @@ pub(crate) struct Inner {
     pub(crate) account: Account,
     /// A task drops the instances that idle for too long.
     pub(crate) sweeping: AtomicBool,
+    /// Another build has taken its place: its instances are not kept for further calls.
+    pub(crate) retired: AtomicBool,
 }
 
 /// All guests of the process: they share the places for instances.
@@ -303,6 +305,29 @@ impl Guest {
         self.0.report(request, fault);
     }
 
+    /// Makes one instance and drops it: the first call then meets neither cold code nor a guest that cannot even begin. A
+    /// command is not tried, because nothing but its own run can tell. A host without room for it says nothing of the guest.
+    ///
+    /// # Errors
+    /// The fault, where no instance comes about.
+    pub async fn warm_up(&self) -> Result<(), Fault> {
+        if matches!(self.0.callable, Callable::Command(_)) {
+            return Ok(());
+        }
+        match http::warm_up(&self.0).await {
+            Err(Fault::Busy(_)) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Another build has taken its place: instances that idle are dropped, and others once their calls have ended. Calls
+    /// that are in flight, or that come all the same, are answered.
+    pub fn retire(&self) {
+        self.0.retired.store(true, Ordering::SeqCst);
+        self.0.idle.clear();
+        self.0.crew.close();
+    }
+
     /// Runs a command to its end, with `args` as its arguments, the program's name first. Returns its exit code.
     ///
     /// # Errors
@@ -326,6 +351,10 @@ impl Inner {
     /// Keeps an instance for the next call, but not for ever.
     pub(crate) fn keep(self: &Arc<Self>, warm: Warm) {
         self.idle.put(warm);
+        // Order matters: whoever retires the guest says so before it drops the idle instances.
+        if self.retired.load(Ordering::SeqCst) {
+            return self.idle.clear();
+        }
         let Ok(home) = Handle::try_current() else {
             return;
         };

@@ -307,11 +307,12 @@ impl AppScope {
             lanes: self.shared.lanes.clone(),
             account,
             sweeping: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
         });
         self.shared.guests.add(&guest);
         if role == Role::Call {
             let callees = &self.network.callees;
-            callees.put_first(&guest.template.component, &guest);
+            callees.loaded(&guest.template.component, &guest);
         }
         Ok(Guest(guest))
     }

@@ -239,6 +239,11 @@ impl Host {
 }
 
 impl Template {
+    /// The arguments of an instance that is made now, without the program's name.
+    pub(crate) fn args(&self) -> Vec<String> {
+        self.start().args.iter().skip(1).cloned().collect()
+    }
+
     /// How a call that does not end has its budget anew.
     pub(crate) fn refill(&self) -> Option<Refill> {
         self.life.as_ref().map(|life| Refill::new(life.refill))

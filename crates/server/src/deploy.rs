@@ -1,13 +1,19 @@
 //! From a resolved app to one that can be served: every component is loaded for what calls it.
 //!
 //! A component that is called by several kinds of triggers is as many guests, with the same code and permits of their own.
-//! What a trigger makes of its guests is its own file's business: `messages`, and so on.
+//! What a trigger makes of its guests is its own file's business: `messages`, and so on. How newer builds take their places
+//! is `replace`.
+
+use std::fmt;
+use std::sync::Arc;
 
 use hostel_app::{App, CalledBy, Resolved};
 use hostel_host::{AppScope, Guest, LoadError, Progress, Role, Runtime};
 
 use crate::live::Live;
 use crate::messages;
+use crate::replace::Triggers;
+use crate::router::Router;
 use crate::service;
 use crate::slot::Slot;
 
@@ -47,6 +53,54 @@ pub fn roles(app: &App, component: usize) -> Vec<Role> {
     roles
 }
 
+/// The same; one that nothing calls has to be a server.
+pub(crate) fn roles_or_server(app: &App, component: usize) -> Vec<Role> {
+    let mut roles = roles(app, component);
+    if roles.is_empty() {
+        roles.push(Role::Serve);
+    }
+    roles
+}
+
+/// An app without triggers is nothing to serve.
+pub(crate) fn has_trigger(app: &App) -> Result<(), DeployError> {
+    let called = |component| !app.called_by(component).is_empty();
+    match (0..app.components.len()).any(called) {
+        true => Ok(()),
+        false => Err(DeployError::NoTrigger {
+            app: app.name.clone(),
+        }),
+    }
+}
+
+/// An app that was deployed, and the places of its guests.
+pub struct Deployed {
+    /// What is to be served.
+    pub live: Arc<Live>,
+    /// Its newest revision.
+    pub(crate) app: App,
+    pub(crate) scope: AppScope,
+    pub(crate) slots: Vec<Slot>,
+    /// What calls its guests; that stays as it was at first.
+    pub(crate) triggers: Triggers,
+}
+
+impl Deployed {
+    /// What is served: its newest revision.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+}
+
+impl fmt::Debug for Deployed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deployed")
+            .field("live", &self.live)
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Loads every component of `resolved` for what calls it. One that nothing calls has to be a server.
 ///
 /// # Errors
@@ -56,12 +110,9 @@ pub fn deploy(
     runtime: &Runtime,
     resolved: Resolved,
     progress: &dyn Fn(Progress),
-) -> Result<Live, DeployError> {
+) -> Result<Deployed, DeployError> {
     let Resolved { app, code } = resolved;
-    let called = |component| !app.called_by(component).is_empty();
-    if !(0..app.components.len()).any(called) {
-        return Err(DeployError::NoTrigger { app: app.name });
-    }
+    has_trigger(&app)?;
     let scope = runtime.app(&app.name);
     let mut slots = Vec::new();
     let mut guests = vec![None; app.components.len()];
@@ -69,11 +120,7 @@ pub fn deploy(
         let (Some(component), Some(code)) = (app.components.get(index), code.get(index)) else {
             continue;
         };
-        let mut roles = roles(&app, index);
-        if roles.is_empty() {
-            roles.push(Role::Serve);
-        }
-        for role in roles {
+        for role in roles_or_server(&app, index) {
             let component = service::component_for(&app, (index, component), role);
             let guest = scope.load(&component, code, role, progress)?;
             if let (Role::Serve, Some(place)) = (role, guests.get_mut(index)) {
@@ -89,11 +136,17 @@ pub fn deploy(
     };
     let consumers = messages::consumers(&deployment)?;
     let services = service::services(&deployment)?;
-    Ok(Live {
-        guests,
-        consumers,
-        services,
+    let Deployment { scope, slots, .. } = deployment;
+    Ok(Deployed {
+        live: Arc::new(Live {
+            router: Router::new(app.routes.clone(), guests),
+            consumers,
+            services,
+        }),
+        triggers: Triggers::of(&app),
         app,
+        scope,
+        slots,
     })
 }
 
@@ -144,7 +197,7 @@ mod tests {
     use crate::tests::fake::app;
     use hostel_host::{LogSink, RuntimeOptions};
 
-    fn deployed(routes: &[(&str, &[&str])], code: &str) -> Result<Live, DeployError> {
+    fn deployed(routes: &[(&str, &[&str])], code: &str) -> Result<Deployed, DeployError> {
         let runtime = Runtime::new(RuntimeOptions::new(LogSink::null())).unwrap();
         let resolved = Resolved {
             app: app(routes),

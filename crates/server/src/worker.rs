@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use hostel_app::limits;
 use hostel_host::LogSink;
 use http::HeaderValue;
+use http::request::Parts;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
@@ -25,6 +26,7 @@ use crate::listen::Listener;
 use crate::live::Live;
 use crate::messages::{AT_START, Consumer};
 use crate::metrics::Traffic;
+use crate::router::{Reader, Routed};
 use crate::seats::{Full, Network, Seats};
 use crate::service::Open;
 use crate::service::run::Life;
@@ -49,7 +51,7 @@ pub(crate) enum Phase {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Worker<C> {
-    pub(crate) live: Arc<Live<C>>,
+    router: Reader<C>,
     pub(crate) bounds: Bounds,
     pub(crate) log: LogSink,
     /// The authority of a request that names none.
@@ -82,7 +84,7 @@ pub(crate) struct Shared<C> {
 impl<C: Callee> Worker<C> {
     pub(crate) fn new(shared: &Shared<C>) -> Self {
         Self {
-            live: shared.live.clone(),
+            router: shared.live.router.reader(),
             bounds: shared.bounds.clone(),
             log: shared.log.clone(),
             authority: shared.authority.clone(),
@@ -97,6 +99,11 @@ impl<C: Callee> Worker<C> {
             over: AtomicBool::new(false),
             drain: Notify::new(),
         }
+    }
+
+    /// Where a request leads that `request::admit` has let pass.
+    pub(crate) fn routed(&self, parts: &Parts) -> Routed<C> {
+        self.router.route(parts)
     }
 
     /// Serves until it is told to stop and the last connection has ended, or until it is told to leave.

@@ -236,6 +236,23 @@ pub(crate) async fn instantiate(guest: &Inner, request: RequestId) -> Result<War
     }
 }
 
+/// Makes an instance under the guest's budget and drops it.
+pub(crate) async fn warm_up(guest: &Arc<Inner>) -> Result<(), Fault> {
+    let permit = match guest.template.metered {
+        true => guest.permits.acquire().await?,
+        false => Permit::uncounted(),
+    };
+    let id = RequestId::next();
+    let begun = guest.clone();
+    let work: Work = Box::pin(async move { Ok(instantiate(&begun, id).await?) });
+    let mut running = Running::new(guest, permit, work, id);
+    let made = poll_fn(|cx| match running.poll(cx) {
+        Poll::Pending => running.alarm(cx).map(|fault| Err(running.stop(fault))),
+        made => made,
+    });
+    made.await.map(drop).map_err(|broken| broken.fault)
+}
+
 async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
     let host_fault = |error: wasmtime::Error| Fault::Host(format!("{error:?}"));
     let mut store = Host::store(&guest.engine, &guest.template, request).map_err(host_fault)?;

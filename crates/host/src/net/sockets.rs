@@ -87,7 +87,7 @@ impl Outgoing {
             return false;
         }
         if let (SocketAddrUse::TcpListen, Some(life)) = (usage, &self.template.life) {
-            life.is_ready();
+            life.listens();
         }
         !matches!(usage, SocketAddrUse::TcpConnect) || self.turn().await.is_ok()
     }

@@ -31,8 +31,7 @@ const FIRST: usize = 3;
 impl Descriptors {
     /// Standard streams, `directories` pre-opened ones, then the listening sockets; at most `most` in all.
     pub(crate) fn new(life: &Life, directories: usize, most: usize) -> io::Result<Self> {
-        let library = u32::try_from(FIRST + directories).unwrap_or(u32::MAX);
-        let mut open: Vec<_> = (0..library)
+        let mut open: Vec<_> = (0..Self::first_socket(directories))
             .map(|number| Some(Descriptor::Library(number)))
             .collect();
         for listener in &life.listeners {
@@ -44,6 +43,11 @@ impl Descriptors {
             open,
             life: life.clone(),
         })
+    }
+
+    /// The number of the first listening socket behind so many pre-opened directories.
+    pub(crate) fn first_socket(directories: usize) -> u32 {
+        u32::try_from(FIRST + directories).unwrap_or(u32::MAX)
     }
 
     pub(super) fn get(&self, fd: u32) -> Result<&Descriptor, Errno> {

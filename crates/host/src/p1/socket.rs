@@ -171,7 +171,10 @@ fn watched<S: AsRawFd>(socket: S, interest: Interest) -> io::Result<AsyncFd<S>> 
 pub(super) trait Socket: Send + Sync {
     fn flag(&self) -> &AtomicBool;
 
-    /// What may be done now; if it is nothing the caller is woken when that may have changed.
+    /// What may be done now, if anything.
+    fn now(&self, direction: Direction) -> Result<Option<Readiness>, Errno>;
+
+    /// The same as far as the event loop has heard; if it is nothing the caller is woken when that may have changed.
     fn poll(&self, direction: Direction, cx: &mut Context<'_>) -> Poll<Result<Readiness, Errno>>;
 }
 
@@ -180,6 +183,10 @@ macro_rules! socket {
         impl Socket for $kind {
             fn flag(&self) -> &AtomicBool {
                 &self.nonblocking
+            }
+
+            fn now(&self, direction: Direction) -> Result<Option<Readiness>, Errno> {
+                now(&self.socket, direction)
             }
 
             fn poll(
