@@ -299,7 +299,7 @@ impl Call {
             false => (Permit::uncounted(), None, Clock::off(&template.limits)),
         };
         let chain = self.chain.within(template.limits.deadline_ms);
-        let mut clock = clock.owned_by(&template.metrics).until(chain.due());
+        let mut clock = clock.owned_by(&template.metrics).until(self.chain.due());
         let mut open = match kept {
             Some(open) => open,
             None => meter::run(&mut clock, self.open(guest)).await??,
