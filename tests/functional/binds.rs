@@ -126,8 +126,7 @@ fn a_callee_that_fails_traps_its_caller_and_the_log_names_both() {
 
 #[test]
 fn the_callee_s_limits_are_its_own() {
-    let limited =
-        "[component.pricing.limits]\nmemory = \"16MiB\"\ncpu = \"100ms\"\ndeadline = \"500ms\"";
+    let limited = "[component.pricing.limits]\nmemory = \"16MiB\"\ncpu = \"100ms\"";
     let server = shop("", limited).up();
     assert_eq!(server.page("/?act=grow:4"), format!("{} bytes\n", 4 << 20));
     assert_eq!(server.get("/?act=grow:32").status, 500);

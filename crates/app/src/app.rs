@@ -68,8 +68,10 @@ pub enum CalledBy {
     Http,
     /// Messages.
     Message,
-    /// A schedule, other than with requests.
+    /// A schedule, as a program.
     Cron,
+    /// A schedule, by the name of an export.
+    Export,
     /// Nobody: it is started and runs on.
     Service,
 }
@@ -103,7 +105,13 @@ impl App {
         let scheduled = || {
             let mut crons = self.crons.iter();
             crons.any(|trigger| {
-                trigger.component == component && !matches!(trigger.run, CronRun::Path(_))
+                trigger.component == component && matches!(trigger.run, CronRun::Job { .. })
+            })
+        };
+        let named = || {
+            let mut crons = self.crons.iter();
+            crons.any(|trigger| {
+                trigger.component == component && matches!(trigger.run, CronRun::Export(_))
             })
         };
         let serves = || {
@@ -114,6 +122,7 @@ impl App {
             (CalledBy::Http, routed()),
             (CalledBy::Message, handles()),
             (CalledBy::Cron, scheduled()),
+            (CalledBy::Export, named()),
             (CalledBy::Service, serves()),
         ];
         let called = all.into_iter().filter(|(_, is)| *is);
@@ -443,6 +452,8 @@ pub struct MessagingGrants {
     pub publish: Vec<String>,
     /// Patterns of topics that it may send requests to.
     pub request: Vec<String>,
+    /// Patterns of topics that an instance may read by itself; what a component is called with is a trigger's.
+    pub subscribe: Vec<String>,
 }
 
 /// An [`App`] together with the bytes of its components, which the host compiles and then forgets.

@@ -186,11 +186,12 @@ fn write_grants(out: &mut Canonical, grants: &Grants, folder: &Path) {
         clients,
         publish,
         request,
+        subscribe,
     } = messaging;
     for names in [keyvalue, blobstore, sql, secrets, clients] {
         out.set(names.iter().map(|name| name.clone().into_bytes()));
     }
-    for patterns in [publish, request] {
+    for patterns in [publish, request, subscribe] {
         out.set(patterns.iter().map(|pattern| pattern.clone().into_bytes()));
     }
     let OperatorGrants { http, tcp, udp } = operator;

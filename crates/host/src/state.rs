@@ -21,12 +21,14 @@ use crate::capability::blob;
 use crate::capability::charge::Charge;
 use crate::capability::config::{Settings, Start};
 use crate::capability::granted::Granted;
+use crate::capability::inbox::Inboxes;
 use crate::capability::log::{AppLog, Channel};
 use crate::capability::messaging::Answer;
 use crate::capability::stdio::{LineStream, Origin};
 use crate::capability::until_stop::UntilStop;
 use crate::chain::Chain;
 use crate::guest::{CurrentRequest, RequestId};
+use crate::interface::wasi_experimental_http::Sessions;
 use crate::memory::Share;
 use crate::meter::{Meter, Refill};
 use crate::metrics::Component;
@@ -81,6 +83,10 @@ pub(crate) struct Host {
     outgoing: net::Outgoing,
     answering: Answering,
     blobs_held: blob::Held,
+    /// Messages that it fetches itself.
+    pub(crate) inboxes: Inboxes,
+    /// Answers to requests of its own, for core modules.
+    pub(crate) http_sessions: Sessions,
     charge: Charge,
     /// How the message that it works on is answered; named by `capability::messaging`.
     pub(crate) answer: Option<Answer>,
@@ -121,6 +127,8 @@ impl Host {
             outgoing,
             answering: Answering::default(),
             blobs_held: blob::Held::new(limits.blob_bytes),
+            inboxes: Inboxes::default(),
+            http_sessions: Sessions::default(),
             charge: Charge::new(template),
             answer: None,
             sockets: net::Sockets::default(),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use hostel_app::{App, CalledBy, Resolved};
 use hostel_host::{AppScope, Guest, LoadError, Progress, Role, Runtime};
 
+use crate::cron;
 use crate::live::Live;
 use crate::messages;
 use crate::replace::Triggers;
@@ -40,6 +41,7 @@ pub fn roles(app: &App, component: usize) -> Vec<Role> {
         CalledBy::Http => Role::Serve,
         CalledBy::Message => Role::Handle,
         CalledBy::Cron => Role::Job,
+        CalledBy::Export => Role::Call,
         CalledBy::Service => Role::Service,
     };
     let called = app.called_by(component);
@@ -83,6 +85,8 @@ pub struct Deployed {
     pub(crate) slots: Vec<Slot>,
     /// What calls its guests; that stays as it was at first.
     pub(crate) triggers: Triggers,
+    /// Places whose guest is of an older revision, because the newest is not fit for them.
+    pub(crate) outdated: Vec<(String, Role)>,
 }
 
 impl Deployed {
@@ -111,39 +115,40 @@ pub fn deploy(
     resolved: Resolved,
     progress: &dyn Fn(Progress),
 ) -> Result<Deployed, DeployError> {
-    let Resolved { app, code } = resolved;
-    has_trigger(&app)?;
-    let scope = runtime.app(&app.name);
+    has_trigger(&resolved.app)?;
+    let scope = runtime.app(&resolved.app.name);
     let mut slots = Vec::new();
-    let mut guests = vec![None; app.components.len()];
-    for index in app.callees_first() {
-        let (Some(component), Some(code)) = (app.components.get(index), code.get(index)) else {
-            continue;
-        };
-        for role in roles_or_server(&app, index) {
-            let component = service::component_for(&app, (index, component), role);
-            let guest = scope.load(&component, code, role, progress)?;
+    let mut guests = vec![None; resolved.app.components.len()];
+    for index in resolved.app.callees_first() {
+        for role in roles_or_server(&resolved.app, index) {
+            let Some(guest) = load(&scope, &resolved, (index, role), progress)? else {
+                continue;
+            };
             if let (Role::Serve, Some(place)) = (role, guests.get_mut(index)) {
                 *place = Some(guest.clone());
             }
             slots.push(Slot::new(index, role, guest));
         }
     }
+    let app = resolved.app;
     let deployment = Deployment {
         scope,
         app: &app,
         slots,
     };
     let consumers = messages::consumers(&deployment)?;
+    let crontab = cron::crontab(&deployment)?;
     let services = service::services(&deployment)?;
     let Deployment { scope, slots, .. } = deployment;
     Ok(Deployed {
         live: Arc::new(Live {
             router: Router::new(app.routes.clone(), guests),
             consumers,
+            crontab,
             services,
         }),
         triggers: Triggers::of(&app),
+        outdated: Vec::new(),
         app,
         scope,
         slots,
@@ -165,6 +170,21 @@ pub fn load_callees(
     let parts = bound.filter_map(|index| Some((app.components.get(index)?, code.get(index)?)));
     let load = |(component, code): (_, &Vec<u8>)| scope.load(component, code, Role::Call, progress);
     parts.map(load).collect()
+}
+
+/// Loads one component for one thing that calls it; `None` if there is no such component.
+pub(crate) fn load(
+    scope: &AppScope,
+    resolved: &Resolved,
+    (index, role): (usize, Role),
+    progress: &dyn Fn(Progress),
+) -> Result<Option<Guest>, LoadError> {
+    let Resolved { app, code } = resolved;
+    let (Some(component), Some(code)) = (app.components.get(index), code.get(index)) else {
+        return Ok(None);
+    };
+    let component = service::component_for(app, (index, component), role);
+    scope.load(&component, code, role, progress).map(Some)
 }
 
 /// An app on its way: what the triggers are made from.

@@ -264,7 +264,7 @@ async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Faul
         Callable::HttpP3(pre) => pre.instantiate_async(&mut store).await.map(Exports::P3),
         Callable::Message(linked) => linked.instantiate(&mut store).await.map(Exports::Message),
         Callable::Export(linked) => export::instantiate(linked, &mut store).await,
-        Callable::Command(_) => Err(not_answering()),
+        Callable::Command(_) | Callable::Init(_) => Err(not_answering()),
     };
     match exports {
         Ok(exports) => Ok(Warm {
@@ -292,7 +292,7 @@ async fn instantiate_and_start(
         Callable::HttpP2(_) => p2::bindings::Proxy::new(store, &instance).map(Exports::P2),
         Callable::HttpP3(_) => p3::bindings::Service::new(store, &instance).map(Exports::P3),
         Callable::Message(linked) => linked.of(store, &instance).map(Exports::Message),
-        Callable::Command(_) | Callable::Export(_) => Err(not_answering()),
+        Callable::Command(_) | Callable::Export(_) | Callable::Init(_) => Err(not_answering()),
     }
 }
 
