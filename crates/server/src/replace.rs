@@ -188,6 +188,7 @@ impl Deployed {
                 });
             }
         }
+        replaced.sort_by(|one, other| one.component.cmp(&other.component));
         let restart = self.triggers.changed(&Triggers::of(app));
         let any = !replaced.is_empty() || self.app.digest != app.digest;
         self.outdated = still_outdated;
