@@ -508,7 +508,7 @@ mod tests {
         let folder = folder();
         let (first, second) = (folder.path().join("web.wasm"), folder.path().join("b.wasm"));
         fs::write(&second, "b").unwrap();
-        let mut watch = Watch::new(&[first.clone()], None);
+        let mut watch = Watch::new(std::slice::from_ref(&first), None);
         fs::write(&first, "changed meanwhile").unwrap();
         watch.look_at(&[first, second.clone()]);
         assert_eq!(watch.next_change(), FILES);
