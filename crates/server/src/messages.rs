@@ -15,7 +15,7 @@ mod lines;
 
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
@@ -46,6 +46,8 @@ const STILL_HERE: Duration = Duration::from_secs(5);
 const NO_DEADLINE: Duration = Duration::from_secs(3600);
 /// Between the guest's deadline and the time when the message counts as lost. Larger than [`STILL_HERE`].
 const MARGIN: Duration = Duration::from_secs(30);
+/// How often a trigger tells that it gave messages up.
+const GIVEN_UP_EVERY: Duration = Duration::from_secs(1);
 /// How long messages that come one after the other keep this thread from its connections.
 const SLICE: Duration = Duration::from_micros(200);
 
@@ -79,6 +81,29 @@ struct Arrival {
 struct Surroundings {
     log: LogSink,
     phase: watch::Receiver<Phase>,
+    given_up: Mutex<GivenUp>,
+}
+
+/// Messages that were given up: told once a second, beside the faults that led there.
+#[derive(Debug, Default)]
+struct GivenUp {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl GivenUp {
+    /// How many others there were since the last line, if there is to be one now.
+    fn one_more(&mut self, now: Instant) -> Option<u64> {
+        let told = self
+            .told
+            .is_some_and(|told| now.duration_since(told) < GIVEN_UP_EVERY);
+        if told {
+            self.untold += 1;
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 /// What the `[[message]]` sections of an app say.
@@ -170,7 +195,11 @@ impl Consumer {
         drop(subscribed);
         // A stream that has ended is not asked again.
         let mut deliveries = deliveries.fuse();
-        let around = Surroundings { log, phase: now };
+        let around = Surroundings {
+            log,
+            phase: now,
+            given_up: Mutex::default(),
+        };
         let mut handling = FuturesUnordered::new();
         let mut lines = Lines::new();
         let mut remind = interval(STILL_HERE);
@@ -277,7 +306,7 @@ impl Consumer {
                 }
             };
             if last || tries >= self.subscription.deliveries {
-                self.give_up(&guest, id, &delivery, tries);
+                self.give_up(&delivery, tries, around);
                 return self.told(id, delivery.settle.reject(tries).await, around);
             }
             if !stays || !self.rest(&mut delivery, tries, around).await {
@@ -334,12 +363,19 @@ impl Consumer {
         }
     }
 
-    /// Says that a message is not tried again. Nobody does for a request: whoever asked hears nothing, and knows.
-    fn give_up(&self, guest: &Guest, id: RequestId, delivery: &Delivery, tries: u32) {
-        let topic = &delivery.message.topic;
+    /// Says that a message is not tried again, once a second. Nobody does for a request: whoever asked hears nothing, and
+    /// knows.
+    fn give_up(&self, delivery: &Delivery, tries: u32, around: &Surroundings) {
         if delivery.message.reply_to.is_some() {
             return;
         }
+        let mut given_up = around
+            .given_up
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(others) = given_up.one_more(Instant::now()) else {
+            return;
+        };
         let end = match &self.subscription.dead_letter {
             Some(letter) => format!("it goes to the dead letters of {letter}"),
             None => {
@@ -350,10 +386,14 @@ impl Consumer {
             1 => "one try".to_owned(),
             tries => format!("{tries} tries"),
         };
-        guest.report_given_up(
-            id,
-            &format!("the message of {topic} is given up after {tries}: {end}"),
-        );
+        let others = match others {
+            0 => String::new(),
+            others => format!("; so were {others} others since it was last said"),
+        };
+        around.log.host_fault(format_args!(
+            "component \"{}\": the message of {} is given up after {tries}: {end}{others}",
+            self.component, delivery.message.topic
+        ));
     }
 
     fn told(&self, id: RequestId, told: messaging::Result<()>, around: &Surroundings) {
@@ -394,5 +434,19 @@ async fn give_back(waiting: impl Iterator<Item = Arrival>) {
         if arrival.delivery.settle.release().await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_up_is_told_once_a_second_with_a_count() {
+        let (mut given_up, now) = (GivenUp::default(), Instant::now());
+        assert_eq!(given_up.one_more(now), Some(0));
+        assert_eq!(given_up.one_more(now), None);
+        assert_eq!(given_up.one_more(now + GIVEN_UP_EVERY / 2), None);
+        assert_eq!(given_up.one_more(now + GIVEN_UP_EVERY), Some(2));
     }
 }
