@@ -15,7 +15,7 @@ mod memory;
 mod poll;
 mod socket;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use wasmtime::{AsContextMut, Caller, Extern, Linker, Result, bail};
 use wasmtime_wasi::p1::wasi_snapshot_preview1 as preview1;

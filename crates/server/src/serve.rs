@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::activation::Inherited;
 use crate::bounds::Bounds;
+use crate::cron::Crontab;
 use crate::descriptors::Descriptors;
 use crate::handover::LifeLine;
 use crate::http::Callee;
@@ -32,6 +33,9 @@ use crate::worker::{self, Phase, Shared, Worker};
 
 /// How often a drain reports how far it is.
 const REPORT: Duration = Duration::from_secs(1);
+
+/// Told of a service's name and of one address where it listens.
+pub type ToldService = dyn Fn(&str, SocketAddr);
 
 /// How a server is run.
 pub struct ServeOptions {
@@ -52,7 +56,7 @@ pub struct ServeOptions {
     /// Told at the begin of a drain and then every second what is still open.
     pub draining: Option<Box<dyn Fn(Draining)>>,
     /// Told, once the server is ready, of each service where it listens.
-    pub services: Option<Box<dyn Fn(&str, SocketAddr)>>,
+    pub services: Option<Box<ToldService>>,
     /// Where the metrics are served, if they are.
     pub metrics: Option<MetricsOptions>,
 }
@@ -359,6 +363,8 @@ impl<C: Callee> Team<C> {
                 consumers: consumers
                     .filter_map(|(index, consumer)| consumer.share(index, number, count))
                     .collect(),
+                // One timer for all schedules, on the last thread.
+                crontab: shared.live.crontab.clone().filter(|_| number + 1 == count),
                 services: guests.step_by(count).collect(),
             };
             let thread = std::thread::Builder::new()
@@ -419,6 +425,7 @@ impl<C: Callee> Team<C> {
 struct Sources {
     sockets: Vec<std::net::TcpListener>,
     consumers: Vec<Consumer>,
+    crontab: Option<Crontab>,
     /// Each with the number of the guest among those of its service.
     services: Vec<(Open, u32)>,
 }
@@ -442,6 +449,11 @@ fn work<C: Callee>(
             Ok(listeners) => {
                 let mut lasting = worker.consume(sources.consumers, &phase).await;
                 lasting.extend(worker.start_services(sources.services, &phase).await);
+                lasting.extend(
+                    sources
+                        .crontab
+                        .map(|crontab| worker.schedule(crontab, &phase)),
+                );
                 tell(report, Report::Accepts);
                 worker.run(listeners, lasting, phase).await;
             }

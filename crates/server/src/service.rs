@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use hostel_app::grant::AddressGrant;
 use hostel_app::{App, Component, ListenOn, ServiceTrigger, Text};
-use hostel_host::{Abi, LoadError, Role};
+use hostel_host::{Guest, LoadError, Role};
 
 use crate::activation::Inherited;
 use crate::deploy::Deployment;
@@ -115,14 +115,7 @@ pub(crate) fn services(deployment: &Deployment<'_>) -> Result<Vec<Service>, Load
         let Some(slot) = deployment.slot(trigger.component, Role::Service) else {
             continue;
         };
-        let places = match slot.current().abi() {
-            Abi::CommandP1 => trigger.listen.clone(),
-            _ => {
-                let binds = binds_itself(trigger);
-                binds.map_err(|error| deployment.named(trigger.component, error))?;
-                Vec::new()
-            }
-        };
+        let places = places(trigger, &slot.current())?;
         all.push(Service {
             slot: slot.clone(),
             trigger: trigger.clone(),
@@ -132,10 +125,25 @@ pub(crate) fn services(deployment: &Deployment<'_>) -> Result<Vec<Service>, Load
     Ok(all)
 }
 
-/// A component has to know where it listens.
-fn binds_itself(trigger: &ServiceTrigger) -> Result<(), LoadError> {
+/// Whether a component, loaded as a service, can listen where its app says.
+///
+/// # Errors
+///
+/// A place that this guest cannot have.
+pub fn check_guest(app: &App, component: usize, guest: &Guest) -> Result<(), LoadError> {
+    let mut services = app.services.iter();
+    let service = services.find(|service| service.component == component);
+    service.map_or(Ok(()), |trigger| places(trigger, guest).map(drop))
+}
+
+/// Where the host listens for this guest. A component binds by itself, and has to know where.
+fn places(trigger: &ServiceTrigger, guest: &Guest) -> Result<Vec<ListenOn>, LoadError> {
+    guest.check_service(trigger.export.as_deref(), trigger.listen.len())?;
+    if guest.abi().is_module() {
+        return Ok(trigger.listen.clone());
+    }
     let error = |what: &str, help: &str| LoadError {
-        component: String::new(),
+        component: guest.name().to_owned(),
         what: what.to_owned(),
         help: help.to_owned(),
     };
@@ -156,7 +164,7 @@ fn binds_itself(trigger: &ServiceTrigger) -> Result<(), LoadError> {
             ListenOn::Address(_) => {}
         }
     }
-    Ok(())
+    Ok(Vec::new())
 }
 
 /// The component as this role has it: a service's has arguments and addresses besides.

@@ -157,6 +157,14 @@ impl Linked {
         Self::Component { pre, exports }
     }
 
+    /// The same once more.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Component { pre, .. } => Self::component(pre.clone()),
+            Self::Module { pre, .. } => Self::module(pre.clone()),
+        }
+    }
+
     pub(crate) fn module(pre: wasmtime::InstancePre<Host>) -> Self {
         let exports = module::exports(pre.module());
         Self::Module { pre, exports }

@@ -5,31 +5,38 @@
 //! operator sets one. What a call may use of stores and of the network it may use anew in every period. Its standard
 //! input is empty and ends when it is asked to stop. Who starts it again, and when, is the server's business.
 
+mod export;
+mod pace;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::net::TcpListener;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt;
 use hostel_app::limits;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Sleep, sleep_until};
 use wasmtime::Store;
 
-use crate::abi::Callable;
 use crate::abi::command::{self, Command};
 use crate::abi::drive::Place;
 use crate::abi::http::panicked;
+use crate::abi::{Callable, init};
 use crate::fault::Fault;
 use crate::guest::{Guest, Inner, RequestId, fault_of};
 use crate::lanes;
 use crate::lock::lock;
 use crate::meter::Clock;
 use crate::state::{Host, Template};
+use export::Service;
+use pace::Pace;
 
 /// How a service is started.
 pub struct ServiceStart {
@@ -78,6 +85,8 @@ pub(crate) struct Life {
     pub(crate) refill: Duration,
     ready: Once,
     ready_line: Option<Arc<str>>,
+    /// A socket of the guest's own begins to listen.
+    listens: Arc<AtomicBool>,
 }
 
 /// Called the first time only.
@@ -117,6 +126,7 @@ impl Life {
             refill: limits::SERVICE_REFILL_MS.duration(),
             ready: Arc::new(Mutex::new(Some(start.ready))),
             ready_line: start.ready_line.map(Arc::from),
+            listens: Arc::default(),
         }
     }
 
@@ -124,6 +134,18 @@ impl Life {
     pub(crate) fn is_ready(&self) {
         if self.ready_line.is_none() {
             call_once(&self.ready);
+        }
+    }
+
+    /// It may make a socket of its own listen, which it does before it waits again.
+    pub(crate) fn listens(&self) {
+        self.listens.store(true, Relaxed);
+    }
+
+    /// The guest waits, or was interrupted.
+    fn has_run(&self) {
+        if self.listens.swap(false, Relaxed) {
+            self.is_ready();
         }
     }
 
@@ -175,11 +197,10 @@ async fn live(
     (export, id): (Option<String>, RequestId),
     mut pace: Option<Pace>,
 ) -> Result<u8, Fault> {
-    let host_fault = |error: wasmtime::Error| Fault::Host(format!("{error:?}"));
-    let mut store = Host::store(&guest.engine, template, id).map_err(host_fault)?;
+    let store = Host::store(&guest.engine, template, id).map_err(host_fault)?;
     let mut clock = Clock::start(&template.limits).owned_by(&template.metrics);
     let outcome = {
-        let called = call(guest, &mut store, export.as_deref());
+        let called = call(guest, store, export.as_deref());
         let mut called = pin!(AssertUnwindSafe(called).catch_unwind());
         poll_fn(|cx| {
             if let Some(pace) = &mut pace
@@ -192,6 +213,9 @@ async fn live(
             let ticking = guest.ticker.enter();
             let polled = clock.poll_anywhere(called.as_mut(), cx);
             drop(ticking);
+            if let Some(life) = &template.life {
+                life.has_run();
+            }
             if let Some(pace) = &mut pace {
                 pace.charge(clock.used().saturating_sub(before));
             }
@@ -199,92 +223,35 @@ async fn live(
         })
         .await
     };
-    match outcome?.map_err(|_| panicked())? {
-        Ok(code) => Ok(code),
-        Err(Failed::Fault(fault)) => Err(fault),
-        Err(Failed::Guest(error)) => Err(fault_of(&error, &store.data().meter)),
+    outcome?.map_err(|_| panicked())?
+}
+
+async fn call(guest: &Inner, mut store: Store<Host>, export: Option<&str>) -> Result<u8, Fault> {
+    if let Some(name) = export {
+        return Service::run(guest, store, name).await;
     }
-}
-
-/// How a service failed.
-enum Failed {
-    Fault(Fault),
-    Guest(wasmtime::Error),
-}
-
-impl From<wasmtime::Error> for Failed {
-    fn from(error: wasmtime::Error) -> Self {
-        Self::Guest(error)
+    if let Callable::Init(pre) = &guest.callable {
+        store.data_mut().enable_p1().map_err(host_fault)?;
+        let outcome = init::call(pre, &mut store).await.map(|()| true);
+        return exit(outcome, &store);
     }
-}
-
-async fn call(guest: &Inner, store: &mut Store<Host>, export: Option<&str>) -> Result<u8, Failed> {
     let Callable::Command(command) = &guest.callable else {
-        return Err(Failed::Fault(Fault::BadGuest(
+        return Err(Fault::BadGuest(
             "it is not a program that can run all the time".into(),
-        )));
+        ));
     };
     if let Command::P1(_) = command {
-        store.data_mut().enable_p1()?;
+        store.data_mut().enable_p1().map_err(host_fault)?;
     }
-    let outcome = match export {
-        None => command::call(command, store).await,
-        Some(export) => call_export(command, store, export).await.map(|()| true),
-    };
-    Ok(command::exit_code(outcome)?)
+    let outcome = command::call(command, &mut store).await;
+    exit(outcome, &store)
 }
 
-/// Calls a core module's plain export.
-async fn call_export(
-    command: &Command,
-    store: &mut Store<Host>,
-    export: &str,
-) -> wasmtime::Result<()> {
-    let Command::P1(pre) = command else {
-        wasmtime::bail!("a component runs by `wasi:cli/run`, not by its export \"{export}\"")
-    };
-    let instance = pre.instantiate_async(&mut *store).await?;
-    let function = instance.get_typed_func::<(), ()>(&mut *store, export)?;
-    function.call_async(store, ()).await
+/// The exit code, or how it failed.
+fn exit(outcome: wasmtime::Result<bool>, store: &Store<Host>) -> Result<u8, Fault> {
+    command::exit_code(outcome).map_err(|error| fault_of(&error, &store.data().meter))
 }
 
-/// Spreads the CPU of a service over time: what it used has to be paid for at its percentage before it goes on.
-struct Pace {
-    percent: u32,
-    /// When all that it used so far is paid for.
-    paid: Instant,
-    rest: Option<std::pin::Pin<Box<Sleep>>>,
-}
-
-/// What a service may use ahead of what is paid for.
-const AHEAD: Duration = Duration::from_millis(100);
-
-impl Pace {
-    fn new(percent: u32) -> Self {
-        Self {
-            percent: percent.max(1),
-            paid: Instant::now(),
-            rest: None,
-        }
-    }
-
-    fn charge(&mut self, used: Duration) {
-        let cost = used.saturating_mul(100) / self.percent;
-        self.paid = self.paid.max(Instant::now()) + cost;
-    }
-
-    /// Whether it has to wait now; then the caller is woken when it may go on.
-    fn rests(&mut self, cx: &mut std::task::Context<'_>) -> bool {
-        let until = self.paid.checked_sub(AHEAD).unwrap_or(self.paid);
-        if until <= Instant::now() {
-            return false;
-        }
-        let rest = self
-            .rest
-            .get_or_insert_with(|| Box::pin(sleep_until(until.into())));
-        if rest.deadline() != until.into() {
-            rest.as_mut().reset(until.into());
-        }
-        rest.as_mut().poll(cx).is_pending()
-    }
+fn host_fault(error: wasmtime::Error) -> Fault {
+    Fault::Host(format!("{error:?}"))
 }

@@ -65,6 +65,11 @@ const READY: Readiness = Readiness {
     hangup: false,
 };
 
+const NOTHING: Readiness = Readiness {
+    amount: 0,
+    hangup: false,
+};
+
 pub(super) async fn poll_oneoff(
     memory: &mut [u8],
     host: &mut Host,
@@ -131,25 +136,36 @@ async fn wait(
         let _rings = alarm.as_mut().map(|alarm| alarm.as_mut().poll(cx));
         let ended = ended.as_mut().poll(cx).is_ready();
         let now = Instant::now();
-        let mut ready = Vec::new();
-        for subscription in waits {
-            let event = match &subscription.wait {
+        let mut events: Vec<Option<Event>> = waits
+            .iter()
+            .map(|subscription| match &subscription.wait {
                 Wait::Now(event) => Some(*event),
-                Wait::Until(at) => (*at <= now).then_some(Ok(Readiness {
-                    amount: 0,
-                    hangup: false,
-                })),
+                Wait::Until(at) => (*at <= now).then_some(Ok(NOTHING)),
                 Wait::Input => ended.then_some(Ok(Readiness {
-                    amount: 0,
                     hangup: true,
+                    ..NOTHING
                 })),
-                Wait::Socket(socket, direction) => match socket.poll(*direction, cx) {
-                    Poll::Ready(event) => Some(event),
-                    Poll::Pending => None,
-                },
-            };
-            ready.extend(event.map(|event| (subscription, event)));
+                Wait::Socket(..) => None,
+            })
+            .collect();
+        // Who returns anyway looks at the sockets themselves: the event loop may not have heard of them yet.
+        let returns = events.iter().any(Option::is_some);
+        for (subscription, event) in waits.iter().zip(&mut events) {
+            if let Wait::Socket(socket, direction) = &subscription.wait {
+                *event = match returns {
+                    true => socket.now(*direction).transpose(),
+                    false => match socket.poll(*direction, cx) {
+                        Poll::Ready(event) => Some(event),
+                        Poll::Pending => None,
+                    },
+                };
+            }
         }
+        let ready: Vec<_> = waits
+            .iter()
+            .zip(events)
+            .filter_map(|(subscription, event)| Some((subscription, event?)))
+            .collect();
         match ready.is_empty() {
             false => Poll::Ready(ready),
             true => Poll::Pending,

@@ -1,7 +1,7 @@
 //! Services on pre-opened sockets: real sockets, real guests, and calls that make no sense.
 
 mod calls;
-mod guests;
+pub(crate) mod guests;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -17,30 +17,40 @@ use crate::testing;
 use crate::{Fault, Guest, RequestId, Role, Runtime, ServiceStart};
 
 /// A service at work.
-struct Service {
-    stop: watch::Sender<bool>,
-    ready: Arc<AtomicUsize>,
-    end: JoinHandle<Result<u8, Fault>>,
+pub(crate) struct Service {
+    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) ready: Arc<AtomicUsize>,
+    pub(crate) end: JoinHandle<Result<u8, Fault>>,
 }
 
 /// Binds a port that is free.
-fn listener() -> (Arc<TcpListener>, SocketAddr) {
+pub(crate) fn listener() -> (Arc<TcpListener>, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (Arc::new(listener), address)
 }
 
-fn start(guest: &Guest, listeners: Vec<Arc<TcpListener>>) -> Service {
+pub(crate) fn start(guest: &Guest, listeners: Vec<Arc<TcpListener>>) -> Service {
+    start_at(guest, listeners, None)
+}
+
+/// The same with an export.
+pub(crate) fn start_at(
+    guest: &Guest,
+    listeners: Vec<Arc<TcpListener>>,
+    export: Option<&str>,
+) -> Service {
     let (stop, stopped) = watch::channel(false);
     let ready = Arc::new(AtomicUsize::new(0));
     let (count, guest) = (ready.clone(), guest.clone());
     let start = ServiceStart {
         listeners,
-        export: None,
+        export: export.map(str::to_owned),
         stop: stopped,
         ready: Box::new(move || {
             count.fetch_add(1, Relaxed);
         }),
+        ready_line: None,
         cpu_percent: None,
     };
     let end = tokio::spawn(async move { guest.serve(start, RequestId::next()).await });
@@ -49,18 +59,18 @@ fn start(guest: &Guest, listeners: Vec<Arc<TcpListener>>) -> Service {
 
 impl Service {
     /// Waits for its end, but not for ever.
-    async fn ended(self) -> Result<u8, Fault> {
+    pub(crate) async fn ended(self) -> Result<u8, Fault> {
         let end = tokio::time::timeout(Duration::from_secs(60), self.end).await;
         end.expect("it ends").unwrap()
     }
 }
 
 /// A guest of `guests/out` with these arguments, loaded as a service.
-fn service(runtime: &Runtime, name: &str, args: &[&str]) -> Guest {
+pub(crate) fn service(runtime: &Runtime, name: &str, args: &[&str]) -> Guest {
     service_with(runtime, name, args, |_| {})
 }
 
-fn service_with(
+pub(crate) fn service_with(
     runtime: &Runtime,
     name: &str,
     args: &[&str],
@@ -74,7 +84,7 @@ fn service_with(
 }
 
 /// Grants a directory.
-fn with_folder(component: &mut Component, folder: &Path) {
+pub(crate) fn with_folder(component: &mut Component, folder: &Path) {
     component.grants.files = vec![hostel_app::grant::FileGrant {
         guest: "/data".into(),
         host: folder.into(),

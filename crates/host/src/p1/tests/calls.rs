@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 
 use super::*;
+use crate::net::Accepted;
 use crate::p1::descriptors::{Descriptor, Descriptors};
 use crate::p1::{calls, file, poll};
 use crate::state::{Host, Template};
@@ -90,19 +91,20 @@ fn load(runtime: &Runtime, folder: &Path, text: &str) -> Guest {
 /// What the body leaves, with a directory at 3 and a listening socket at 4.
 async fn outcome(runtime: &Runtime, folder: &Path, body: &str) -> u8 {
     let (listener, address) = listener();
-    outcome_with(runtime, folder, body, (listener, address), |_| {}).await
+    outcome_with(runtime, folder, body, (listener, address), |client| client).await
 }
 
-async fn outcome_with(
+/// The same with what a client does that is connected before.
+async fn outcome_with<T>(
     runtime: &Runtime,
     folder: &Path,
     body: &str,
     (listener, address): (Arc<TcpListener>, SocketAddr),
-    client: impl FnOnce(TcpStream),
+    client: impl FnOnce(TcpStream) -> T,
 ) -> u8 {
     let guest = load(runtime, folder, &module(body));
     let connection = TcpStream::connect(address).unwrap();
-    client(connection);
+    let _stays = client(connection);
     let ended = start(&guest, vec![listener]).ended().await;
     ended.unwrap_or_else(|fault| panic!("{body}: {fault:?}"))
 }
@@ -443,6 +445,26 @@ fn there_are_no_more_connections_than_the_guest_may_hold() {
     assert_eq!(ended, Ok(33));
 }
 
+#[test]
+fn there_are_no_more_connections_than_all_services_may_hold() {
+    let (runtime, folder) = (testing::runtime(None), folder());
+    let accept = module(&call("sock_accept", &[4, 0, 64]));
+    let guest = load(&runtime, folder.path(), &accept);
+    let network = &guest.0.template.network;
+    let mut others: Vec<_> = std::iter::from_fn(|| Accepted::open(network)).collect();
+    assert_eq!(others.len(), hostel_app::limits::SERVICE_CONNECTIONS.size());
+    block_on(async {
+        for expected in [33, 0, 0] {
+            let (listener, address) = listener();
+            let _client = TcpStream::connect(address).unwrap();
+            let ended = start(&guest, vec![listener]).ended().await;
+            // A service that has ended has given its place back.
+            assert_eq!(ended, Ok(expected));
+            others.truncate(hostel_app::limits::SERVICE_CONNECTIONS.size() - 1);
+        }
+    });
+}
+
 /// Numbers that look random and are the same in every run.
 struct Numbers(u64);
 
@@ -460,7 +482,7 @@ impl Numbers {
         match self.below(20) {
             0 => i32::MIN + self.below(100),
             1 => -1 - self.below(3),
-            _ => self.below(12),
+            _ => self.below(8),
         }
     }
 
@@ -485,7 +507,7 @@ impl Numbers {
 
 async fn one_call(memory: &mut [u8], host: &mut Host, any: &mut Numbers) -> i32 {
     let (fd, count) = (any.fd(), any.below(4));
-    let done = match any.below(12) {
+    let done = match any.below(14) {
         0 => calls::fd_close(memory, host, fd).await,
         1 => calls::fd_fdstat_get(memory, host, (fd, any.at())).await,
         2 => calls::fd_fdstat_set_flags(memory, host, (fd, any.flags())).await,
@@ -500,7 +522,8 @@ async fn one_call(memory: &mut [u8], host: &mut Host, any: &mut Numbers) -> i32 
             calls::sock_recv(memory, host, args).await
         }
         10 => calls::sock_send(memory, host, (fd, any.at(), count, any.flags(), any.at())).await,
-        _ => calls::sock_shutdown(memory, host, (fd, any.flags())).await,
+        11 => calls::sock_shutdown(memory, host, (fd, any.flags())).await,
+        _ => calls::sock_accept(memory, host, (4, 0, any.at())).await,
     };
     done.unwrap_or(-1)
 }
@@ -520,7 +543,7 @@ fn calls_at_random_break_nothing_and_reach_nothing_of_others() {
     let guest = load(&runtime, folder.path(), &module("(i32.const 0)"));
     block_on(async {
         let (mut succeeded, mut accepted) = (0, 0);
-        for seed in 0..40 {
+        for seed in 0..300 {
             let (ours, address) = listener();
             let (others, _) = listener();
             let (_stop, stopped) = watch::channel(true);
@@ -529,6 +552,7 @@ fn calls_at_random_break_nothing_and_reach_nothing_of_others() {
                 export: None,
                 stop: stopped,
                 ready: Box::new(|| {}),
+                ready_line: None,
                 cpu_percent: None,
             });
             let template = Arc::new(Template {
@@ -543,7 +567,7 @@ fn calls_at_random_break_nothing_and_reach_nothing_of_others() {
                 *byte = u8::try_from(any.below(6)).unwrap();
             }
             let mut clients = Vec::new();
-            for turn in 0..400 {
+            for turn in 0..60 {
                 if turn % 8 == 0 {
                     let mut client = TcpStream::connect(address).unwrap();
                     client.write_all(b"some bytes").unwrap();

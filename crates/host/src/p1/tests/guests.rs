@@ -13,7 +13,7 @@ const CONNECTIONS: usize = 1000;
 const AT_ONCE: usize = 64;
 
 /// Sends a text, ends its half, and returns all that came back.
-async fn talk(address: SocketAddr, text: String) -> String {
+pub(crate) async fn talk(address: SocketAddr, text: String) -> String {
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(text.as_bytes()).await.unwrap();
     client.shutdown().await.unwrap();
@@ -23,7 +23,7 @@ async fn talk(address: SocketAddr, text: String) -> String {
 }
 
 /// Many clients, each of which must be answered as it expects; `expected` is the whole answer, or `None` its own text.
-async fn crowd(address: SocketAddr, expected: Option<&str>) {
+pub(crate) async fn crowd(address: SocketAddr, expected: Option<&str>) {
     let talks = stream::iter(0..CONNECTIONS).map(|number| async move {
         let text = format!("client {number} says {}", "word ".repeat(number % 50));
         let answer = talk(address, text.clone()).await;
