@@ -15,14 +15,15 @@ mod lines;
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use hostel_app::{MessageTrigger, OrderedBy, limits};
-use hostel_host::messaging::{self, Delivery, Messaging, Subscription};
+use hostel_host::messaging::{Delivery, Messaging, Subscription};
 use hostel_host::{Fault, Guest, Handled, LoadError, LogSink, Refusal, RequestId, Role};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -46,6 +47,8 @@ const STILL_HERE: Duration = Duration::from_secs(5);
 const NO_DEADLINE: Duration = Duration::from_secs(3600);
 /// Between the guest's deadline and the time when the message counts as lost. Larger than [`STILL_HERE`].
 const MARGIN: Duration = Duration::from_secs(30);
+/// Messages that the guest has done and the broker is being told of, with those that the guest works on.
+const SETTLING: usize = limits::STORE_WRITES_WAITING.size();
 /// How often a trigger tells that it gave messages up.
 const GIVEN_UP_EVERY: Duration = Duration::from_secs(1);
 /// How long messages that come one after the other keep this thread from its connections.
@@ -82,6 +85,40 @@ struct Surroundings {
     log: LogSink,
     phase: watch::Receiver<Phase>,
     given_up: Mutex<GivenUp>,
+    /// Messages that a guest works on.
+    working: AtomicUsize,
+    /// Told when there is one less.
+    freed: Notify,
+}
+
+/// A message that a guest works on, as long as it does.
+struct Working<'a>(&'a Surroundings);
+
+impl<'a> Working<'a> {
+    fn new(around: &'a Surroundings) -> Self {
+        around.working.fetch_add(1, Relaxed);
+        Self(around)
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.working.fetch_sub(1, Relaxed);
+        self.0.freed.notify_one();
+    }
+}
+
+/// What is to become of a message.
+#[derive(Debug, Clone, Copy)]
+enum Verdict {
+    /// It is done.
+    Done,
+    /// It is to come again.
+    Again,
+    /// It is given up, after so many tries.
+    Over(u32),
+    /// Nobody worked on it.
+    Untouched,
 }
 
 /// Messages that were given up: told once a second, beside the faults that led there.
@@ -199,6 +236,8 @@ impl Consumer {
             log,
             phase: now,
             given_up: Mutex::default(),
+            working: AtomicUsize::new(0),
+            freed: Notify::new(),
         };
         let mut handling = FuturesUnordered::new();
         let mut lines = Lines::new();
@@ -206,7 +245,7 @@ impl Consumer {
         remind.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let handle = |arrival: Arrival| {
             let (begun, key) = (call(), arrival.key.clone());
-            let handled = self.handle(arrival, &around);
+            let handled = self.handle(arrival, Working::new(&around), &around);
             async move {
                 handled.await;
                 drop(begun);
@@ -215,7 +254,9 @@ impl Consumer {
         };
         let mut since = Instant::now();
         loop {
-            let room = handling.len() < self.concurrency && lines.waiting() < self.line();
+            let room = around.working.load(Relaxed) < self.concurrency
+                && handling.len() < SETTLING
+                && lines.waiting() < self.line();
             tokio::select! {
                 biased;
                 Some(key) = handling.next() => {
@@ -223,6 +264,7 @@ impl Consumer {
                     handling.extend(lines.leave(key.as_deref()).map(&handle));
                 }
                 () = &mut draining => break,
+                () = around.freed.notified(), if !room => {}
                 _tick = remind.tick(), if lines.waiting() > 0 => remind_of(lines.iter_mut()).await,
                 Some(delivery) = deliveries.next(), if room => {
                     let arrival = self.arrival(delivery);
@@ -275,8 +317,9 @@ impl Consumer {
         }
     }
 
-    /// One message, until it is settled.
-    async fn handle(&self, arrival: Arrival, around: &Surroundings) {
+    /// One message, until it is settled. The guest may work on the next one while the broker is told, unless that is one which
+    /// must not overtake this.
+    async fn handle(&self, arrival: Arrival, working: Working<'_>, around: &Surroundings) {
         let Arrival {
             key,
             mut delivery,
@@ -288,14 +331,39 @@ impl Consumer {
         }
         // A request has somebody who waits, who would get an answer that is too late.
         let stays = key.is_some() && delivery.message.reply_to.is_none();
+        let (id, verdict) = self.judged(&mut delivery, stays, around).await;
+        let _working = key.is_some().then_some(working);
+        let told = match verdict {
+            Verdict::Done => delivery.settle.ack().await,
+            Verdict::Again => delivery.settle.nack().await,
+            Verdict::Over(tries) => delivery.settle.reject(tries).await,
+            Verdict::Untouched => delivery.settle.release().await,
+        };
+        if let Err(error) = told {
+            around.log.host_fault(format_args!(
+                "component \"{}\": request {id}: the message was handled, but the broker was not told, and delivers it \
+                 again: {error}",
+                self.component
+            ));
+        }
+    }
+
+    /// What is to become of a message, and the last call that was made with it. One that `stays` is tried here until it is
+    /// done or given up.
+    async fn judged(
+        &self,
+        delivery: &mut Delivery,
+        stays: bool,
+        around: &Surroundings,
+    ) -> (RequestId, Verdict) {
         let mut tries = delivery.attempt.max(1);
         loop {
             let id = RequestId::next();
-            let Some((guest, handled)) = self.call(&mut delivery, id, around).await else {
-                return self.told(id, delivery.settle.release().await, around);
+            let Some((guest, handled)) = self.call(delivery, id, around).await else {
+                return (id, Verdict::Untouched);
             };
             let last = match handled {
-                Ok(Ok(())) => return self.told(id, delivery.settle.ack().await, around),
+                Ok(Ok(())) => return (id, Verdict::Done),
                 Ok(Err(refusal)) => {
                     guest.report_refusal(id, refusal.why());
                     matches!(refusal, Refusal::Never(_))
@@ -306,11 +374,11 @@ impl Consumer {
                 }
             };
             if last || tries >= self.subscription.deliveries {
-                self.give_up(&delivery, tries, around);
-                return self.told(id, delivery.settle.reject(tries).await, around);
+                self.give_up(delivery, tries, around);
+                return (id, Verdict::Over(tries));
             }
-            if !stays || !self.rest(&mut delivery, tries, around).await {
-                return self.told(id, delivery.settle.nack().await, around);
+            if !stays || !self.rest(delivery, tries, around).await {
+                return (id, Verdict::Again);
             }
             tries += 1;
         }
@@ -394,16 +462,6 @@ impl Consumer {
             "component \"{}\": the message of {} is given up after {tries}: {end}{others}",
             self.component, delivery.message.topic
         ));
-    }
-
-    fn told(&self, id: RequestId, told: messaging::Result<()>, around: &Surroundings) {
-        if let Err(error) = told {
-            around.log.host_fault(format_args!(
-                "component \"{}\": request {id}: the message was handled, but the broker was not told, and delivers it \
-                 again: {error}",
-                self.component
-            ));
-        }
     }
 }
 
