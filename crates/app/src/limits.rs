@@ -244,8 +244,7 @@ table! {
     MESSAGE_FORGET_MS = "message_forget", Milliseconds, 7 * 24 * HOUR, [HOUR, 365 * 24 * HOUR], "crates/stores/tests/messaging/local.rs::a_group_that_never_comes_back_is_forgotten_when_there_is_no_room";
     /// Messages of one `[[message]]` that its component works on at once.
     MESSAGE_CONCURRENCY = "message_concurrency", Count, 16, [1, 1000], "tests/functional/messages.rs::no_more_messages_are_in_flight_than_the_trigger_says";
-    /// Messages of one `[[message]]` with `ordered_by` that wait in this process behind others of their key; more stay with the
-    /// broker, and so do those of other keys behind them.
+    /// Messages of one ordered `[[message]]` that wait in this process behind others of their key; more stay with the broker.
     MESSAGE_LINE = "message_line", Count, 256, [1, 10_000], "tests/functional/messages/order.rs::a_crowd_of_one_key_waits_and_then_holds_up_others";
     /// How often a message is delivered, where the manifest does not say, until it is given up.
     MESSAGE_DELIVERIES = "message_deliveries", Count, 5, [1, 1000], "tests/functional/messages.rs::a_message_that_is_never_taken_goes_to_the_dead_letters";

@@ -293,16 +293,6 @@ impl Guest {
         }
     }
 
-    /// Tells the operator that a message is not tried again, and what becomes of it.
-    pub fn report_given_up(&self, request: RequestId, what: &str) {
-        if let Stdio::Log(log) = &self.0.template.stdio {
-            let component = &self.0.template.component;
-            log.notice(&format!(
-                "level=error component={component} request={request} {what}"
-            ));
-        }
-    }
-
     /// Counts and logs a fault that the caller answers for.
     pub fn report(&self, request: RequestId, fault: &Fault) {
         self.0.report(request, fault);

@@ -15,14 +15,15 @@ mod lines;
 
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use hostel_app::{MessageTrigger, OrderedBy, limits};
-use hostel_host::messaging::{self, Delivery, Messaging, Subscription};
+use hostel_host::messaging::{Delivery, Messaging, Subscription};
 use hostel_host::{Fault, Guest, Handled, LoadError, LogSink, Refusal, RequestId, Role};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -46,6 +47,10 @@ const STILL_HERE: Duration = Duration::from_secs(5);
 const NO_DEADLINE: Duration = Duration::from_secs(3600);
 /// Between the guest's deadline and the time when the message counts as lost. Larger than [`STILL_HERE`].
 const MARGIN: Duration = Duration::from_secs(30);
+/// Messages that the guest has done and the broker is being told of, with those that the guest works on.
+const SETTLING: usize = limits::STORE_WRITES_WAITING.size();
+/// How often a trigger tells that it gave messages up.
+const GIVEN_UP_EVERY: Duration = Duration::from_secs(1);
 /// How long messages that come one after the other keep this thread from its connections.
 const SLICE: Duration = Duration::from_micros(200);
 
@@ -79,6 +84,63 @@ struct Arrival {
 struct Surroundings {
     log: LogSink,
     phase: watch::Receiver<Phase>,
+    given_up: Mutex<GivenUp>,
+    /// Messages that a guest works on.
+    working: AtomicUsize,
+    /// Told when there is one less.
+    freed: Notify,
+}
+
+/// A message that a guest works on, as long as it does.
+struct Working<'a>(&'a Surroundings);
+
+impl<'a> Working<'a> {
+    fn new(around: &'a Surroundings) -> Self {
+        around.working.fetch_add(1, Relaxed);
+        Self(around)
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.working.fetch_sub(1, Relaxed);
+        self.0.freed.notify_one();
+    }
+}
+
+/// What is to become of a message.
+#[derive(Debug, Clone, Copy)]
+enum Verdict {
+    /// It is done.
+    Done,
+    /// It is to come again.
+    Again,
+    /// It is given up, after so many tries.
+    Over(u32),
+    /// Nobody worked on it.
+    Untouched,
+}
+
+/// Messages that were given up: told once a second, beside the faults that led there.
+#[derive(Debug, Default)]
+struct GivenUp {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl GivenUp {
+    /// How many others there were since the last line, if there is to be one now.
+    fn one_more(&mut self, now: Instant) -> Option<u64> {
+        let told = self
+            .told
+            .is_some_and(|told| now.duration_since(told) < GIVEN_UP_EVERY);
+        if told {
+            self.untold += 1;
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 /// What the `[[message]]` sections of an app say.
@@ -170,14 +232,20 @@ impl Consumer {
         drop(subscribed);
         // A stream that has ended is not asked again.
         let mut deliveries = deliveries.fuse();
-        let around = Surroundings { log, phase: now };
+        let around = Surroundings {
+            log,
+            phase: now,
+            given_up: Mutex::default(),
+            working: AtomicUsize::new(0),
+            freed: Notify::new(),
+        };
         let mut handling = FuturesUnordered::new();
         let mut lines = Lines::new();
         let mut remind = interval(STILL_HERE);
         remind.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let handle = |arrival: Arrival| {
             let (begun, key) = (call(), arrival.key.clone());
-            let handled = self.handle(arrival, &around);
+            let handled = self.handle(arrival, Working::new(&around), &around);
             async move {
                 handled.await;
                 drop(begun);
@@ -186,7 +254,9 @@ impl Consumer {
         };
         let mut since = Instant::now();
         loop {
-            let room = handling.len() < self.concurrency && lines.waiting() < self.line();
+            let room = around.working.load(Relaxed) < self.concurrency
+                && handling.len() < SETTLING
+                && lines.waiting() < self.line();
             tokio::select! {
                 biased;
                 Some(key) = handling.next() => {
@@ -194,6 +264,7 @@ impl Consumer {
                     handling.extend(lines.leave(key.as_deref()).map(&handle));
                 }
                 () = &mut draining => break,
+                () = around.freed.notified(), if !room => {}
                 _tick = remind.tick(), if lines.waiting() > 0 => remind_of(lines.iter_mut()).await,
                 Some(delivery) = deliveries.next(), if room => {
                     let arrival = self.arrival(delivery);
@@ -246,8 +317,9 @@ impl Consumer {
         }
     }
 
-    /// One message, until it is settled.
-    async fn handle(&self, arrival: Arrival, around: &Surroundings) {
+    /// One message, until it is settled. The guest may work on the next one while the broker is told, unless that is one which
+    /// must not overtake this.
+    async fn handle(&self, arrival: Arrival, working: Working<'_>, around: &Surroundings) {
         let Arrival {
             key,
             mut delivery,
@@ -259,14 +331,39 @@ impl Consumer {
         }
         // A request has somebody who waits, who would get an answer that is too late.
         let stays = key.is_some() && delivery.message.reply_to.is_none();
+        let (id, verdict) = self.judged(&mut delivery, stays, around).await;
+        let _working = key.is_some().then_some(working);
+        let told = match verdict {
+            Verdict::Done => delivery.settle.ack().await,
+            Verdict::Again => delivery.settle.nack().await,
+            Verdict::Over(tries) => delivery.settle.reject(tries).await,
+            Verdict::Untouched => delivery.settle.release().await,
+        };
+        if let Err(error) = told {
+            around.log.host_fault(format_args!(
+                "component \"{}\": request {id}: the message was handled, but the broker was not told, and delivers it \
+                 again: {error}",
+                self.component
+            ));
+        }
+    }
+
+    /// What is to become of a message, and the last call that was made with it. One that `stays` is tried here until it is
+    /// done or given up.
+    async fn judged(
+        &self,
+        delivery: &mut Delivery,
+        stays: bool,
+        around: &Surroundings,
+    ) -> (RequestId, Verdict) {
         let mut tries = delivery.attempt.max(1);
         loop {
             let id = RequestId::next();
-            let Some((guest, handled)) = self.call(&mut delivery, id, around).await else {
-                return self.told(id, delivery.settle.release().await, around);
+            let Some((guest, handled)) = self.call(delivery, id, around).await else {
+                return (id, Verdict::Untouched);
             };
             let last = match handled {
-                Ok(Ok(())) => return self.told(id, delivery.settle.ack().await, around),
+                Ok(Ok(())) => return (id, Verdict::Done),
                 Ok(Err(refusal)) => {
                     guest.report_refusal(id, refusal.why());
                     matches!(refusal, Refusal::Never(_))
@@ -277,11 +374,11 @@ impl Consumer {
                 }
             };
             if last || tries >= self.subscription.deliveries {
-                self.give_up(&guest, id, &delivery, tries);
-                return self.told(id, delivery.settle.reject(tries).await, around);
+                self.give_up(delivery, tries, around);
+                return (id, Verdict::Over(tries));
             }
-            if !stays || !self.rest(&mut delivery, tries, around).await {
-                return self.told(id, delivery.settle.nack().await, around);
+            if !stays || !self.rest(delivery, tries, around).await {
+                return (id, Verdict::Again);
             }
             tries += 1;
         }
@@ -334,12 +431,19 @@ impl Consumer {
         }
     }
 
-    /// Says that a message is not tried again. Nobody does for a request: whoever asked hears nothing, and knows.
-    fn give_up(&self, guest: &Guest, id: RequestId, delivery: &Delivery, tries: u32) {
-        let topic = &delivery.message.topic;
+    /// Says that a message is not tried again, once a second. Nobody does for a request: whoever asked hears nothing, and
+    /// knows.
+    fn give_up(&self, delivery: &Delivery, tries: u32, around: &Surroundings) {
         if delivery.message.reply_to.is_some() {
             return;
         }
+        let mut given_up = around
+            .given_up
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(others) = given_up.one_more(Instant::now()) else {
+            return;
+        };
         let end = match &self.subscription.dead_letter {
             Some(letter) => format!("it goes to the dead letters of {letter}"),
             None => {
@@ -350,20 +454,14 @@ impl Consumer {
             1 => "one try".to_owned(),
             tries => format!("{tries} tries"),
         };
-        guest.report_given_up(
-            id,
-            &format!("the message of {topic} is given up after {tries}: {end}"),
-        );
-    }
-
-    fn told(&self, id: RequestId, told: messaging::Result<()>, around: &Surroundings) {
-        if let Err(error) = told {
-            around.log.host_fault(format_args!(
-                "component \"{}\": request {id}: the message was handled, but the broker was not told, and delivers it \
-                 again: {error}",
-                self.component
-            ));
-        }
+        let others = match others {
+            0 => String::new(),
+            others => format!("; so were {others} others since it was last said"),
+        };
+        around.log.host_fault(format_args!(
+            "component \"{}\": the message of {} is given up after {tries}: {end}{others}",
+            self.component, delivery.message.topic
+        ));
     }
 }
 
@@ -394,5 +492,19 @@ async fn give_back(waiting: impl Iterator<Item = Arrival>) {
         if arrival.delivery.settle.release().await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_up_is_told_once_a_second_with_a_count() {
+        let (mut given_up, now) = (GivenUp::default(), Instant::now());
+        assert_eq!(given_up.one_more(now), Some(0));
+        assert_eq!(given_up.one_more(now), None);
+        assert_eq!(given_up.one_more(now + GIVEN_UP_EVERY / 2), None);
+        assert_eq!(given_up.one_more(now + GIVEN_UP_EVERY), Some(2));
     }
 }

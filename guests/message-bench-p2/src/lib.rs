@@ -12,11 +12,13 @@ mod bindings {
 
 use bindings::exports::wasi::messaging::incoming_handler::Guest as Handler;
 use bindings::wasi::messaging::producer;
-use bindings::wasi::messaging::request_reply;
+use bindings::wasi::messaging::request_reply::{self, RequestOptions};
 use bindings::wasi::messaging::types::{Client, Error, Message};
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 
+/// How long the handler may need to come to the last message.
+const PATIENCE_MS: u32 = 100_000;
 /// What asks, and is answered.
 const LAST: &[u8] = b"last";
 
@@ -41,7 +43,9 @@ fn told(request: &IncomingRequest) -> Result<(), Error> {
         producer::send(&client, "bench.reading", Message::new(&[b'x'; 100]))?;
     }
     if http_p2::query(request, "ask").is_some() {
-        request_reply::request(&client, "bench.reading", &Message::new(LAST), None)?;
+        let options = RequestOptions::new();
+        options.set_timeout_ms(PATIENCE_MS);
+        request_reply::request(&client, "bench.reading", &Message::new(LAST), Some(options))?;
     }
     Ok(())
 }

@@ -37,14 +37,15 @@ impl Guest for Messages {
     }
 }
 
-/// A stream of these bytes, written by a task of its own.
-fn stream(bytes: Vec<u8>) -> StreamReader<u8> {
+/// A stream of these bytes, and what writes it: a task of the executor that runs the caller, which is not the same for
+/// requests and for messages.
+fn stream(bytes: Vec<u8>) -> (StreamReader<u8>, impl Future<Output = ()>) {
     let (mut writer, reader) = wit_stream::new();
-    wit_bindgen::spawn_local(async move {
+    let write = async move {
         // What a message that was refused did not take is dropped.
         writer.write_all(bytes).await;
-    });
-    reader
+    };
+    (reader, write)
 }
 
 async fn told(request: &Request) -> Result<String, Error> {
@@ -53,7 +54,8 @@ async fn told(request: &Request) -> Result<String, Error> {
         Some(bytes) => vec![b'x'; bytes],
         None => query("text").unwrap_or_default().into_bytes(),
     };
-    let body = stream(bytes);
+    let (body, write) = stream(bytes);
+    wasip3::spawn_local(write);
     if let Some(subject) = query("send") {
         let reply_to = query("reply");
         consumer::publish(BrokerMessage { subject, body, reply_to }).await?;
@@ -81,9 +83,11 @@ impl Handler for Messages {
             ("other", _) => return Err(HandleMessageError::Other("told to fail".to_string())),
             ("trap", _) => panic!("told to trap"),
             ("reply", answer) => {
+                let (body, write) = stream(answer.as_bytes().to_vec());
+                wit_bindgen::spawn_local(write);
                 let answer = BrokerMessage {
                     subject: asked.unwrap_or_default(),
-                    body: stream(answer.as_bytes().to_vec()),
+                    body,
                     reply_to: None,
                 };
                 let sent = consumer::publish(answer).await;

@@ -16,7 +16,7 @@ fn lines(messages: &Messages, word: &str) -> Vec<String> {
             } else {
                 "handled"
             };
-            let number = said.split(word).nth(1).unwrap_or_default();
+            let number = said.split(word).last().unwrap_or_default();
             let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
             format!("{what} {digits}")
         })

@@ -82,7 +82,7 @@ fn what_a_handler_does_not_take_is_dropped_without_dead_letters_and_the_log_says
     let messages = Messages::new("deliveries = 2");
     messages.send("orders.new", "fail");
     messages.logs("it did not take a message: told to fail");
-    messages.logs("level=error component=web request=");
+    messages.logs("hostel: component \"web\": the message of orders.new");
     messages.logs("the message of orders.new is given up after 2 tries: it is dropped");
 }
 

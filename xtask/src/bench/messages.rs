@@ -49,7 +49,7 @@ component = "publisher"
 [component.publisher]
 source = "message-bench-p2.wasm"
 grants = { messaging = { publish = ["bench.*"], request = ["bench.*"] } }
-limits = { concurrency = 1000 }
+limits = { concurrency = 1000, deadline = "120s" }
 
 [[message]]
 topic = "bench.*"
