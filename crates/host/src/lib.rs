@@ -37,6 +37,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 mod ticker;
+mod turn;
 
 pub use abi::export::{Argument, Arguments, ExportInfo, Prepared, Returned};
 pub use abi::job::Job;
@@ -51,7 +52,8 @@ pub use compile::{CompileCaps, Compiler, CompilerProcess, LoadError, compile_gue
 pub use compose::{Part, compose};
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
-pub use guest::{BodyError, Call, Guest, RequestBody, RequestId, Turn};
+pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};
 pub use hostel_stores::{kv, messaging};
 pub use net::narrowed::{Narrowed, narrowed};
 pub use runtime::{AppScope, Progress, Role, Runtime, RuntimeOptions};
+pub use turn::Turn;
