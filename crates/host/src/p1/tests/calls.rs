@@ -75,6 +75,13 @@ fn call(name: &str, args: &[i64]) -> String {
     format!("(call ${name}{args})")
 }
 
+/// Writes a subscription to be read or written, at this address.
+fn subscribe(at: i64, kind: i64, fd: i64) -> String {
+    let args = [at, kind, fd].map(|value| format!("(i32.const {value})"));
+    let args = args.join(" ");
+    format!("(block (result i32) (call $subscribe {args}) (i32.const 0))")
+}
+
 /// The calls one after the other; the last one's result remains.
 fn after(first: &[String], last: &str) -> String {
     let first: String = first.iter().map(|call| format!("(drop {call})")).collect();
@@ -203,6 +210,17 @@ fn numbers_are_the_guest_s_own() {
             number.to_owned(),
             5,
         ),
+        (
+            "a file after that is one",
+            vec![
+                close(0),
+                open.clone(),
+                subscribe(256, 1, 5),
+                call("poll_oneoff", &[256, 1024, 1, 64]),
+            ],
+            "(i32.load8_u (i32.const 1040))".to_owned(),
+            4,
+        ),
         ("a closed socket", vec![close(4)], accept.clone(), 8),
         (
             "a file reads as one",
@@ -256,11 +274,6 @@ fn numbers_are_the_guest_s_own() {
 fn what_the_other_side_does_is_seen() {
     let (runtime, folder) = (testing::runtime(None), folder());
     let accept = call("sock_accept", &[4, 0, 64]);
-    let subscribe = |at, kind, fd| {
-        format!(
-            "(block (result i32) (call $subscribe (i32.const {at}) (i32.const {kind}) (i32.const {fd})) (i32.const 0))"
-        )
-    };
     let poll = |count| call("poll_oneoff", &[256, 1024, count, 64]);
     let all = call("sock_recv", &[5, 0, 1, 2, 68, 72]);
     let send = |text: &'static [u8]| {
@@ -303,11 +316,6 @@ fn what_the_other_side_does_is_seen() {
 #[test]
 fn a_call_waits_for_several_things() {
     let (runtime, folder) = (testing::runtime(None), folder());
-    let subscribe = |at, kind, fd| {
-        format!(
-            "(block (result i32) (call $subscribe (i32.const {at}) (i32.const {kind}) (i32.const {fd})) (i32.const 0))"
-        )
-    };
     // The clock with the number of the "descriptor", that is the realtime or the monotonic one, at once.
     let clock = |id| subscribe(256, 0, id);
     let poll = |count| call("poll_oneoff", &[256, 1024, count, 64]);
