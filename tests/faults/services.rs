@@ -1,16 +1,16 @@
 //! Services that fail, end, hang, or cannot listen: each is a state that the log names, and the app's other components
 //! suffer nothing.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use hostel_app::limits;
 use rustix::process::Signal;
 
-use crate::functional::services::{app, ends_well, logs, says};
+use crate::functional::services::{app, echoed, ends_well, listening, logs, says};
 use crate::harness::app::App;
 use crate::harness::eventually;
-use crate::harness::server::{Server, refused_start};
+use crate::harness::server::refused_start;
 
 #[test]
 fn a_service_that_keeps_ending_is_started_again_and_then_in_a_crash_loop() {
@@ -180,18 +180,36 @@ fn a_server_component_is_no_service() {
 }
 
 #[test]
+fn clients_wait_while_a_guest_is_started_again() {
+    let settings = "listen = [\"127.0.0.1:0\"]\nargs = [\"accept\", \"3\", \"exit\", \"5\"]";
+    let server = app("run-service-p1", settings).up();
+    let address = listening(&server, 1)[0];
+    // Each guest answers one of them and ends.
+    let clients: Vec<_> = (0..4)
+        .map(|_| TcpStream::connect(address).expect("never refused"))
+        .collect();
+    for (number, client) in clients.into_iter().enumerate() {
+        let text = format!("client {number}");
+        assert_eq!(echoed(client, &text), text);
+    }
+    logs(&server, "ended with exit code 5 after ");
+    ends_well(server);
+}
+
+#[test]
 fn a_service_of_a_worker_that_died_is_started_with_the_next() {
-    let app = app(
-        "run-service-p1",
-        "listen = [\"127.0.0.1:0\"]\nready = \"start\"\nargs = [\"say\", \"up\"]",
-    );
-    let server = Server::start(app.folder(), &["--supervise"]);
-    let first = crate::functional::services::listening(&server, 1)[0];
-    says(&server, "up\n");
-    super::supervisor::end_worker(&server, Signal::KILL);
-    // The same socket: whoever connected meanwhile is in its queue.
-    let again = crate::functional::services::listening(&server, 2)[1];
-    assert_eq!(first, again);
-    std::net::TcpStream::connect(again).expect("a socket that listens");
+    const ROUNDS: usize = 5;
+    let settings = "listen = [\"127.0.0.1:0\"]\nstop_timeout = \"0ms\"\nargs = [\"3\"]";
+    let app = app("serve-std-p1", settings);
+    let server = app.up_with(&["--supervise"]);
+    let address = listening(&server, 1)[0];
+    for round in 1..=ROUNDS {
+        super::supervisor::end_worker(&server, Signal::KILL);
+        let text = format!("round {round}");
+        let client = TcpStream::connect(address).expect("never refused");
+        assert_eq!(echoed(client, &text), text);
+    }
+    // It has been the same socket all the time.
+    assert_eq!(listening(&server, 1 + ROUNDS), [address; 1 + ROUNDS]);
     ends_well(server);
 }

@@ -1,11 +1,13 @@
 //! Guests that run all the time, beside a neighbour that answers requests.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 
 use rustix::process::Signal;
 
 use crate::harness::app::App;
+use crate::harness::command::hostel_in;
 use crate::harness::server::{Server, refused_start};
 use crate::harness::{PATIENCE, data, eventually};
 
@@ -109,7 +111,7 @@ fn the_host_s_sockets_are_named_after_the_ready_line_with_their_real_ports() {
     assert!(addresses[0].is_ipv4() && addresses[1].is_ipv6());
     for address in addresses {
         assert_ne!(address.port(), 0);
-        std::net::TcpStream::connect(address).expect("a socket that listens");
+        TcpStream::connect(address).expect("a socket that listens");
     }
     ends_well(server);
 }
@@ -129,10 +131,15 @@ pub(crate) fn listening(server: &Server, count: usize) -> Vec<SocketAddr> {
 
 #[test]
 fn a_component_has_to_be_told_where_it_listens() {
-    let refused = |listen: &str| {
-        let app = app("run-service-p2", &format!("listen = [\"{listen}\"]"));
-        refused_start(app.folder(), &[])
-    };
+    let app_at = |listen: &str| app("run-service-p2", &format!("listen = [\"{listen}\"]"));
+    let refused = |listen: &str| refused_start(app_at(listen).folder(), &[]);
+    let data = data();
+    let check = ["check", "--data", data.to_str().expect("a path")];
+    let told = hostel_in(app_at("127.0.0.1:0").folder(), &check).failure(1);
+    assert!(
+        told.contains("component \"job\"") && told.contains("port 0"),
+        "{told}"
+    );
     let told = refused("127.0.0.1:0");
     assert!(
         told.contains("component \"job\"")
@@ -235,4 +242,68 @@ fn a_service_manager_hears_of_the_server() {
     hears("WATCHDOG=1");
     hears("WATCHDOG=1");
     drop(server);
+}
+
+/// What comes back for this text; the client has a connection before the guest has.
+pub(crate) fn echoed(mut client: TcpStream, text: &str) -> String {
+    client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    client.write_all(text.as_bytes()).expect("a connection");
+    client.shutdown(Shutdown::Write).expect("a connection");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn a_preview_1_guest_finds_its_socket_open_behind_its_directories() {
+    let settings = "listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\nstop_timeout = \"0ms\"\nargs = [\"5\"]\n\
+                    [component.job.grants]\nfiles = { \"/site\" = { host = \"site\", write = false } }";
+    let app = app("serve-std-p1", settings).with_file("site/file", "");
+    // The directory is 3, and the sockets are 4 and 5.
+    let server = app.up();
+    let addresses = listening(&server, 2);
+    for text in ["one", "two"] {
+        let client = TcpStream::connect(addresses[1]).expect("a socket that listens");
+        assert_eq!(echoed(client, text), text);
+    }
+    ends_well(server);
+}
+
+#[test]
+fn a_component_binds_what_its_manifest_names_and_nothing_else() {
+    let free = || {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+        socket.local_addr().expect("an address")
+    };
+    let (address, other) = (free(), free());
+    let settings = format!(
+        "listen = [\"{{{{ at }}}}\"]\nstop_timeout = \"0ms\"\nargs = [\"{{{{ at }}}}\"]\n[variables]\nat = \"{other}\""
+    );
+    let first = app("serve-std-p2", &settings);
+    let server = first.up_with(&["--var", &format!("at={address}")]);
+    assert_eq!(listening(&server, 1), [address]);
+    // The server's first line came when the guest listened.
+    let client = TcpStream::connect(address).expect("a socket that listens");
+    assert_eq!(echoed(client, "from outside"), "from outside");
+    ends_well(server);
+    let settings = format!("listen = [\"{address}\"]\nrestart = \"never\"\nargs = [\"{other}\"]");
+    let server = app("serve-std-p2", &settings).up();
+    logs(&server, "service \"job\": ended with exit code 1 after ");
+    assert!(TcpStream::connect(other).is_err());
+    ends_well(server);
+}
+
+#[test]
+fn a_new_build_takes_the_place_of_a_service() {
+    let app = app("run-service-p1", "args = [\"say\", \"here I am\"]");
+    let server = app.up_with(&["--watch"]);
+    logs(&server, "service \"job\": ready");
+    std::fs::copy(crate::harness::guest("run-service-p2"), app.path("new")).expect("a copy");
+    std::fs::rename(app.path("new"), app.path("run-service-p1.wasm")).expect("a file");
+    logs(&server, "service \"job\": stopped, with exit code 0\n");
+    eventually("a second guest", || {
+        (server.stdout().text().matches("here I am\n").count() == 2).then_some(())
+    });
+    server.is_alive("/");
+    ends_well(server);
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::digest;
 use crate::grant::{AddressGrant, FileGrant, HttpGrant};
 use crate::limits::Limits;
 use crate::listen_on::ListenOn;
@@ -67,40 +68,57 @@ pub enum CalledBy {
     Http,
     /// Messages.
     Message,
-    /// A schedule, other than with requests.
+    /// A schedule, as a program.
     Cron,
+    /// A schedule or messages, by the name of an export.
+    Export,
     /// Nobody: it is started and runs on.
     Service,
 }
 
 impl App {
+    /// The component of this name.
+    pub fn component(&self, name: &str) -> Option<&Component> {
+        let named = |component: &&Component| component.name == name;
+        self.components.iter().find(named)
+    }
+
+    /// Whether `other`, another revision of this app, has the same component of this name: the same bytes, and everything
+    /// that is said about it. What its bindings lead to is looked at by name only.
+    pub fn has_same_component(&self, other: &Self, name: &str) -> bool {
+        digest::same_component(self, other, name)
+    }
+
     /// Everything that calls the component with this index, in the order of [`CalledBy`]; empty if nothing does.
     pub fn called_by(&self, component: usize) -> Vec<CalledBy> {
+        let message = |by_name: bool| {
+            let mut messages = self.messages.iter();
+            messages.any(|trigger| {
+                trigger.component == component && trigger.export.is_some() == by_name
+            })
+        };
+        let cron = |is: fn(&CronRun) -> bool| {
+            let mut crons = self.crons.iter();
+            crons.any(|trigger| trigger.component == component && is(&trigger.run))
+        };
         let routed = || {
             let mut routes = self.routes.all().iter();
             routes.any(|route| route.component == component)
-                || self.crons.iter().any(|trigger| {
-                    trigger.component == component && matches!(trigger.run, CronRun::Path(_))
-                })
+                || cron(|run| matches!(run, CronRun::Path(_)))
         };
-        let handles = || {
-            let mut messages = self.messages.iter();
-            messages.any(|trigger| trigger.component == component)
-        };
-        let scheduled = || {
-            let mut crons = self.crons.iter();
-            crons.any(|trigger| {
-                trigger.component == component && !matches!(trigger.run, CronRun::Path(_))
-            })
-        };
+        let named = || message(true) || cron(|run| matches!(run, CronRun::Export(_)));
         let serves = || {
             let mut services = self.services.iter();
             services.any(|trigger| trigger.component == component)
         };
         let all = [
             (CalledBy::Http, routed()),
-            (CalledBy::Message, handles()),
-            (CalledBy::Cron, scheduled()),
+            (CalledBy::Message, message(false)),
+            (
+                CalledBy::Cron,
+                cron(|run| matches!(run, CronRun::Job { .. })),
+            ),
+            (CalledBy::Export, named()),
             (CalledBy::Service, serves()),
         ];
         let called = all.into_iter().filter(|(_, is)| *is);
@@ -124,27 +142,34 @@ impl App {
 
     /// Whether the component with this index answers imports of others.
     pub fn is_bound(&self, component: usize) -> bool {
+        let Some(callee) = self.components.get(component) else {
+            return false;
+        };
         let mut bound = self.components.iter().flat_map(|one| one.bind.values());
-        bound.any(|callee| *callee == component)
+        bound.any(|name| *name == callee.name)
     }
 
     /// Every component by its index, those that answer imports before those that have these imports.
     pub fn callees_first(&self) -> Vec<usize> {
         let mut order = Vec::with_capacity(self.components.len());
-        let mut left: Vec<usize> = (0..self.components.len()).collect();
+        let mut known = BTreeSet::new();
+        let mut left: Vec<(usize, &Component)> = self.components.iter().enumerate().collect();
         while !left.is_empty() {
-            let known = order.len();
-            left.retain(|index| {
-                let bind = self.components.get(*index).map(|component| &component.bind);
-                let ready =
-                    bind.is_none_or(|bind| bind.values().all(|callee| order.contains(callee)));
+            let (before, waiting) = (left.len(), known.clone());
+            left.retain(|(index, component)| {
+                let ready = component
+                    .bind
+                    .values()
+                    .all(|callee| waiting.contains(callee));
                 if ready {
                     order.push(*index);
+                    known.insert(&component.name);
                 }
                 !ready
             });
-            if order.len() == known {
-                order.append(&mut left); // a cycle, which resolving refuses
+            if left.len() == before {
+                // A circle, which resolving refuses.
+                order.extend(left.drain(..).map(|(index, _)| index));
             }
         }
         order
@@ -322,8 +347,8 @@ pub struct Component {
     pub reuse: Reuse,
     /// The export that every instance is to be started with, before its first call.
     pub on_start: Option<String>,
-    /// Imports that another component of the app answers, by that one's index in [`App::components`].
-    pub bind: BTreeMap<String, usize>,
+    /// Imports that another component of the app answers, each with that one's name.
+    pub bind: BTreeMap<String, String>,
 }
 
 impl Component {
@@ -423,6 +448,8 @@ pub struct MessagingGrants {
     pub publish: Vec<String>,
     /// Patterns of topics that it may send requests to.
     pub request: Vec<String>,
+    /// Patterns of topics that an instance may read by itself; what a component is called with is a trigger's.
+    pub subscribe: Vec<String>,
 }
 
 /// An [`App`] together with the bytes of its components, which the host compiles and then forgets.

@@ -25,6 +25,7 @@ pub mod schedule;
 mod secret;
 pub mod server_config;
 mod text;
+mod unheard;
 mod unit;
 mod variable;
 
@@ -35,7 +36,7 @@ pub use app::{
 };
 pub use listen_on::ListenOn;
 pub use nearest::nearest;
-pub use resolve::{BuildStep, Operator, build_steps, resolve, resolve_command};
+pub use resolve::{BuildStep, Operator, build_steps, files, resolve, resolve_command};
 pub use schedule::{Schedule, ScheduleError};
 pub use secret::Secret;
 pub use server_config::{NetworkPolicy, ServerConfig, StorePlace};

@@ -246,7 +246,7 @@ table! {
     MESSAGE_CONCURRENCY = "message_concurrency", Count, 16, [1, 1000], "tests/functional/messages.rs::no_more_messages_are_in_flight_than_the_trigger_says";
     /// Messages of one `[[message]]` with `ordered_by` that wait in this process behind others of their key; more stay with the
     /// broker, and so do those of other keys behind them.
-    MESSAGE_LINE = "message_line", Count, 256, [1, 10_000], "tests/functional/messages.rs::a_crowd_of_one_key_waits_and_then_holds_up_others";
+    MESSAGE_LINE = "message_line", Count, 256, [1, 10_000], "tests/functional/messages/order.rs::a_crowd_of_one_key_waits_and_then_holds_up_others";
     /// How often a message is delivered, where the manifest does not say, until it is given up.
     MESSAGE_DELIVERIES = "message_deliveries", Count, 5, [1, 1000], "tests/functional/messages.rs::a_message_that_is_never_taken_goes_to_the_dead_letters";
     /// Pause before a message that failed is delivered again; doubled with each further delivery.
@@ -257,6 +257,19 @@ table! {
     REPLIES_MAX = "replies", Count, 100, [1, 1000], "tests/functional/messages.rs::a_request_takes_no_more_answers_than_it_may";
     /// How long a request of a guest waits for its answers where it does not say.
     REQUEST_TIMEOUT_MS = "request_timeout", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/functional/messages.rs::a_request_that_nobody_answers_ends";
+
+    // Messages that an instance fetches itself.
+
+    /// Topics that one instance may have subscribed to; one more fails inside the guest.
+    INSTANCE_SUBSCRIPTIONS = "instance_subscriptions", Count, 64, [1, 1024], "tests/functional/calls.rs::an_instance_reads_so_many_topics_and_no_more";
+    /// How long a read waits for a message that may be on its way.
+    INSTANCE_READ_WAIT_MS = "instance_read_wait", Milliseconds, 50, [1, SECOND], "tests/functional/calls.rs::original_guests_speak_through_the_app_s_broker";
+    /// How long an instance may take until it asks for the next message; after that it is delivered again.
+    INSTANCE_ACK_WAIT_MS = "instance_ack_wait", Milliseconds, MINUTE, [SECOND, HOUR], "tests/functional/calls.rs::original_guests_speak_through_the_app_s_broker";
+    /// How long one exchange with a guest that keeps the messages may take.
+    BROKER_GUEST_MS = "broker_guest", Milliseconds, 5 * SECOND, [1, MINUTE], "tests/functional/calls.rs::a_broker_guest_that_says_nothing_is_not_waited_for_for_ever";
+    /// Answers that an instance may hold of `wasi_experimental_http`; beyond it a request fails inside the guest.
+    EXPERIMENTAL_HTTP_SESSIONS = "experimental_http_sessions", Count, 42, [1, 1024], "tests/functional/calls.rs::an_instance_holds_so_many_answers_and_no_more";
 
     // Guests that call guests.
 
@@ -279,7 +292,7 @@ table! {
     /// How often the system's clock is looked at while no run is due: it may have been set.
     CRON_LOOK_MS = "cron_look", Milliseconds, 30 * SECOND, [SECOND, 5 * MINUTE], "crates/server/src/cron/tests.rs::a_clock_that_is_set_is_noticed";
     /// How long a run waits for a place for its instance until it is given up.
-    CRON_PATIENCE_MS = "cron_patience", Milliseconds, MINUTE, [SECOND, HOUR], "tests/functional/schedules.rs::a_run_that_finds_no_place_is_given_up";
+    CRON_PATIENCE_MS = "cron_patience", Milliseconds, MINUTE, [SECOND, HOUR], "crates/host/src/abi/job.rs::a_turn_is_waited_for_and_no_longer_than_that";
 
     // Services.
 
@@ -290,6 +303,15 @@ table! {
     SERVICE_CONNECTIONS = "service_connections", Count, 4096, [1, 1_000_000], "crates/host/src/p1/tests/calls.rs::there_are_no_more_connections_than_all_services_may_hold";
     /// Clocks, files and sockets that a preview-1 service waits for with one call; a call with more fails inside the guest.
     POLL_SUBSCRIPTIONS = "poll_subscriptions", Count, 8192, [64, 65_536], "crates/host/src/p1/tests/calls.rs::a_call_waits_for_so_many_things_and_no_more";
+
+    // The control socket of a running app.
+
+    /// Who is answered at once on the control socket; others wait.
+    CONTROL_CONNECTIONS = "control_connections", Count, 8, [1, 1000], "tests/functional/calls.rs::a_control_socket_answers_its_callers_in_turns";
+    /// Size of a request on the control socket; a larger one is refused.
+    CONTROL_REQUEST_BYTES = "control_request", Bytes, MIB, [KIB, 64 * MIB], "tests/functional/calls.rs::a_request_that_is_too_long_is_refused";
+    /// How long a caller on the control socket may take to say what it wants, and to take the answer.
+    CONTROL_PATIENCE_MS = "control_patience", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/functional/calls.rs::a_control_socket_answers_its_callers_in_turns";
 
     // Compiling one guest, in a process of its own.
 
@@ -416,6 +438,11 @@ table! {
     SERVICE_CRASH_WINDOW_MS = "service_crash_window", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/service/policy.rs::ends_in_a_short_time_are_a_crash_loop";
     /// Pause between two starts of a service in a crash loop; it is never given up.
     SERVICE_CRASH_PAUSE_MS = "service_crash_pause", Milliseconds, MINUTE, [SECOND, HOUR], "crates/server/src/service/policy.rs::a_crash_loop_is_tried_again_slowly_and_can_be_left";
+
+    // Live replacement (`hostel up --watch`).
+
+    /// Folders of sources in which the system tells of changes; with more of them they are looked for now and then.
+    WATCHED_FOLDERS = "watched_folders", Count, 4096, [1, 100_000], "crates/server/src/watch.rs::more_folders_than_the_system_is_asked_about_are_looked_at_now_and_then";
 
     // Where guests keep their data without a server: one file for each app.
 

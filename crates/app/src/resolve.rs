@@ -113,6 +113,28 @@ pub fn build_steps(path: &Path) -> Result<Vec<BuildStep>, ManifestErrors> {
     Ok(manifest.components.into_iter().filter_map(step).collect())
 }
 
+/// The files that decide what [`resolve`] makes of `path`: the manifest, and every component's file, there or not. As far as
+/// they can be told: a manifest that is wrong names none.
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    let file = match read::recognise(path) {
+        Ok(Input::Bare(file)) => return vec![file],
+        Ok(Input::Manifest(file)) => file,
+        Err(_) if path.is_dir() => return vec![path.join("hostel.toml")],
+        Err(_) => return vec![path.to_owned()],
+    };
+    let text = read::manifest(&file).unwrap_or_default();
+    let manifest = manifest::parse(&mut Report::new(&file, &text));
+    let sources = manifest
+        .into_iter()
+        .flat_map(|manifest| manifest.components);
+    let named = sources.filter_map(|component| match component.source?.value {
+        SourceText::Path(path) => Some(manifest::folder(&file).join(path)),
+        SourceText::Wat(_) => None,
+    });
+    let named: Vec<PathBuf> = named.collect();
+    [vec![file], named].concat()
+}
+
 /// A component without a manifest is the manifest that its author did not have to write.
 fn resolve_bare(
     file: &Path,

@@ -10,6 +10,7 @@ use hostel_host::LogSink;
 use hostel_host::detect;
 use hostel_host::imports::{self, GrantNeed};
 use hostel_host::{Role, Runtime, narrowed};
+use hostel_server::{check_handlers, check_service};
 use serde::Serialize;
 
 use crate::args::{ConfigFlag, DataFlags, FormatFlag, GuestFlags, VariableFlags};
@@ -118,6 +119,8 @@ fn app_path(args: &Args) -> Option<&Path> {
 fn check_app(args: &Args, config: &Arc<ServerConfig>, path: &Path) -> Result<AppReport, Failure> {
     let resolved = resolve(path, &args.guest.operator(&args.variables, config))?;
     let meanwhile = Meanwhile::default();
+    let unheard = resolved.app.unheard();
+    unheard.into_iter().for_each(|line| meanwhile.later(line));
     let runtime = runtime::start(&args.data, config, &LogSink::null(), &meanwhile)?;
     let components = components(&runtime, &resolved, &meanwhile);
     meanwhile.tell();
@@ -158,22 +161,33 @@ fn components(
     let scope = runtime.app(&resolved.app.name);
     let mut checked = Vec::new();
     let mut problems = Vec::new();
-    for (index, (component, code)) in resolved
-        .app
-        .components
-        .iter()
-        .zip(&resolved.code)
-        .enumerate()
-    {
+    let mut callees = Vec::new();
+    for index in resolved.app.callees_first() {
+        let (components, code) = (&resolved.app.components, &resolved.code);
+        let (Some(component), Some(code)) = (components.get(index), code.get(index)) else {
+            continue;
+        };
         problems.extend(not_granted(component, code, meanwhile));
         for role in roles(&resolved.app, index, code) {
-            match scope.load(component, code, role, &|event| meanwhile.show(event)) {
-                Ok(guest) => checked.push(Loaded {
-                    component: component.name.clone(),
-                    abi: guest.abi().name(),
-                    bytes: code.len(),
-                    digest: component.digest.to_string(),
-                }),
+            let loaded = scope.load(component, code, role, &|event| meanwhile.show(event));
+            let fit = loaded.and_then(|guest| {
+                check_handlers(&resolved.app, index, role, &guest)?;
+                if role == Role::Service {
+                    check_service(&resolved.app, index, &guest)?;
+                }
+                Ok(guest)
+            });
+            match fit {
+                Ok(guest) => {
+                    checked.push(Loaded {
+                        component: component.name.clone(),
+                        abi: guest.abi().name(),
+                        bytes: code.len(),
+                        digest: component.digest.to_string(),
+                    });
+                    // Those that import from it are checked against it.
+                    callees.push(guest);
+                }
                 Err(error) => {
                     meanwhile.end();
                     problems.push(error.into());
@@ -181,6 +195,7 @@ fn components(
             }
         }
     }
+    checked.sort_by(|one, other| one.component.cmp(&other.component));
     if problems.is_empty() {
         Ok(checked)
     } else {
@@ -225,7 +240,8 @@ fn not_granted(component: &Component, code: &[u8], meanwhile: &Meanwhile) -> Vec
 fn roles(app: &App, index: usize, code: &[u8]) -> Vec<Role> {
     // The route of a bare file is not one that somebody wrote.
     let mut routes = app.routes.all().iter();
-    let promised = routes.any(|route| route.component == index && route.line > 0);
+    let promised =
+        app.is_neighbour(index) || routes.any(|route| route.component == index && route.line > 0);
     let mut roles = hostel_server::roles(app, index);
     roles.retain(|role| *role != Role::Serve || promised);
     if !roles.is_empty() {

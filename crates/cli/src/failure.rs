@@ -10,7 +10,7 @@ use hostel_app::error::ManifestErrors;
 use hostel_app::{App, Component, Source};
 use hostel_host::detect::DetectError;
 use hostel_host::{Fault, LoadError};
-use hostel_server::{DeployError, ServeError};
+use hostel_server::{DeployError, ReplaceError, ServeError};
 use serde::Serialize;
 
 /// Who has to act; the `kind` of an error in JSON.
@@ -90,6 +90,14 @@ impl Failure {
         Self {
             exit_code: 2,
             ..Self::new(Kind::Usage, what, help)
+        }
+    }
+
+    /// A guest failed in another process.
+    pub(crate) fn fault(what: String, exit_code: u8) -> Self {
+        Self {
+            exit_code,
+            ..Self::of(Kind::Fault, vec![what.into()])
         }
     }
 
@@ -210,6 +218,23 @@ impl From<DeployError> for Failure {
         match error {
             DeployError::Load(error) => error.into(),
             other => Self::saying(Kind::Manifest, &other.to_string()),
+        }
+    }
+}
+
+impl From<ReplaceError> for Failure {
+    fn from(error: ReplaceError) -> Self {
+        match error {
+            ReplaceError::Deploy(error) => error.into(),
+            ReplaceError::Start { component, fault } => {
+                let problem = Problem {
+                    component: Some(component),
+                    what: format!("no instance of it can be made: {fault}"),
+                    help: Some("mend what it does before its first call".to_owned()),
+                    ..Problem::default()
+                };
+                Self::of(Kind::Component, vec![problem])
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! No logic lives here: what runs is decided in `hostel_app`, how it runs in `hostel_host`, when in `hostel_server`.
 //! Read in this order: [`args`] (the command line as a whole and the flags that commands share), one file per command,
 //! [`output`] (everything that is printed), [`failure`] (everything that can go wrong, and its exit code),
-//! [`runtime`] (where compiled code is kept), [`supervise`] (the processes of `--supervise`).
+//! [`runtime`] (where compiled code is kept), [`supervise`] (the processes of `--supervise`), [`watch`] (what `--watch` does).
 
 mod args;
 mod backends;
@@ -12,6 +12,7 @@ mod call;
 mod check;
 mod compile_guest;
 mod completions;
+mod compose;
 mod failure;
 mod inspect;
 mod output;
@@ -19,6 +20,7 @@ mod run;
 mod runtime;
 mod supervise;
 mod up;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::main(args),
         Command::Check(args) => check::main(args),
         Command::Build(args) => build::main(args),
+        Command::Compose(args) => compose::main(args),
         Command::Completions(args) => completions::main(args),
         Command::CompileGuest(args) => Ok(compile_guest::main(args)),
     };

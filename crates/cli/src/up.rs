@@ -5,13 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use hostel_app::{App, ListenOn, ServiceTrigger, limits, resolve};
 use hostel_host::LogSink;
 use hostel_server::{
-    Bounds, Inherited, LifeLine, MetricsOptions, Outcome, ServeError, ServeOptions, check_services,
-    deploy, serve,
+    Bounds, Control, ControlError, Inherited, LifeLine, MetricsOptions, Outcome, ServeError,
+    ServeOptions, check_services, deploy, serve,
 };
 
 use crate::args::{ConfigFlag, DataFlags, GuestFlags, VariableFlags, address, listen};
@@ -20,6 +19,7 @@ use crate::failure::{Failure, Kind};
 use crate::output::{self, Meanwhile};
 use crate::runtime;
 use crate::supervise::{self, Supervised};
+use crate::watch::{Watched, Watching};
 
 /// The flags of `hostel up`.
 #[derive(Debug, clap::Args)]
@@ -34,6 +34,10 @@ pub(crate) struct Args {
     /// Run the manifest's build commands first.
     #[arg(long)]
     build: bool,
+    /// Take over every change of the manifest and of the components while the app is served; with --build, also run the
+    /// build commands again when a source changes.
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     config: ConfigFlag,
     #[command(flatten)]
@@ -76,14 +80,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
     args.metrics.map_or(Ok(()), hostel_server::metrics::check)?;
     if args.build {
         // Programs that read the ready line expect it to be the first there.
-        build::all(
-            &args.path,
-            if io::stderr().is_terminal() {
-                Streams::Inherit
-            } else {
-                Streams::Stdout
-            },
-        )?;
+        build::all(&args.path, build_streams())?;
     }
     if args.supervise {
         let listen = places(args, &inherited, &services(args, &inherited));
@@ -128,10 +125,27 @@ impl Args {
     }
 }
 
+/// Where the output of build commands goes.
+fn build_streams() -> Streams {
+    if io::stderr().is_terminal() {
+        Streams::Inherit
+    } else {
+        Streams::Stdout
+    }
+}
+
 /// Serves in this process.
 fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, Failure> {
     let config = args.config.read(&args.variables)?;
-    let resolved = resolve(&args.path, &args.guest.operator(&args.variables, &config))?;
+    let operator = args.guest.operator(&args.variables, &config);
+    // First: what changes while the app is loaded is a change.
+    let watched = args.watch.then(|| Watched {
+        path: &args.path,
+        data: args.data.data.as_deref(),
+        build: args.build.then(build_streams),
+    });
+    let watching = watched.map(|watched| Watching::begin(watched, operator.clone()));
+    let resolved = resolve(&args.path, &operator)?;
     let app = resolved.app.clone();
     let listen = places(args, &inherited, &app.services);
     match &way {
@@ -148,8 +162,13 @@ fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, F
         LogSink::tagged()
     };
     let meanwhile = Meanwhile::default();
+    app.unheard()
+        .into_iter()
+        .for_each(|line| meanwhile.later(line));
     let runtime = runtime::start(&args.data, &config, &log, &meanwhile)?;
-    let live = deploy(&runtime, resolved, &|event| meanwhile.show(event)).map_err(|error| {
+    let control =
+        runtime::folder(&args.data).map(|data| Control::prepare(&data, &runtime, &resolved));
+    let deployed = deploy(&runtime, resolved, &|event| meanwhile.show(event)).map_err(|error| {
         meanwhile.tell();
         Failure::from(error).in_app(&app)
     })?;
@@ -165,15 +184,31 @@ fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, F
         runtime,
         ready: Box::new(|address| output::status(&format!("metrics at http://{address}/metrics"))),
     });
+    let control = control.map(Control::open).and_then(|opened| match opened {
+        Ok(control) => Some(control),
+        // It is the other one's.
+        Err(ControlError::Taken(_)) => None,
+        Err(ControlError::Io(error)) => {
+            meanwhile.later(format!(
+                "`hostel call --running` cannot reach this app: {error}"
+            ));
+            None
+        }
+    });
     // Guests that run from the start write before the server is ready; its line is the first all the same.
     let held = log.hold();
-    let outcome = serve(Arc::new(live), options, |addresses| {
+    let live = deployed.live.clone();
+    let outcome = serve(live, options, |addresses| {
         for address in addresses {
             output::status(&format!("{ready_line} on http://{address}"));
         }
         meanwhile.tell();
         drop(held);
+        if let Some(watching) = watching {
+            watching.start(deployed);
+        }
     });
+    drop(control);
     log.flush();
     end(outcome?, log.lost())
 }

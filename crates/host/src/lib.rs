@@ -6,10 +6,12 @@
 //! `abi/`.
 
 mod abi;
+mod bind;
 mod cache;
 mod capability;
 mod chain;
 mod compile;
+mod compose;
 pub mod detect;
 mod engine;
 pub mod fault;
@@ -37,6 +39,7 @@ mod testing;
 mod ticker;
 
 pub use abi::export::{Argument, Arguments, ExportInfo, Prepared, Returned};
+pub use abi::job::Job;
 pub use abi::message::{Handled, Refusal};
 pub use abi::response::ResponseBody;
 pub use abi::service::ServiceStart;
@@ -45,9 +48,10 @@ pub use capability::log::{Held, LogSink};
 pub use capability::places::{LabelledPlace, places};
 pub use chain::Chain;
 pub use compile::{CompileCaps, Compiler, CompilerProcess, LoadError, compile_guest};
+pub use compose::{Part, compose};
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
-pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};
-pub use hostel_stores::messaging;
+pub use guest::{BodyError, Call, Guest, RequestBody, RequestId, Turn};
+pub use hostel_stores::{kv, messaging};
 pub use net::narrowed::{Narrowed, narrowed};
 pub use runtime::{AppScope, Progress, Role, Runtime, RuntimeOptions};

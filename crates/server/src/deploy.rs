@@ -1,13 +1,20 @@
 //! From a resolved app to one that can be served: every component is loaded for what calls it.
 //!
 //! A component that is called by several kinds of triggers is as many guests, with the same code and permits of their own.
-//! What a trigger makes of its guests is its own file's business: `messages`, and so on.
+//! What a trigger makes of its guests is its own file's business: `messages`, and so on. How newer builds take their places
+//! is `replace`.
+
+use std::fmt;
+use std::sync::Arc;
 
 use hostel_app::{App, CalledBy, Resolved};
-use hostel_host::{AppScope, LoadError, Progress, Role, Runtime};
+use hostel_host::{AppScope, Guest, LoadError, Progress, Role, Runtime};
 
+use crate::cron;
 use crate::live::Live;
 use crate::messages;
+use crate::replace::Triggers;
+use crate::router::Router;
 use crate::service;
 use crate::slot::Slot;
 
@@ -34,6 +41,7 @@ pub fn roles(app: &App, component: usize) -> Vec<Role> {
         CalledBy::Http => Role::Serve,
         CalledBy::Message => Role::Handle,
         CalledBy::Cron => Role::Job,
+        CalledBy::Export => Role::Call,
         CalledBy::Service => Role::Service,
     };
     let called = app.called_by(component);
@@ -41,7 +49,60 @@ pub fn roles(app: &App, component: usize) -> Vec<Role> {
     if app.is_neighbour(component) && !roles.contains(&Role::Serve) {
         roles.push(Role::Serve);
     }
+    if app.is_bound(component) && !roles.contains(&Role::Call) {
+        roles.push(Role::Call);
+    }
     roles
+}
+
+/// The same; one that nothing calls has to be a server.
+pub(crate) fn roles_or_server(app: &App, component: usize) -> Vec<Role> {
+    let mut roles = roles(app, component);
+    if roles.is_empty() {
+        roles.push(Role::Serve);
+    }
+    roles
+}
+
+/// An app without triggers is nothing to serve.
+pub(crate) fn has_trigger(app: &App) -> Result<(), DeployError> {
+    let called = |component| !app.called_by(component).is_empty();
+    match (0..app.components.len()).any(called) {
+        true => Ok(()),
+        false => Err(DeployError::NoTrigger {
+            app: app.name.clone(),
+        }),
+    }
+}
+
+/// An app that was deployed, and the places of its guests.
+pub struct Deployed {
+    /// What is to be served.
+    pub live: Arc<Live>,
+    /// Its newest revision.
+    pub(crate) app: App,
+    pub(crate) scope: AppScope,
+    pub(crate) slots: Vec<Slot>,
+    /// What calls its guests; that stays as it was at first.
+    pub(crate) triggers: Triggers,
+    /// Places whose guest is of an older revision, because the newest is not fit for them.
+    pub(crate) outdated: Vec<(String, Role)>,
+}
+
+impl Deployed {
+    /// What is served: its newest revision.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+}
+
+impl fmt::Debug for Deployed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deployed")
+            .field("live", &self.live)
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Loads every component of `resolved` for what calls it. One that nothing calls has to be a server.
@@ -53,44 +114,77 @@ pub fn deploy(
     runtime: &Runtime,
     resolved: Resolved,
     progress: &dyn Fn(Progress),
-) -> Result<Live, DeployError> {
-    let Resolved { app, code } = resolved;
-    let called = |component| !app.called_by(component).is_empty();
-    if !(0..app.components.len()).any(called) {
-        return Err(DeployError::NoTrigger { app: app.name });
-    }
-    let scope = runtime.app(&app.name);
+) -> Result<Deployed, DeployError> {
+    has_trigger(&resolved.app)?;
+    let scope = runtime.app(&resolved.app.name);
     let mut slots = Vec::new();
-    let mut guests = Vec::with_capacity(app.components.len());
-    for (index, (component, code)) in app.components.iter().zip(&code).enumerate() {
-        let mut server = None;
-        let mut roles = roles(&app, index);
-        if roles.is_empty() {
-            roles.push(Role::Serve);
-        }
-        for role in roles {
-            let component = service::component_for(&app, (index, component), role);
-            let guest = scope.load(&component, code, role, progress)?;
-            if role == Role::Serve {
-                server = Some(guest.clone());
+    let mut guests = vec![None; resolved.app.components.len()];
+    for index in resolved.app.callees_first() {
+        for role in roles_or_server(&resolved.app, index) {
+            let Some(guest) = load(&scope, &resolved, (index, role), progress)? else {
+                continue;
+            };
+            if let (Role::Serve, Some(place)) = (role, guests.get_mut(index)) {
+                *place = Some(guest.clone());
             }
             slots.push(Slot::new(index, role, guest));
         }
-        guests.push(server);
     }
+    let app = resolved.app;
     let deployment = Deployment {
         scope,
         app: &app,
         slots,
     };
     let consumers = messages::consumers(&deployment)?;
+    let crontab = cron::crontab(&deployment)?;
     let services = service::services(&deployment)?;
-    Ok(Live {
-        guests,
-        consumers,
-        services,
+    let Deployment { scope, slots, .. } = deployment;
+    Ok(Deployed {
+        live: Arc::new(Live {
+            router: Router::new(app.routes.clone(), guests),
+            consumers,
+            crontab,
+            services,
+        }),
+        triggers: Triggers::of(&app),
+        outdated: Vec::new(),
         app,
+        scope,
+        slots,
     })
+}
+
+/// Loads the components that imports of others are bound to. Whoever loads one of these others keeps them meanwhile.
+///
+/// # Errors
+///
+/// The first that cannot be loaded.
+pub fn load_callees(
+    scope: &AppScope,
+    Resolved { app, code }: &Resolved,
+    progress: &dyn Fn(Progress),
+) -> Result<Vec<Guest>, LoadError> {
+    let order = app.callees_first().into_iter();
+    let bound = order.filter(|index| app.is_bound(*index));
+    let parts = bound.filter_map(|index| Some((app.components.get(index)?, code.get(index)?)));
+    let load = |(component, code): (_, &Vec<u8>)| scope.load(component, code, Role::Call, progress);
+    parts.map(load).collect()
+}
+
+/// Loads one component for one thing that calls it; `None` if there is no such component.
+pub(crate) fn load(
+    scope: &AppScope,
+    resolved: &Resolved,
+    (index, role): (usize, Role),
+    progress: &dyn Fn(Progress),
+) -> Result<Option<Guest>, LoadError> {
+    let Resolved { app, code } = resolved;
+    let (Some(component), Some(code)) = (app.components.get(index), code.get(index)) else {
+        return Ok(None);
+    };
+    let component = service::component_for(app, (index, component), role);
+    scope.load(&component, code, role, progress).map(Some)
 }
 
 /// An app on its way: what the triggers are made from.
@@ -123,7 +217,7 @@ mod tests {
     use crate::tests::fake::app;
     use hostel_host::{LogSink, RuntimeOptions};
 
-    fn deployed(routes: &[(&str, &[&str])], code: &str) -> Result<Live, DeployError> {
+    fn deployed(routes: &[(&str, &[&str])], code: &str) -> Result<Deployed, DeployError> {
         let runtime = Runtime::new(RuntimeOptions::new(LogSink::null())).unwrap();
         let resolved = Resolved {
             app: app(routes),

@@ -20,14 +20,14 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 
 use crate::bounds::Bounds;
-use crate::live::Routed;
 use crate::request::{self, Asked, Refusal};
 use crate::response::{self, Flight, Outgoing};
+use crate::router::Routed;
 use crate::upload::{self, Trouble, Upload};
 use crate::wire::Wire;
 
 /// What a request ends in: a [`Guest`], or in this room's tests something that answers on command.
-pub(crate) trait Callee: Send + Sync + 'static {
+pub(crate) trait Callee: Clone + Send + Sync + Unpin + 'static {
     /// The body of its answers.
     type Body: Body<Data = Bytes, Error = BodyError> + Send + Unpin + 'static;
     /// Tells the operator of a fault, in the name of its app.
@@ -119,10 +119,10 @@ fn admit<C: Callee>(
 ) -> Result<Admitted, Refusal> {
     let worker = &*flight.wire.worker;
     request::admit(&mut parts, &worker.authority)?;
-    let (index, guest) = route(worker.live.route(&parts))?;
+    let guest = route(worker.routed(&parts))?;
     let limit = guest.limits().request_body_bytes;
     let (body, trouble) = body(incoming, limit, &worker.bounds)?;
-    flight.guest = Some(index);
+    flight.guest = Some(guest);
     Ok(Admitted {
         request: Request::from_parts(parts, body),
         trouble,
@@ -135,7 +135,7 @@ async fn call<C: Callee>(
     flight: &Flight<C>,
     admitted: Admitted,
 ) -> Result<Response<C::Body>, Failure> {
-    let Some(guest) = flight.guest() else {
+    let Some(guest) = &flight.guest else {
         let what = "the route leads to no guest".to_owned();
         return Err(Failure::Fault(Fault::Host(what)));
     };
@@ -200,9 +200,9 @@ fn respond<C: Callee>(
     }
 }
 
-fn route<C>(routed: Routed<'_, C>) -> Result<(usize, &C), Refusal> {
+fn route<C>(routed: Routed<C>) -> Result<C, Refusal> {
     match routed {
-        Routed::Guest(index, guest) => Ok((index, guest)),
+        Routed::Guest(guest) => Ok(guest),
         Routed::NotFound => Err(Refusal::plain(
             StatusCode::NOT_FOUND,
             "no route has this path",

@@ -4,17 +4,19 @@
 //! Read in this order: [`serve`] (a server from start to end), `descriptors` (how many connections it can have), `worker`
 //! (one thread of it), [`listen`] and `activation` (sockets), `seats` (who may hold a connection), `connection` (one client), `stream` with
 //! `head_guard` and `frame_guard` (its bytes), `streams` (one stream of HTTP/2), `wire` (what the parts of a connection
-//! know of each other), `http` (one request: the trigger), `request` and `upload` (what a guest gets), [`live`] (which guest),
-//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]; `messages` and `service` (the
-//! other triggers). Beside them: [`metrics`]
+//! know of each other), `http` (one request: the trigger), `request` and `upload` (what a guest gets), [`router`] (which guest),
+//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]; `messages`, `cron` and
+//! `service` (the other triggers). Beside them: [`metrics`]
 //! (what the operator asks), and [`supervisor`] (a parent process that starts a server again), with `restarts` (when) and
-//! `handover` (how its sockets pass), and `notify` (what a service manager is told).
+//! `handover` (how its sockets pass), `notify` (what a service manager is told), and `control` (calls from the command line).
 #![forbid(unsafe_code)]
 
 mod activation;
 mod alarm;
 pub mod bounds;
 mod connection;
+mod control;
+mod cron;
 mod deploy;
 mod descriptors;
 mod fields;
@@ -27,9 +29,11 @@ pub mod live;
 mod messages;
 pub mod metrics;
 mod notify;
+mod replace;
 mod request;
 mod response;
 mod restarts;
+pub mod router;
 mod seats;
 pub mod serve;
 mod service;
@@ -40,16 +44,22 @@ pub mod supervisor;
 #[cfg(test)]
 mod tests;
 mod upload;
+pub mod watch;
 mod wire;
 mod worker;
 
 pub use activation::{ActivationError, Inherited};
 pub use bounds::Bounds;
-pub use deploy::{DeployError, deploy, roles};
+pub use control::{Control, ControlError, control_socket};
+pub use cron::Crontab;
+pub use deploy::{DeployError, Deployed, deploy, load_callees, roles};
 pub use handover::LifeLine;
 pub use live::Live;
-pub use messages::Consumer;
+pub use messages::{Consumer, check as check_handlers};
 pub use metrics::MetricsOptions;
+pub use replace::{Changes, ReplaceError, Replaced};
 pub use serve::{Draining, Outcome, ServeError, ServeOptions, serve};
-pub use service::{Service, ServiceListenError, check as check_services};
+pub use service::{
+    Service, ServiceListenError, check as check_services, check_guest as check_service,
+};
 pub use supervisor::{SuperviseError, SuperviseOptions, supervise};

@@ -22,19 +22,14 @@ pub(crate) struct Flight<C> {
     pub(crate) wire: Arc<Wire<C>>,
     pub(crate) id: RequestId,
     pub(crate) asked: Asked,
-    /// Which guest answers, once that is known: an index into the live app's guests.
-    pub(crate) guest: Option<usize>,
+    /// The guest that answers, once there is one. It stays this one when another build takes its place meanwhile.
+    pub(crate) guest: Option<C>,
 }
 
 impl<C: Callee> Flight<C> {
-    /// The guest that answers, once there is one.
-    pub(crate) fn guest(&self) -> Option<&C> {
-        self.wire.worker.live.guests.get(self.guest?)?.as_ref()
-    }
-
     /// Tells the operator.
     pub(crate) fn log(&self, fault: &Fault) {
-        match self.guest() {
+        match &self.guest {
             Some(guest) => guest.report(self.id, fault),
             None => self.wire.worker.log.host_fault(fault),
         }

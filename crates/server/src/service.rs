@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use hostel_app::grant::AddressGrant;
 use hostel_app::{App, Component, ListenOn, ServiceTrigger, Text};
-use hostel_host::{Abi, LoadError, Role};
+use hostel_host::{Abi, Guest, LoadError, Role};
 
 use crate::activation::Inherited;
 use crate::deploy::Deployment;
@@ -117,14 +117,8 @@ pub(crate) fn services(deployment: &Deployment<'_>) -> Result<Vec<Service>, Load
         };
         let guest = slot.current();
         guest.check_service(trigger.export.as_deref(), trigger.listen.len())?;
-        let places = match guest.abi() {
-            Abi::CommandP1 | Abi::ExportModule => trigger.listen.clone(),
-            _ => {
-                let binds = binds_itself(trigger);
-                binds.map_err(|error| deployment.named(trigger.component, error))?;
-                Vec::new()
-            }
-        };
+        let places = places(trigger, &guest);
+        let places = places.map_err(|error| deployment.named(trigger.component, error))?;
         all.push(Service {
             slot: slot.clone(),
             trigger: trigger.clone(),
@@ -134,8 +128,26 @@ pub(crate) fn services(deployment: &Deployment<'_>) -> Result<Vec<Service>, Load
     Ok(all)
 }
 
-/// A component has to know where it listens.
-fn binds_itself(trigger: &ServiceTrigger) -> Result<(), LoadError> {
+/// Whether a component, loaded as a service, can listen where its app says.
+///
+/// # Errors
+///
+/// A place that this guest cannot have.
+pub fn check_guest(app: &App, component: usize, guest: &Guest) -> Result<(), LoadError> {
+    let mut services = app.services.iter();
+    let service = services.find(|service| service.component == component);
+    let places = service.map_or(Ok(Vec::new()), |trigger| places(trigger, guest));
+    places.map(drop).map_err(|error| LoadError {
+        component: guest.name().to_owned(),
+        ..error
+    })
+}
+
+/// Where the host listens for this guest. A component binds by itself, and has to know where.
+fn places(trigger: &ServiceTrigger, guest: &Guest) -> Result<Vec<ListenOn>, LoadError> {
+    if matches!(guest.abi(), Abi::CommandP1 | Abi::ExportModule) {
+        return Ok(trigger.listen.clone());
+    }
     let error = |what: &str, help: &str| LoadError {
         component: String::new(),
         what: what.to_owned(),
@@ -158,7 +170,7 @@ fn binds_itself(trigger: &ServiceTrigger) -> Result<(), LoadError> {
             ListenOn::Address(_) => {}
         }
     }
-    Ok(())
+    Ok(Vec::new())
 }
 
 /// The component as this role has it: a service's has arguments and addresses besides.

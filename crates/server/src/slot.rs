@@ -10,7 +10,7 @@ use tokio::sync::watch;
 /// See the module's documentation. Clones are the same place.
 #[derive(Clone)]
 pub(crate) struct Slot {
-    /// The component, by its index in the app.
+    /// The component, by its index in the app that was deployed first.
     pub(crate) component: usize,
     /// What the guest was loaded for.
     pub(crate) role: Role,
@@ -19,9 +19,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(crate) fn new(component: usize, role: Role, guest: Guest) -> Self {
-        if role == Role::Serve {
-            guest.answer_neighbours();
-        }
+        guest.answer_neighbours();
         Self {
             component,
             role,
@@ -37,6 +35,24 @@ impl Slot {
     /// Tells of new guests from now on (`changed().await`): for a trigger whose one call lasts, as a service's does.
     pub(crate) fn watch(&self) -> watch::Receiver<Guest> {
         self.guest.subscribe()
+    }
+
+    /// The guest of every call that begins from now on. The old one is given back.
+    pub(crate) fn replace(&self, guest: Guest) -> Guest {
+        if self.role == Role::Serve {
+            guest.answer_neighbours();
+        }
+        self.guest.send_replace(guest)
+    }
+
+    /// Whether this is the place of a component of this name, loaded for this.
+    pub(crate) fn is_of(&self, name: &str, role: Role) -> bool {
+        self.role == role && self.guest.borrow().name() == name
+    }
+
+    /// Whether a trigger has it, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.guest) > 1
     }
 }
 

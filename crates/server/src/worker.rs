@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use hostel_app::limits;
 use hostel_host::LogSink;
 use http::HeaderValue;
+use http::request::Parts;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
@@ -20,11 +21,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::bounds::Bounds;
 use crate::connection;
+use crate::cron::Crontab;
 use crate::http::Callee;
 use crate::listen::Listener;
 use crate::live::Live;
 use crate::messages::{AT_START, Consumer};
 use crate::metrics::Traffic;
+use crate::router::{Reader, Routed};
 use crate::seats::{Full, Network, Seats};
 use crate::service::Open;
 use crate::service::run::Life;
@@ -49,7 +52,7 @@ pub(crate) enum Phase {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Worker<C> {
-    pub(crate) live: Arc<Live<C>>,
+    router: Reader<C>,
     pub(crate) bounds: Bounds,
     pub(crate) log: LogSink,
     /// The authority of a request that names none.
@@ -82,7 +85,7 @@ pub(crate) struct Shared<C> {
 impl<C: Callee> Worker<C> {
     pub(crate) fn new(shared: &Shared<C>) -> Self {
         Self {
-            live: shared.live.clone(),
+            router: shared.live.router.reader(),
             bounds: shared.bounds.clone(),
             log: shared.log.clone(),
             authority: shared.authority.clone(),
@@ -97,6 +100,11 @@ impl<C: Callee> Worker<C> {
             over: AtomicBool::new(false),
             drain: Notify::new(),
         }
+    }
+
+    /// Where a request leads that `request::admit` has let pass.
+    pub(crate) fn routed(&self, parts: &Parts) -> Routed<C> {
+        self.router.route(parts)
     }
 
     /// Serves until it is told to stop and the last connection has ended, or until it is told to leave.
@@ -157,6 +165,17 @@ impl<C: Callee> Worker<C> {
         };
         let _in_time = timeout(AT_START, all).await;
         consuming
+    }
+
+    /// Starts to run what is scheduled, once the server serves.
+    pub(crate) fn schedule(
+        self: &Arc<Self>,
+        crontab: Crontab,
+        phase: &watch::Receiver<Phase>,
+    ) -> JoinHandle<()> {
+        let worker = self.clone();
+        let call = move || Counted::new(&worker);
+        tokio::spawn(crontab.run(self.log.clone(), phase.clone(), call))
     }
 
     /// Starts guests of services. Returns when each is ready or has ended, or has kept the start waiting for long enough.
@@ -234,7 +253,8 @@ impl<C: Callee> Worker<C> {
 }
 
 impl<C> Worker<C> {
-    /// Requests between their head's arrival and the end of their answer, and messages that are being handled.
+    /// Requests between their head's arrival and the end of their answer, messages that are being handled, and runs of
+    /// schedules.
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Relaxed)
     }

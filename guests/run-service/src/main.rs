@@ -1,10 +1,11 @@
 //! A service: does what its arguments say, one after the other, and then waits until it is told to stop.
 //!
-//! `say TEXT` prints a line, `sleep MS` waits, `need FILE` exits with 7 unless there is such a file, `exit CODE` and `trap`
-//! end it, `stubborn` goes on for ever and does not notice that it is told to stop, `spin` does the same and computes. At its
+//! `say TEXT` prints a line, `sleep MS` waits, `accept WHERE` echoes what one client sends (for preview 1 it comes to the
+//! listening socket of that number), `need FILE` exits with 7 unless there is such a file, `exit CODE` and `trap` end it, `stubborn` goes on for ever and does not notice that it is told to stop, `spin` does the same and computes. At its
 //! end it prints `told to stop`.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::exit;
 use std::thread::sleep;
@@ -17,6 +18,17 @@ fn main() -> io::Result<()> {
         match word.as_str() {
             "say" => println!("{}", next()),
             "sleep" => sleep(Duration::from_millis(number(&next()))),
+            "accept" => {
+                let (mut client, _) = listener(&next())?.accept()?;
+                let mut bytes = [0; 256];
+                loop {
+                    let length = client.read(&mut bytes)?;
+                    if length == 0 {
+                        break;
+                    }
+                    client.write_all(&bytes[..length])?;
+                }
+            }
             "need" => {
                 if !Path::new(&next()).exists() {
                     exit(7);
@@ -37,6 +49,19 @@ fn main() -> io::Result<()> {
     io::stdin().read_to_end(&mut Vec::new())?;
     println!("told to stop");
     Ok(())
+}
+
+#[cfg(target_env = "p1")]
+fn listener(place: &str) -> io::Result<TcpListener> {
+    use std::os::fd::FromRawFd;
+
+    // SAFETY: nothing else here uses that number.
+    Ok(unsafe { TcpListener::from_raw_fd(number(place) as i32) })
+}
+
+#[cfg(not(target_env = "p1"))]
+fn listener(place: &str) -> io::Result<TcpListener> {
+    TcpListener::bind(place)
 }
 
 fn number(text: &str) -> u64 {

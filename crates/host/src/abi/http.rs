@@ -220,7 +220,7 @@ pub(super) fn panicked() -> Fault {
 
 /// A fresh instance. Where the engine has no place for another one, idle ones make room; else it waits for one, as long
 /// as a call may wait for its turn.
-pub(super) async fn instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
+pub(crate) async fn instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
     match try_instantiate(guest, request).await {
         Err(Fault::Busy(_)) => {}
         outcome => return outcome,
@@ -236,6 +236,23 @@ pub(super) async fn instantiate(guest: &Inner, request: RequestId) -> Result<War
     }
 }
 
+/// Makes an instance under the guest's budget and drops it.
+pub(crate) async fn warm_up(guest: &Arc<Inner>) -> Result<(), Fault> {
+    let permit = match guest.template.metered {
+        true => guest.permits.acquire().await?,
+        false => Permit::uncounted(),
+    };
+    let id = RequestId::next();
+    let begun = guest.clone();
+    let work: Work = Box::pin(async move { Ok(instantiate(&begun, id).await?) });
+    let mut running = Running::new(guest, permit, work, id);
+    let made = poll_fn(|cx| match running.poll(cx) {
+        Poll::Pending => running.alarm(cx).map(|fault| Err(running.stop(fault))),
+        made => made,
+    });
+    made.await.map(drop).map_err(|broken| broken.fault)
+}
+
 async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
     let host_fault = |error: wasmtime::Error| Fault::Host(format!("{error:?}"));
     let mut store = Host::store(&guest.engine, &guest.template, request).map_err(host_fault)?;
@@ -246,7 +263,7 @@ async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Faul
         Callable::HttpP3(pre) => pre.instantiate_async(&mut store).await.map(Exports::P3),
         Callable::Message(linked) => linked.instantiate(&mut store).await.map(Exports::Message),
         Callable::Export(linked) => export::instantiate(linked, &mut store).await,
-        Callable::Command(_) => Err(not_answering()),
+        Callable::Command(_) | Callable::Init(_) => Err(not_answering()),
     };
     match exports {
         Ok(exports) => Ok(Warm {
@@ -274,7 +291,7 @@ async fn instantiate_and_start(
         Callable::HttpP2(_) => p2::bindings::Proxy::new(store, &instance).map(Exports::P2),
         Callable::HttpP3(_) => p3::bindings::Service::new(store, &instance).map(Exports::P3),
         Callable::Message(linked) => linked.of(store, &instance).map(Exports::Message),
-        Callable::Command(_) | Callable::Export(_) => Err(not_answering()),
+        Callable::Command(_) | Callable::Export(_) | Callable::Init(_) => Err(not_answering()),
     }
 }
 

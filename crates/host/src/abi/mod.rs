@@ -7,6 +7,8 @@ pub(crate) mod export;
 pub(crate) mod http;
 pub(crate) mod http_p2;
 pub(crate) mod http_p3;
+pub(crate) mod init;
+pub(crate) mod job;
 mod life;
 pub(crate) mod message;
 mod place;
@@ -28,6 +30,8 @@ pub(crate) enum Callable {
     Message(message::handlers::Linked),
     Command(command::Command),
     Export(export::Linked),
+    /// A core module that runs all the time once its `init` is called.
+    Init(wasmtime::InstancePre<Host>),
 }
 
 impl Callable {
@@ -39,6 +43,7 @@ impl Callable {
             Self::Message(linked) => Some(linked.instance_pre()),
             Self::Command(command) => command.component(),
             Self::Export(linked) => linked.as_component(),
+            Self::Init(_) => None,
         }
     }
 }
@@ -58,4 +63,6 @@ pub(crate) enum Exports {
     Message(message::handlers::Handling),
     Component(wasmtime::component::Instance),
     Module(wasmtime::Instance),
+    /// A program's, which has ended.
+    Spent,
 }

@@ -220,6 +220,12 @@ impl Seat {
         }
     }
 
+    /// No further requests, without any harm to what those that it had left running: it ends once it idles.
+    pub(super) fn close(&self) {
+        lock(&self.book).accepted = self.requests_max;
+        self.wake();
+    }
+
     pub(super) fn is_slow(&self) -> bool {
         self.slow.load(Ordering::Relaxed)
     }

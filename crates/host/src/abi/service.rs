@@ -15,6 +15,7 @@ use std::future::poll_fn;
 use std::net::TcpListener;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -24,10 +25,10 @@ use hostel_app::limits;
 use tokio::sync::{oneshot, watch};
 use wasmtime::Store;
 
-use crate::abi::Callable;
 use crate::abi::command::{self, Command};
 use crate::abi::drive::Place;
 use crate::abi::http::panicked;
+use crate::abi::{Callable, init};
 use crate::fault::Fault;
 use crate::guest::{Guest, Inner, RequestId, fault_of};
 use crate::lanes;
@@ -84,6 +85,8 @@ pub(crate) struct Life {
     pub(crate) refill: Duration,
     ready: Once,
     ready_line: Option<Arc<str>>,
+    /// A socket of the guest's own begins to listen.
+    listens: Arc<AtomicBool>,
 }
 
 /// Called the first time only.
@@ -123,6 +126,7 @@ impl Life {
             refill: limits::SERVICE_REFILL_MS.duration(),
             ready: Arc::new(Mutex::new(Some(start.ready))),
             ready_line: start.ready_line.map(Arc::from),
+            listens: Arc::default(),
         }
     }
 
@@ -130,6 +134,18 @@ impl Life {
     pub(crate) fn is_ready(&self) {
         if self.ready_line.is_none() {
             call_once(&self.ready);
+        }
+    }
+
+    /// It may make a socket of its own listen, which it does before it waits again.
+    pub(crate) fn listens(&self) {
+        self.listens.store(true, Relaxed);
+    }
+
+    /// The guest waits, or was interrupted.
+    fn has_run(&self) {
+        if self.listens.swap(false, Relaxed) {
+            self.is_ready();
         }
     }
 
@@ -197,6 +213,9 @@ async fn live(
             let ticking = guest.ticker.enter();
             let polled = clock.poll_anywhere(called.as_mut(), cx);
             drop(ticking);
+            if let Some(life) = &template.life {
+                life.has_run();
+            }
             if let Some(pace) = &mut pace {
                 pace.charge(clock.used().saturating_sub(before));
             }
@@ -210,6 +229,11 @@ async fn live(
 async fn call(guest: &Inner, mut store: Store<Host>, export: Option<&str>) -> Result<u8, Fault> {
     if let Some(name) = export {
         return Service::run(guest, store, name).await;
+    }
+    if let Callable::Init(pre) = &guest.callable {
+        store.data_mut().enable_p1().map_err(host_fault)?;
+        let outcome = init::call(pre, &mut store).await.map(|()| true);
+        return exit(outcome, &store);
     }
     let Callable::Command(command) = &guest.callable else {
         return Err(Fault::BadGuest(

@@ -35,6 +35,12 @@ impl Crew {
         let seats: Vec<Arc<Seat>> = lock(&self.0).values().flatten().cloned().collect();
         seats.iter().for_each(|seat| seat.retire_if_empty());
     }
+
+    /// No instance takes further requests; each ends once its last one has.
+    pub(crate) fn close(&self) {
+        let seats = std::mem::take(&mut *lock(&self.0));
+        seats.values().flatten().for_each(|seat| seat.close());
+    }
 }
 
 /// A request's place in a shared instance, held until its answer is complete.

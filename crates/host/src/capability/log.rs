@@ -95,6 +95,15 @@ impl LogSink {
         Self::start(Style::Raw)
     }
 
+    /// Tagged lines, all of them on standard error: standard output is for something else.
+    pub fn tagged_apart() -> Self {
+        Self::with_writers(
+            Style::Tagged,
+            Box::new(io::stderr()),
+            Box::new(io::stderr()),
+        )
+    }
+
     /// Discards everything.
     pub fn null() -> Self {
         Self::new(Style::Raw, None, Arc::default())

@@ -7,6 +7,7 @@ pub(crate) mod denied;
 mod escape;
 mod fault_log;
 pub(crate) mod granted;
+pub(crate) mod inbox;
 pub(crate) mod kv;
 pub(crate) mod log;
 mod log_share;

@@ -71,7 +71,8 @@ impl Life {
         self.waits = Some(waits);
         let begin = Instant::now();
         let mut policy = Policy::new(self.open.service.trigger.restart);
-        loop {
+        // A new build may come while the drain begins.
+        while *self.phase.borrow() <= Phase::Serving {
             let started = begin.elapsed();
             let now = running();
             let end = self.one_guest().await;

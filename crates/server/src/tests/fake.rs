@@ -41,7 +41,7 @@ pub(crate) fn app(routes: &[(&str, &[&str])]) -> App {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Fake {
     limits: Limits,
     /// `/gate` waits for a permit.

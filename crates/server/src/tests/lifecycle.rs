@@ -149,12 +149,10 @@ fn every_thread_serves() {
 }
 
 fn start(listen: Vec<SocketAddr>) -> Result<Outcome, ServeError> {
-    let live = Arc::new(Live {
-        app: app(&[("/...", &[])]),
-        guests: vec![Some(Fake::new())],
-        consumers: Vec::new(),
-        services: Vec::new(),
-    });
+    let live = Arc::new(Live::answering(
+        app(&[("/...", &[])]),
+        vec![Some(Fake::new())],
+    ));
     let mut options = ServeOptions::on(SocketAddr::from(([127, 0, 0, 1], 0)), LogSink::null());
     options.listen = listen.into_iter().map(ListenOn::Address).collect();
     let runtime = crate::worker::runtime().unwrap();
@@ -194,12 +192,7 @@ fn a_drain_reports_what_is_open() {
     let (ready, address) = std::sync::mpsc::sync_channel(1);
     let fake = Fake::new();
     let (gate, called) = (fake.gate.clone(), fake.called.clone());
-    let live = Arc::new(Live {
-        app: app(&[("/...", &[])]),
-        guests: vec![Some(fake)],
-        consumers: Vec::new(),
-        services: Vec::new(),
-    });
+    let live = Arc::new(Live::answering(app(&[("/...", &[])]), vec![Some(fake)]));
     let server = std::thread::spawn(move || {
         let mut options = ServeOptions::on(SocketAddr::from(([127, 0, 0, 1], 0)), LogSink::null());
         options.threads = Some(1);

@@ -45,12 +45,7 @@ impl Server {
             fake.called.clone(),
         );
         let routes: &[(&str, &[&str])] = &[("/", &[]), ("/:test", &[]), ("/only/put", &["PUT"])];
-        let live = Arc::new(Live {
-            app: app(routes),
-            guests: vec![Some(fake)],
-            consumers: Vec::new(),
-            services: Vec::new(),
-        });
+        let live = Arc::new(Live::answering(app(routes), vec![Some(fake)]));
         let (stop, mut stops) = mpsc::channel(4);
         let (ready, address) = std_mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {

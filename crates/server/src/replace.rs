@@ -1,0 +1,378 @@
+//! A newer revision of an app takes the place of the one that is served, between two calls.
+//!
+//! Everything that changed is loaded, linked and tried first, while the old guests serve; only when all of it is there are the
+//! places taken, so that a revision that cannot be served changes nothing. A call keeps the guest that it began with.
+//!
+//! What calls the guests beside requests (`[[message]]` and so on) stays as it was when the app was deployed: its guests are
+//! replaced, and a change of its own settings is told and waits for the next start.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use hostel_app::{App, CronTrigger, Digest, MessageTrigger, Resolved, ServiceTrigger};
+use hostel_host::{Fault, Guest, Progress, Role};
+
+use crate::deploy::{self, DeployError, Deployed};
+use crate::slot::Slot;
+
+/// Why the revision that is served stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplaceError {
+    /// The new one could not be served at all.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    /// A component loads, but no instance of it comes about.
+    #[error(
+        "component \"{component}\": no instance of it can be made: {fault}\n  help: mend what it does before its first call"
+    )]
+    Start {
+        /// The component's name.
+        component: String,
+        /// What became of the try.
+        fault: Fault,
+    },
+}
+
+/// What a new revision changed.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Components with a new guest, in the order of their names.
+    pub replaced: Vec<Replaced>,
+    /// Whether anything at all changed.
+    pub any: bool,
+    /// What of it waits for the next start, in the words of the manifest.
+    pub restart: Vec<&'static str>,
+}
+
+/// A component with a new guest.
+#[derive(Debug)]
+pub struct Replaced {
+    /// Its name.
+    pub component: String,
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// Whether these are other bytes than before, not only other settings.
+    pub rebuilt: bool,
+    /// Whether there was none of its name before.
+    pub added: bool,
+    /// How long it took until it could be called.
+    pub took: Duration,
+    /// The compiler's part of that; `None` where the code was in the cache.
+    pub compiled: Option<Duration>,
+}
+
+/// What calls guests, with their names instead of indices, which are another revision's.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Triggers {
+    app: String,
+    messages: Vec<(String, MessageTrigger)>,
+    crons: Vec<(String, CronTrigger)>,
+    services: Vec<(String, ServiceTrigger)>,
+}
+
+impl Triggers {
+    pub(crate) fn of(app: &App) -> Self {
+        let name = |index: usize| {
+            let component = app.components.get(index);
+            component.map_or_else(String::new, |component| component.name.clone())
+        };
+        let messages = app.messages.iter().cloned().map(|mut trigger| {
+            let component = std::mem::take(&mut trigger.component);
+            (name(component), trigger)
+        });
+        let crons = app.crons.iter().cloned().map(|mut trigger| {
+            let component = std::mem::take(&mut trigger.component);
+            (name(component), trigger)
+        });
+        let services = app.services.iter().cloned().map(|mut trigger| {
+            let component = std::mem::take(&mut trigger.component);
+            (name(component), trigger)
+        });
+        Self {
+            app: app.name.clone(),
+            messages: messages.collect(),
+            crons: crons.collect(),
+            services: services.collect(),
+        }
+    }
+
+    /// The sections of the manifest that are others in `newer`.
+    fn changed(&self, newer: &Self) -> Vec<&'static str> {
+        let all = [
+            ("the app's name", self.app != newer.app),
+            ("[[message]]", self.messages != newer.messages),
+            ("[[cron]]", self.crons != newer.crons),
+            ("[[service]]", self.services != newer.services),
+        ];
+        let changed = all.into_iter().filter(|(_, changed)| *changed);
+        changed.map(|(section, _)| section).collect()
+    }
+}
+
+/// A guest that waits for its place.
+struct Fresh {
+    component: usize,
+    role: Role,
+    guest: Guest,
+}
+
+impl Deployed {
+    /// Takes over what `resolved` says. Blocks for as long as loading takes; the app is served meanwhile.
+    ///
+    /// # Errors
+    /// What keeps the new revision from being served; then nothing has changed.
+    pub fn replace(
+        &mut self,
+        resolved: Resolved,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Changes, ReplaceError> {
+        let app = &resolved.app;
+        deploy::has_trigger(app)?;
+        let changed = changed(&self.app, app);
+        let outdated = &self.outdated;
+        let mut still_outdated = Vec::new();
+        let mut fresh = Vec::new();
+        let mut replaced = Vec::new();
+        // Callers are checked against the callees of now.
+        for index in app.callees_first() {
+            let Some(component) = app.components.get(index) else {
+                continue;
+            };
+            let begin = Instant::now();
+            let before = fresh.len();
+            let compiled = Compiled::default();
+            let progress = |event: Progress| {
+                compiled.note(&event);
+                progress(event);
+            };
+            let wanted = deploy::roles_or_server(app, index);
+            for role in self.roles(&wanted, &component.name) {
+                let place = (component.name.clone(), role);
+                let is_same = !changed.contains(&component.name) && !outdated.contains(&place);
+                if is_same && self.slot(&component.name, role).is_some() {
+                    continue;
+                }
+                let guest = match deploy::load(&self.scope, &resolved, (index, role), &progress) {
+                    Ok(Some(guest)) => guest,
+                    Ok(None) => continue,
+                    // It need not be fit for a trigger that the next start will not have.
+                    Err(_) if !wanted.contains(&role) => {
+                        still_outdated.push(place);
+                        continue;
+                    }
+                    Err(error) => return Err(DeployError::from(error).into()),
+                };
+                // What a service is worth only its own run can tell, which begins once it has its place.
+                if role != Role::Service {
+                    warm_up(&guest)?;
+                }
+                fresh.push(Fresh {
+                    component: index,
+                    role,
+                    guest,
+                });
+            }
+            if fresh.len() > before {
+                let old = self.app.component(&component.name);
+                replaced.push(Replaced {
+                    component: component.name.clone(),
+                    digest: component.digest,
+                    rebuilt: old.is_some_and(|old| old.digest != component.digest),
+                    added: old.is_none(),
+                    took: begin.elapsed(),
+                    compiled: compiled.0.get(),
+                });
+            }
+        }
+        let restart = self.triggers.changed(&Triggers::of(app));
+        let any = !replaced.is_empty() || self.app.digest != app.digest;
+        self.outdated = still_outdated;
+        self.take_places(resolved.app, fresh);
+        Ok(Changes {
+            replaced,
+            any,
+            restart,
+        })
+    }
+
+    /// What a component is loaded for: what is wanted of it now, and what has called it since the start.
+    fn roles(&self, wanted: &[Role], name: &str) -> Vec<Role> {
+        let mut roles = wanted.to_vec();
+        for slot in self.slots.iter().filter(|slot| slot.is_shared()) {
+            if slot.is_of(name, slot.role) && !roles.contains(&slot.role) {
+                roles.push(slot.role);
+            }
+        }
+        roles
+    }
+
+    fn slot(&self, name: &str, role: Role) -> Option<&Slot> {
+        self.slots.iter().find(|slot| slot.is_of(name, role))
+    }
+
+    /// From here on nothing can fail.
+    fn take_places(&mut self, app: App, fresh: Vec<Fresh>) {
+        let mut retired = Vec::new();
+        for Fresh {
+            component,
+            role,
+            guest,
+        } in fresh
+        {
+            match self.slot(guest.name(), role) {
+                Some(slot) => retired.push(slot.replace(guest)),
+                None => self.slots.push(Slot::new(component, role, guest)),
+            }
+        }
+        let server = |name: &str| self.slot(name, Role::Serve).map(Slot::current);
+        let servers = app
+            .components
+            .iter()
+            .map(|component| server(&component.name));
+        let servers = servers.collect();
+        self.live.router.replace(app.routes.clone(), servers);
+        // A trigger that stays goes on with the last guest that it had.
+        let wanted: Vec<(&str, Vec<Role>)> = (0..)
+            .zip(&app.components)
+            .map(|(index, component)| (&*component.name, deploy::roles_or_server(&app, index)))
+            .collect();
+        self.slots.retain(|slot| {
+            let is_wanted = |(name, roles): &(&str, Vec<Role>)| {
+                roles.contains(&slot.role) && slot.is_of(name, slot.role)
+            };
+            let stays = slot.is_shared() || wanted.iter().any(is_wanted);
+            if !stays {
+                retired.push(slot.current());
+            }
+            stays
+        });
+        retired.iter().for_each(Guest::retire);
+        self.app = app;
+    }
+}
+
+/// The names of the components that are not what they were, or that are bound to one that is not.
+fn changed(old: &App, new: &App) -> BTreeSet<String> {
+    let all = new.components.iter();
+    let names = all.map(|component| component.name.clone());
+    let mut changed: BTreeSet<String> = names
+        .filter(|name| !old.has_same_component(new, name))
+        .collect();
+    // Each round finds callers of what the last one found, and there are only so many.
+    loop {
+        let before = changed.len();
+        for component in &new.components {
+            let mut callees = component.bind.values();
+            if callees.any(|callee| changed.contains(callee)) {
+                changed.insert(component.name.clone());
+            }
+        }
+        if changed.len() == before {
+            return changed;
+        }
+    }
+}
+
+/// How long the compiler took, over all roles of a component.
+#[derive(Default)]
+struct Compiled(std::cell::Cell<Option<Duration>>);
+
+impl Compiled {
+    fn note(&self, event: &Progress) {
+        if let Progress::Compiled { millis, .. } = event {
+            let before = self.0.get().unwrap_or_default();
+            self.0.set(Some(before + Duration::from_millis(*millis)));
+        }
+    }
+}
+
+/// An instance is made before any call needs one.
+fn warm_up(guest: &Guest) -> Result<(), ReplaceError> {
+    let failed = |fault| ReplaceError::Start {
+        component: guest.name().to_owned(),
+        fault,
+    };
+    let runtime = crate::worker::runtime();
+    let runtime = runtime.map_err(|error| failed(Fault::Host(error.to_string())))?;
+    runtime.block_on(guest.warm_up()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::fake;
+    use hostel_app::{Component, Source};
+    use hostel_host::{LogSink, Runtime, RuntimeOptions};
+
+    /// Components of these names and bytes.
+    fn app(components: &[(&str, &[u8])]) -> App {
+        let component =
+            |(name, code): &(&str, &[u8])| Component::new(*name, Source::InlineWat, code);
+        App {
+            components: components.iter().map(component).collect(),
+            ..fake::app(&[("/...", &[])])
+        }
+    }
+
+    #[test]
+    fn a_component_changes_with_those_that_it_is_bound_to() {
+        let bound = |code: &[u8]| {
+            let mut app = app(&[("a", b"a"), ("b", b"b"), ("c", code), ("d", b"d")]);
+            for (caller, callee) in [(0, "b"), (1, "c")] {
+                let caller = &mut app.components[caller];
+                caller.bind.insert("shop:pricing/api".into(), callee.into());
+            }
+            app
+        };
+        assert!(changed(&bound(b"1"), &bound(b"1")).is_empty());
+        let changed: Vec<_> = changed(&bound(b"1"), &bound(b"2")).into_iter().collect();
+        assert_eq!(changed, ["a", "b", "c"]);
+    }
+
+    /// Components of these names, the last of which is called by the clock.
+    fn scheduled(names: &[&str]) -> App {
+        let folder = tempfile::tempdir().unwrap();
+        let component = |name: &&str| format!("[component.{name}]\nsource = \"(module)\"\n");
+        let components: String = names.iter().map(component).collect();
+        let last = names.last().unwrap();
+        let manifest = format!(
+            "[app]\nname = \"test\"\n{components}\
+             [[cron]]\nschedule = \"@daily\"\ncomponent = \"{last}\"\n"
+        );
+        std::fs::write(folder.path().join("hostel.toml"), manifest).unwrap();
+        let resolved = hostel_app::resolve(folder.path(), &hostel_app::Operator::default());
+        resolved.unwrap().app
+    }
+
+    #[test]
+    fn triggers_are_compared_by_the_names_of_their_components() {
+        let old = scheduled(&["a", "c"]);
+        let changed = |newer: &App| Triggers::of(&old).changed(&Triggers::of(newer));
+        let more = scheduled(&["a", "b", "c"]);
+        assert!(changed(&more).is_empty(), "only the index is another");
+        assert_eq!(changed(&scheduled(&["c", "a"])), ["[[cron]]"]);
+        let renamed = App {
+            name: "other".into(),
+            ..old.clone()
+        };
+        assert_eq!(changed(&renamed), ["the app's name"]);
+    }
+
+    #[test]
+    fn a_revision_without_triggers_is_refused_like_an_app_without_any() {
+        let server = include_bytes!("../../../tests/fixtures/silent-server.wat");
+        let runtime = Runtime::new(RuntimeOptions::new(LogSink::null())).unwrap();
+        let resolved = |routes: &[(&str, &[&str])]| Resolved {
+            app: fake::app(routes),
+            code: vec![server.to_vec()],
+        };
+        let first = resolved(&[("/...", &[])]);
+        let mut deployed = deploy::deploy(&runtime, first, &|_| {}).unwrap();
+        let error = deployed.replace(resolved(&[]), &|_| {}).unwrap_err();
+        assert!(error.to_string().contains("[[http]]"), "{error}");
+        let same = deployed
+            .replace(resolved(&[("/...", &[])]), &|_| {})
+            .unwrap();
+        assert!(!same.any && same.replaced.is_empty(), "{same:?}");
+    }
+}
