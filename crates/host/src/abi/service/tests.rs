@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hostel_app::limits::Limits;
-use tokio::net::TcpStream;
 
 use super::*;
 use crate::p1::tests::guests::{crowd, talk};
-use crate::p1::tests::{listener, service_with, start, start_at};
+use crate::p1::tests::{connect, listener, rest, service_with, start, start_at};
 use crate::testing::{self, block_on};
 use crate::{Role, Runtime};
 
@@ -26,7 +25,7 @@ fn listening(runtime: &Runtime, name: &str, address: SocketAddr) -> Guest {
 
 async fn is_open(address: SocketAddr) -> bool {
     for _ in 0..600 {
-        if TcpStream::connect(address).await.is_ok() {
+        if connect(address).is_ok() {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -61,7 +60,7 @@ fn a_component_that_was_not_granted_an_address_cannot_listen_there() {
         block_on(async {
             let ended = start(&guest, Vec::new()).ended().await;
             assert_eq!(ended, Ok(1), "{name}");
-            assert!(TcpStream::connect(other).await.is_err(), "{name}");
+            assert!(connect(other).is_err(), "{name}");
         });
     }
 }
@@ -157,7 +156,7 @@ fn a_service_has_the_budget_of_a_call_anew_in_every_period() {
                     begin.elapsed() < Duration::from_secs(30),
                     "{what} is not renewed"
                 );
-                std::thread::sleep(Duration::from_millis(10));
+                rest();
             }
         }
         assert_eq!((0..1000).take_while(|_| take(call)).count(), 3, "{what}");
