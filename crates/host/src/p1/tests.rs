@@ -2,6 +2,7 @@
 
 mod calls;
 pub(crate) mod guests;
+mod random;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
