@@ -297,8 +297,7 @@ table! {
 
     /// How often a service, which is one call that does not end, has the budget of a call for stores and the network anew.
     SERVICE_REFILL_MS = "service_refill", Milliseconds, SECOND, [10, HOUR], "crates/host/src/abi/service/tests.rs::a_service_has_the_budget_of_a_call_anew_in_every_period";
-    /// Connections that preview-1 services have accepted, over all of them; one more fails inside the guest, and so does one
-    /// that is more than its `resources`.
+    /// Connections that preview-1 services have accepted, over all of them; one more fails inside the guest.
     SERVICE_CONNECTIONS = "service_connections", Count, 4096, [1, 1_000_000], "crates/host/src/p1/tests/calls.rs::there_are_no_more_connections_than_all_services_may_hold";
     /// Clocks, files and sockets that a preview-1 service waits for with one call; a call with more fails inside the guest.
     POLL_SUBSCRIPTIONS = "poll_subscriptions", Count, 8192, [64, 65_536], "crates/host/src/p1/tests/calls.rs::a_call_waits_for_so_many_things_and_no_more";

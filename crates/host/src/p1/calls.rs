@@ -72,12 +72,23 @@ pub(super) async fn fd_close(memory: &mut [u8], host: &mut Host, fd: i32) -> Res
     let number = match host.descriptors() {
         None => fd,
         Some(table) => match table.remove(fd.cast_unsigned()) {
-            Ok(Descriptor::Library(number)) => number.cast_signed(),
-            Ok(Descriptor::Listener(_) | Descriptor::Stream(_)) => return Ok(0),
+            Ok(closed) => return give_back(memory, host, closed).await,
             Err(error) => return Ok(error.code()),
         },
     };
     preview1::fd_close(host.p1(), &mut GuestMemory::Unshared(memory), number).await
+}
+
+/// Closes what is in the table no more.
+async fn give_back(memory: &mut [u8], host: &mut Host, closed: Descriptor) -> Result<i32> {
+    match closed {
+        // The library would give the number of a standard stream to the next file.
+        Descriptor::Library(0..=2) | Descriptor::Listener(_) | Descriptor::Stream(_) => Ok(0),
+        Descriptor::Library(number) => {
+            let mut memory = GuestMemory::Unshared(memory);
+            preview1::fd_close(host.p1(), &mut memory, number.cast_signed()).await
+        }
+    }
 }
 
 pub(super) async fn fd_renumber(
@@ -85,15 +96,13 @@ pub(super) async fn fd_renumber(
     host: &mut Host,
     (from, to): (i32, i32),
 ) -> Result<i32> {
-    let mut memory = GuestMemory::Unshared(memory);
     let Some(table) = host.descriptors() else {
+        let mut memory = GuestMemory::Unshared(memory);
         return preview1::fd_renumber(host.p1(), &mut memory, from, to).await;
     };
     match table.renumber(from.cast_unsigned(), to.cast_unsigned()) {
-        Ok(Some(Descriptor::Library(closed))) => {
-            preview1::fd_close(host.p1(), &mut memory, closed.cast_signed()).await
-        }
-        Ok(_) => Ok(0),
+        Ok(Some(closed)) => give_back(memory, host, closed).await,
+        Ok(None) => Ok(0),
         Err(error) => Ok(error.code()),
     }
 }

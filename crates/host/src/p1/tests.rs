@@ -2,8 +2,10 @@
 
 mod calls;
 pub(crate) mod guests;
+mod random;
 
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,6 +17,25 @@ use tokio::task::JoinHandle;
 
 use crate::testing;
 use crate::{Fault, Guest, RequestId, Role, Runtime, ServiceStart};
+
+/// A client.
+#[expect(clippy::disallowed_methods, reason = "it is no guest that dials")]
+pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    TcpStream::connect(address)
+}
+
+/// The same for a client that waits without a thread.
+pub(crate) fn connect_async(address: SocketAddr) -> io::Result<tokio::net::TcpStream> {
+    let client = connect(address)?;
+    client.set_nonblocking(true)?;
+    tokio::net::TcpStream::from_std(client)
+}
+
+/// Waits a little, on a thread of the test's own.
+#[expect(clippy::disallowed_methods, reason = "nobody else is on this thread")]
+pub(crate) fn rest() {
+    std::thread::sleep(Duration::from_millis(10));
+}
 
 /// A service at work.
 pub(crate) struct Service {

@@ -1,13 +1,9 @@
-//! Single calls: what each returns for which kind of descriptor, as the standard has it, and calls at random.
+//! Single calls: what each returns for which kind of descriptor, as the standard has it.
 
 use std::io::Write;
-use std::net::TcpStream;
 
 use super::*;
 use crate::net::Accepted;
-use crate::p1::descriptors::{Descriptor, Descriptors};
-use crate::p1::{calls, file, poll};
-use crate::state::{Host, Template};
 use crate::testing::block_on;
 
 /// Every function that the modules below call, with its parameters.
@@ -38,7 +34,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
 ];
 
 /// A module that exits with what `body` leaves. At 0 there is a buffer of four bytes at 8, at 100 the name `page.txt`.
-fn module(body: &str) -> String {
+pub(super) fn module(body: &str) -> String {
     let imports: String = FUNCTIONS
         .iter()
         .map(|(name, params)| {
@@ -62,7 +58,7 @@ fn module(body: &str) -> String {
 }
 
 /// A call, its arguments as numbers.
-fn call(name: &str, args: &[i64]) -> String {
+pub(super) fn call(name: &str, args: &[i64]) -> String {
     let (_, params) = FUNCTIONS
         .iter()
         .find(|(known, _)| *known == name)
@@ -75,6 +71,13 @@ fn call(name: &str, args: &[i64]) -> String {
     format!("(call ${name}{args})")
 }
 
+/// Writes a subscription to be read or written, at this address.
+fn subscribe(at: i64, kind: i64, fd: i64) -> String {
+    let args = [at, kind, fd].map(|value| format!("(i32.const {value})"));
+    let args = args.join(" ");
+    format!("(block (result i32) (call $subscribe {args}) (i32.const 0))")
+}
+
 /// The calls one after the other; the last one's result remains.
 fn after(first: &[String], last: &str) -> String {
     let first: String = first.iter().map(|call| format!("(drop {call})")).collect();
@@ -82,7 +85,7 @@ fn after(first: &[String], last: &str) -> String {
 }
 
 /// Loads a text as a service that may use `folder`, which it finds at descriptor 3.
-fn load(runtime: &Runtime, folder: &Path, text: &str) -> Guest {
+pub(super) fn load(runtime: &Runtime, folder: &Path, text: &str) -> Guest {
     let mut component = testing::component(text.as_bytes());
     with_folder(&mut component, folder);
     testing::load(runtime, &component, text.as_bytes(), Role::Service).unwrap()
@@ -103,13 +106,13 @@ async fn outcome_with<T>(
     client: impl FnOnce(TcpStream) -> T,
 ) -> u8 {
     let guest = load(runtime, folder, &module(body));
-    let connection = TcpStream::connect(address).unwrap();
+    let connection = connect(address).unwrap();
     let _stays = client(connection);
     let ended = start(&guest, vec![listener]).ended().await;
     ended.unwrap_or_else(|fault| panic!("{body}: {fault:?}"))
 }
 
-fn folder() -> tempfile::TempDir {
+pub(super) fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("page.txt"), "text").unwrap();
     folder
@@ -169,98 +172,78 @@ fn a_socket_a_file_and_nothing_have_the_errors_of_the_standard() {
     });
 }
 
-#[test]
-fn numbers_are_the_guest_s_own() {
+/// What it is about, the calls, and what the last one leaves.
+type Case<'a> = (&'static str, &'a [&'a str], u8);
+
+fn each_leaves(cases: &[Case<'_>]) {
     let (runtime, folder) = (testing::runtime(None), folder());
-    let close = |fd| call("fd_close", &[fd]);
-    let accept = call("sock_accept", &[4, 0, 64]);
-    let open = call("path_open", &[3, 0, 100, 8, 0, 2, 0, 0, 64]);
-    let read = |fd| call("fd_read", &[fd, 0, 1, 68]);
-    let number = "(i32.load (i32.const 64))";
-    let cases = [
-        (
-            "behind the sockets",
-            vec![accept.clone()],
-            number.to_owned(),
-            5,
-        ),
-        ("files too", vec![open.clone()], number.to_owned(), 5),
-        (
-            "and in turn",
-            vec![accept.clone(), open.clone()],
-            number.to_owned(),
-            6,
-        ),
-        (
-            "the free one",
-            vec![close(3), accept.clone()],
-            number.to_owned(),
-            3,
-        ),
-        (
-            "never a standard one",
-            vec![close(0), accept.clone()],
-            number.to_owned(),
-            5,
-        ),
-        ("a closed socket", vec![close(4)], accept.clone(), 8),
-        (
-            "a file reads as one",
-            vec![accept.clone(), open.clone(), read(6)],
-            "(i32.load8_u (i32.const 8))".to_owned(),
-            b't',
-        ),
-        (
-            "a socket in the place of a directory",
-            vec![call("fd_renumber", &[4, 3])],
-            after(&[call("sock_accept", &[3, 0, 64])], number),
-            4,
-        ),
-        (
-            "a directory in the place of a socket",
-            vec![call("fd_renumber", &[3, 4])],
-            call("path_open", &[4, 0, 100, 8, 0, 2, 0, 0, 64]),
-            0,
-        ),
-        (
-            "it is a socket",
-            vec![call("fd_fdstat_get", &[4, 64])],
-            "(i32.load8_u (i32.const 64))".to_owned(),
-            6,
-        ),
-        (
-            "that does not wait",
-            vec![
-                call("sock_accept", &[4, 4, 64]),
-                call("fd_fdstat_get", &[5, 64]),
-            ],
-            "(i32.load8_u (i32.const 66))".to_owned(),
-            4,
-        ),
-        (
-            "nothing is there",
-            vec![call("sock_accept", &[4, 4, 64])],
-            read(5),
-            6,
-        ),
-    ];
     block_on(async {
-        for (what, first, last, expected) in cases {
-            let found = outcome(&runtime, folder.path(), &after(&first, &last)).await;
-            assert_eq!(found, expected, "{what}");
+        for (what, calls, expected) in cases {
+            let Some((last, first)) = calls.split_last() else {
+                panic!("{what}: no calls");
+            };
+            let first: Vec<String> = first.iter().map(|call| (*call).to_owned()).collect();
+            let found = outcome(&runtime, folder.path(), &after(&first, last)).await;
+            assert_eq!(found, *expected, "{what}");
         }
     });
+}
+
+/// Opens the file, with its number at 64.
+fn open() -> String {
+    call("path_open", &[3, 0, 100, 8, 0, 2, 0, 0, 64])
+}
+
+/// The byte at an address.
+fn byte(at: i64) -> String {
+    format!("(i32.load8_u (i32.const {at}))")
+}
+
+#[test]
+fn numbers_are_the_guest_s_own() {
+    let (accept, open, number) = (&*call("sock_accept", &[4, 0, 64]), &*open(), &*byte(64));
+    let at_once = &*call("sock_accept", &[4, 4, 64]);
+    let close = [0, 3, 4].map(|fd| call("fd_close", &[fd]));
+    let [close_input, close_folder, close_socket] = close.each_ref().map(|call| &**call);
+    let [read_5, read_6] = [5, 6].map(|fd| call("fd_read", &[fd, 0, 1, 68]));
+    let poll = [
+        subscribe(256, 1, 5),
+        call("poll_oneoff", &[256, 1024, 1, 64]),
+    ];
+    let renumber = [[4, 3], [3, 4]].map(|fds| call("fd_renumber", &fds));
+    let accept_3 = call("sock_accept", &[3, 0, 64]);
+    let open_4 = call("path_open", &[4, 0, 100, 8, 0, 2, 0, 0, 64]);
+    let stat = [4, 5].map(|fd| call("fd_fdstat_get", &[fd, 64]));
+    let (bytes, flags, first) = (&*byte(1040), &*byte(66), &*byte(8));
+    each_leaves(&[
+        ("behind the sockets", &[accept, number], 5),
+        ("files too", &[open, number], 5),
+        ("and in turn", &[accept, open, number], 6),
+        ("the free one", &[close_folder, accept, number], 3),
+        ("never a standard one", &[close_input, accept, number], 5),
+        (
+            "a file is no standard stream then",
+            &[close_input, open, &poll[0], &poll[1], bytes],
+            4,
+        ),
+        ("a closed socket", &[close_socket, accept], 8),
+        ("a file reads as one", &[accept, open, &read_6, first], b't'),
+        (
+            "a socket for a directory",
+            &[&renumber[0], &accept_3, number],
+            4,
+        ),
+        ("a directory for a socket", &[&renumber[1], &open_4], 0),
+        ("it is a socket", &[&stat[0], number], 6),
+        ("that does not wait", &[at_once, &stat[1], flags], 4),
+        ("nothing is there", &[at_once, &read_5], 6),
+    ]);
 }
 
 #[test]
 fn what_the_other_side_does_is_seen() {
     let (runtime, folder) = (testing::runtime(None), folder());
     let accept = call("sock_accept", &[4, 0, 64]);
-    let subscribe = |at, kind, fd| {
-        format!(
-            "(block (result i32) (call $subscribe (i32.const {at}) (i32.const {kind}) (i32.const {fd})) (i32.const 0))"
-        )
-    };
     let poll = |count| call("poll_oneoff", &[256, 1024, count, 64]);
     let all = call("sock_recv", &[5, 0, 1, 2, 68, 72]);
     let send = |text: &'static [u8]| {
@@ -268,7 +251,7 @@ fn what_the_other_side_does_is_seen() {
             // The rest comes when the guest waits already.
             client.write_all(&text[..1]).unwrap();
             std::thread::spawn(move || {
-                std::thread::sleep(Duration::from_millis(20));
+                rest();
                 client.write_all(&text[1..]).unwrap();
             });
         }
@@ -284,7 +267,10 @@ fn what_the_other_side_does_is_seen() {
         assert_eq!(found, 4, "all of it");
         let found = outcome_with(&runtime, folder, &body, listener(), send(b"two")).await;
         assert_eq!(found, 3, "all that comes before the end");
-        let body = after(&[accept.clone()], &call("fd_read", &[5, 0, 1, 68]));
+        let body = after(
+            std::slice::from_ref(&accept),
+            &call("fd_read", &[5, 0, 1, 68]),
+        );
         let found = outcome_with(&runtime, folder, &body, listener(), reset).await;
         assert_eq!(found, 15, "a reset");
         for (what, place, expected) in [("hangup", 24, 1), ("no bytes", 16, 0), ("read", 10, 1)] {
@@ -302,90 +288,34 @@ fn what_the_other_side_does_is_seen() {
 
 #[test]
 fn a_call_waits_for_several_things() {
-    let (runtime, folder) = (testing::runtime(None), folder());
-    let subscribe = |at, kind, fd| {
-        format!(
-            "(block (result i32) (call $subscribe (i32.const {at}) (i32.const {kind}) (i32.const {fd})) (i32.const 0))"
-        )
-    };
     // The clock with the number of the "descriptor", that is the realtime or the monotonic one, at once.
-    let clock = |id| subscribe(256, 0, id);
-    let poll = |count| call("poll_oneoff", &[256, 1024, count, 64]);
-    let [count, error, kind] = [64, 1032, 1034].map(|at| format!("(i32.load8_u (i32.const {at}))"));
-    let bytes = "(i32.load8_u (i32.const 1040))".to_owned();
-    let open = call("path_open", &[3, 0, 100, 8, 0, 2, 0, 0, 64]);
-    let cases = [
-        ("a clock alone", vec![clock(1), poll(1)], kind.clone(), 0),
-        ("the other clock", vec![clock(0), poll(1)], count.clone(), 1),
-        ("no clock", vec![clock(9), poll(1)], error.clone(), 28),
-        (
-            "a connection",
-            vec![subscribe(256, 1, 4), poll(1)],
-            kind.clone(),
-            1,
-        ),
-        (
-            "both",
-            vec![clock(1), subscribe(304, 1, 4), poll(2)],
-            count.clone(),
-            2,
-        ),
-        (
-            "nothing",
-            vec![subscribe(256, 1, 9), poll(1)],
-            error.clone(),
-            8,
-        ),
-        (
-            "a directory",
-            vec![subscribe(256, 1, 3), poll(1)],
-            error.clone(),
-            8,
-        ),
-        (
-            "output",
-            vec![subscribe(256, 2, 1), poll(1)],
-            error.clone(),
-            0,
-        ),
-        (
-            "output to input",
-            vec![subscribe(256, 2, 0), poll(1)],
-            error.clone(),
-            8,
-        ),
-        (
-            "input from output",
-            vec![subscribe(256, 1, 1), poll(1)],
-            error.clone(),
-            8,
-        ),
-        (
-            "output to a listener",
-            vec![subscribe(256, 2, 4), poll(1)],
-            error,
-            53,
-        ),
-        (
-            "a file",
-            vec![open, subscribe(256, 1, 5), poll(1)],
-            bytes,
-            4,
-        ),
-        ("no such kind", vec![subscribe(256, 3, 4)], poll(1), 28),
-        (
-            "outside the memory",
-            vec![],
-            call("poll_oneoff", &[65_520, 0, 1, 64]),
-            21,
-        ),
-    ];
-    block_on(async {
-        for (what, first, last, expected) in cases {
-            let found = outcome(&runtime, folder.path(), &after(&first, &last)).await;
-            assert_eq!(found, expected, "{what}");
-        }
-    });
+    let clock = [0, 1, 9].map(|id| subscribe(256, 0, id));
+    let [realtime, monotonic, no_clock] = clock.each_ref().map(|call| &**call);
+    let poll = [1, 2].map(|count| call("poll_oneoff", &[256, 1024, count, 64]));
+    let [one, two] = poll.each_ref().map(|call| &**call);
+    let found = [64, 1032, 1034, 1040].map(byte);
+    let [count, error, kind, bytes] = found.each_ref().map(|load| &**load);
+    let read = [0, 1, 3, 4, 5, 9].map(|fd| subscribe(256, 1, fd));
+    let write = [0, 1, 4].map(|fd| subscribe(256, 2, fd));
+    let second = &*subscribe(304, 1, 4);
+    let nonsense = &*subscribe(256, 3, 4);
+    let outside = &*call("poll_oneoff", &[65_520, 0, 1, 64]);
+    each_leaves(&[
+        ("a clock alone", &[monotonic, one, kind], 0),
+        ("the other clock", &[realtime, one, count], 1),
+        ("no clock", &[no_clock, one, error], 28),
+        ("a connection", &[&read[3], one, kind], 1),
+        ("both", &[monotonic, second, two, count], 2),
+        ("nothing", &[&read[5], one, error], 8),
+        ("a directory", &[&read[2], one, error], 8),
+        ("input from output", &[&read[1], one, error], 8),
+        ("output", &[&write[1], one, error], 0),
+        ("output to input", &[&write[0], one, error], 8),
+        ("output to a listener", &[&write[2], one, error], 53),
+        ("a file", &[&open(), &read[4], one, bytes], 4),
+        ("no such kind", &[nonsense, one], 28),
+        ("outside the memory", &[outside], 21),
+    ]);
 }
 
 #[test]
@@ -438,9 +368,7 @@ fn there_are_no_more_connections_than_the_guest_may_hold() {
     component.limits.resources = 64;
     let guest = testing::load(&runtime, &component, text.as_bytes(), Role::Service).unwrap();
     let (listener, address) = listener();
-    let _clients: Vec<_> = (0..70)
-        .map(|_| TcpStream::connect(address).unwrap())
-        .collect();
+    let _clients: Vec<_> = (0..70).map(|_| connect(address).unwrap()).collect();
     let ended = block_on(async { start(&guest, vec![listener]).ended().await });
     assert_eq!(ended, Ok(33));
 }
@@ -456,148 +384,11 @@ fn there_are_no_more_connections_than_all_services_may_hold() {
     block_on(async {
         for expected in [33, 0, 0] {
             let (listener, address) = listener();
-            let _client = TcpStream::connect(address).unwrap();
+            let _client = connect(address).unwrap();
             let ended = start(&guest, vec![listener]).ended().await;
             // A service that has ended has given its place back.
             assert_eq!(ended, Ok(expected));
             others.truncate(hostel_app::limits::SERVICE_CONNECTIONS.size() - 1);
         }
-    });
-}
-
-/// Numbers that look random and are the same in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, most: u32) -> i32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        i32::try_from((self.0 >> 33) % u64::from(most)).unwrap()
-    }
-
-    /// A descriptor that may exist, or not.
-    fn fd(&mut self) -> i32 {
-        match self.below(20) {
-            0 => i32::MIN + self.below(100),
-            1 => -1 - self.below(3),
-            _ => self.below(8),
-        }
-    }
-
-    /// An address that may be inside the memory, or not.
-    fn at(&mut self) -> i32 {
-        match self.below(20) {
-            0 => -1 - self.below(100),
-            1 => 65_536 - self.below(40),
-            _ => self.below(4096),
-        }
-    }
-
-    /// Mostly none.
-    fn flags(&mut self) -> i32 {
-        match self.below(4) {
-            0 => self.below(16),
-            1 => self.below(1 << 30),
-            _ => 0,
-        }
-    }
-}
-
-async fn one_call(memory: &mut [u8], host: &mut Host, any: &mut Numbers) -> i32 {
-    let (fd, count) = (any.fd(), any.below(4));
-    let done = match any.below(14) {
-        0 => calls::fd_close(memory, host, fd).await,
-        1 => calls::fd_fdstat_get(memory, host, (fd, any.at())).await,
-        2 => calls::fd_fdstat_set_flags(memory, host, (fd, any.flags())).await,
-        3 => calls::fd_filestat_get(memory, host, (fd, any.at())).await,
-        4 => calls::fd_read(memory, host, (fd, any.at(), count, any.at())).await,
-        5 => calls::fd_renumber(memory, host, (fd, any.fd())).await,
-        6 => calls::fd_write(memory, host, (fd, any.at(), count, any.at())).await,
-        7 => poll::poll_oneoff(memory, host, (any.at(), any.at(), count, any.at())).await,
-        8 => calls::sock_accept(memory, host, (fd, any.flags(), any.at())).await,
-        9 => {
-            let args = (fd, any.at(), count, any.flags(), any.at(), any.at());
-            calls::sock_recv(memory, host, args).await
-        }
-        10 => calls::sock_send(memory, host, (fd, any.at(), count, any.flags(), any.at())).await,
-        11 => calls::sock_shutdown(memory, host, (fd, any.flags())).await,
-        _ => calls::sock_accept(memory, host, (4, 0, any.at())).await,
-    };
-    done.unwrap_or(-1)
-}
-
-/// Every number of the library's is in the table once, and none that it never gave out.
-fn is_sound(table: &Descriptors, directories: u32) -> bool {
-    let mut seen = std::collections::BTreeSet::new();
-    (0..64).all(|fd| match table.get(fd) {
-        Ok(Descriptor::Library(number)) => *number < 3 + directories && seen.insert(*number),
-        _ => true,
-    })
-}
-
-#[test]
-fn calls_at_random_break_nothing_and_reach_nothing_of_others() {
-    let (runtime, folder) = (testing::runtime(None), folder());
-    let guest = load(&runtime, folder.path(), &module("(i32.const 0)"));
-    block_on(async {
-        let (mut succeeded, mut accepted) = (0, 0);
-        for seed in 0..300 {
-            let (ours, address) = listener();
-            let (others, _) = listener();
-            let (_stop, stopped) = watch::channel(true);
-            let life = crate::abi::service::Life::new(ServiceStart {
-                listeners: vec![ours],
-                export: None,
-                stop: stopped,
-                ready: Box::new(|| {}),
-                ready_line: None,
-                cpu_percent: None,
-            });
-            let template = Arc::new(Template {
-                life: Some(life),
-                ..guest.0.template.as_ref().clone()
-            });
-            let mut store = Host::store(&guest.0.engine, &template, RequestId(0)).unwrap();
-            store.data_mut().enable_p1().unwrap();
-            let mut any = Numbers(seed);
-            let mut memory = vec![0; 65_536];
-            for byte in &mut memory {
-                *byte = u8::try_from(any.below(6)).unwrap();
-            }
-            let mut clients = Vec::new();
-            for turn in 0..60 {
-                if turn % 8 == 0 {
-                    let mut client = TcpStream::connect(address).unwrap();
-                    client.write_all(b"some bytes").unwrap();
-                    clients.push(client);
-                    clients.drain(..clients.len() / 8);
-                }
-                let host = store.data_mut();
-                let open = |host: &mut Host| {
-                    (0..64)
-                        .filter(|fd| host.descriptors().unwrap().stream(*fd).is_ok())
-                        .count()
-                };
-                let before = open(host);
-                let one = one_call(&mut memory, host, &mut any);
-                // What waits is given up, as a service that is ended is.
-                let code = tokio::time::timeout(Duration::from_millis(2), one).await;
-                succeeded += usize::from(code == Ok(0));
-                accepted += usize::from(open(host) > before);
-                assert!((-1..=76).contains(&code.unwrap_or(0)), "seed {seed}");
-                assert!(
-                    is_sound(host.descriptors().unwrap(), 1),
-                    "seed {seed}, turn {turn}"
-                );
-                assert!(file(host, -1, crate::p1::errno::Errno::SPIPE).is_err());
-            }
-            assert!(others.local_addr().is_ok());
-        }
-        assert!(
-            succeeded > 1000 && accepted > 100,
-            "{succeeded}, {accepted}"
-        );
     });
 }

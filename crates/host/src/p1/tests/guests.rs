@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use futures::stream::{self, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::*;
 use crate::testing::block_on;
@@ -14,7 +13,7 @@ const AT_ONCE: usize = 64;
 
 /// Sends a text, ends its half, and returns all that came back.
 pub(crate) async fn talk(address: SocketAddr, text: String) -> String {
-    let mut client = TcpStream::connect(address).await.unwrap();
+    let mut client = connect_async(address).unwrap();
     client.write_all(text.as_bytes()).await.unwrap();
     client.shutdown().await.unwrap();
     let mut answer = String::new();
@@ -77,7 +76,7 @@ fn plain_calls_serve_all_at_once_and_end_when_they_are_asked_to() {
         let begin = Instant::now();
         crowd(address, None).await;
         println!("{CONNECTIONS} connections: {:?}", begin.elapsed());
-        assert!(TcpStream::connect(unused).await.is_ok(), "nobody accepts");
+        assert!(connect(unused).is_ok(), "nobody accepts");
         service.stop.send(true).unwrap();
         assert_eq!(service.ended().await, Ok(0));
     });
