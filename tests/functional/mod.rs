@@ -1,11 +1,14 @@
 //! What works, seen from outside.
 
 mod backends;
+mod binds;
 mod blobs;
 mod bodies;
 mod cache;
+mod calls;
 mod chores;
 mod compile;
+mod compose;
 mod config;
 mod databases;
 mod files;
@@ -22,6 +25,7 @@ mod log;
 mod logging;
 mod messages;
 mod metrics;
+mod neighbours;
 mod network;
 mod ready_line;
 mod routes;

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::harness::app::App;
 use crate::harness::http2::{connect, converse};
 use crate::harness::message::{chunk, chunked_head, get, last_chunk};
@@ -26,7 +28,7 @@ impl Watched {
     }
 
     fn with(name: &str, settings: &str, flags: &[&str]) -> Self {
-        let app = App::new(&manifest(settings)).with_file("web.wasm", code(name));
+        let app = App::of_manifest(&manifest(settings)).with_file("web.wasm", code(name));
         let server = app.up_with(&[&["--watch"], flags].concat());
         Self { app, server }
     }
@@ -158,7 +160,11 @@ fn fifty_replacements_under_load_fail_no_request_and_leave_nothing_behind() {
     watched.server.comes_to_rest();
     let (files, maps, memory) = left_behind(&watched.server);
     assert!(files <= left.0 + 8, "{} open files, then {files}", left.0);
-    assert!(maps <= left.1 + 30, "{} mappings, then {maps}", left.1);
+    assert!(
+        maps <= left.1 + 12,
+        "{} mappings of code, then {maps}",
+        left.1
+    );
     assert!(
         memory <= left.2 + (32 << 20),
         "{} bytes, then {memory}",
@@ -166,12 +172,12 @@ fn fifty_replacements_under_load_fail_no_request_and_leave_nothing_behind() {
     );
 }
 
-/// Open files, mappings of memory, and memory of a server.
+/// Open files, mappings of compiled code, and memory of a server.
 fn left_behind(server: &Server) -> (usize, usize, u64) {
     let maps = fs::read_to_string(format!("/proc/{}/maps", server.id())).expect("its mappings");
     (
         server.open_files(),
-        maps.lines().count(),
+        maps.matches(".cwasm").count(),
         server.memory_now(),
     )
 }
@@ -205,7 +211,10 @@ fn a_fault_after_the_replacement_is_the_old_build_s() {
     watched.says("component \"web\" has new settings in", 1);
     let answer = connection.answer();
     assert_eq!(answer.status, 504, "{}", answer.text());
-    watched.server.stderr().wait_for("1500 ms");
+    watched
+        .server
+        .stderr()
+        .wait_for("fault=deadline component=web");
 }
 
 #[test]
@@ -281,9 +290,14 @@ fn settings_grants_and_routes_of_the_manifest_are_taken_over() {
         page.contains("env COLOUR=red") && page.contains("--fast"),
         "{page}"
     );
-    watched.edit("env = { COLOUR = \"red\" }\nargs = [\"--fast\"]\n[[http]]\nroute = \"/other\"\nmethods = [\"PUT\"]\ncomponent = \"web\"");
+    let routes = manifest("env = { COLOUR = \"red\" }\nargs = [\"--fast\"]");
+    let routes = routes.replace("\"/...\"", "\"/only\"");
+    fs::write(watched.app.path("hostel.toml"), routes).expect("a file");
     watched.says("the manifest's changes are taken over", 1);
-    assert_eq!(watched.server.get("/other").status, 405);
+    assert_eq!(watched.server.get("/").status, 404);
+    assert_eq!(watched.server.page("/only"), page, "the same guest");
+    watched.edit("");
+    watched.says("component \"web\" has new settings in", 2);
     watched.rename("files-p2");
     watched.replaced(1);
     let read = "/?read=/site/a.txt";
@@ -291,10 +305,10 @@ fn settings_grants_and_routes_of_the_manifest_are_taken_over() {
     fs::create_dir(watched.app.path("site")).expect("a folder");
     fs::write(watched.app.path("site/a.txt"), "granted").expect("a file");
     watched.edit("[component.web.grants]\nfiles = { \"/site\" = { host = \"site\" } }");
-    watched.says("component \"web\" has new settings in", 2);
+    watched.says("component \"web\" has new settings in", 3);
     assert_eq!(watched.server.page(read), "ok: granted\n");
     watched.edit("");
-    watched.says("component \"web\" has new settings in", 3);
+    watched.says("component \"web\" has new settings in", 4);
     assert!(watched.server.page(read).starts_with("error:"));
 }
 
@@ -322,6 +336,72 @@ fn components_come_and_go() {
 }
 
 #[test]
+fn requests_of_other_components_go_to_the_new_build() {
+    let settings = "[component.web.grants]\nhttp = [\"http://other.app.internal\"]\n\
+                    [component.other]\nsource = \"other.wasm\"";
+    let app = App::of_manifest(&manifest(settings))
+        .with_file("web.wasm", code("outgoing-p2"))
+        .with_file("other.wasm", code("hello-p2"));
+    let server = app.up_with(&["--watch"]);
+    let watched = Watched { app, server };
+    let asked = || {
+        watched
+            .server
+            .page("/?url=http%3A%2F%2Fother.app.internal%2F")
+    };
+    assert!(asked().ends_with(P2), "{}", asked());
+    fs::write(watched.app.path("other.wasm"), code("hello-p3")).expect("a file");
+    watched.says("component \"other\" replaced in", 1);
+    assert!(asked().ends_with(P3), "{}", asked());
+}
+
+#[test]
+fn a_service_is_stopped_and_the_new_build_of_it_started() {
+    let settings = "[component.job]\nsource = \"job.wasm\"\nenv = { A = \"1\" }\n\
+                    [[service]]\ncomponent = \"job\"\nargs = [\"say\", \"here I am\"]";
+    let app = App::of_manifest(&manifest(settings))
+        .with_file("web.wasm", code("hello-p2"))
+        .with_file("job.wasm", code("run-service-p1"));
+    let server = app.up_with(&["--watch"]);
+    let watched = Watched { app, server };
+    let says = |text: &str, times: usize| {
+        let said = || watched.server.stdout().text().matches(text).count();
+        eventually(text, || (said() >= times).then_some(()));
+        assert_eq!(said(), times, "{text}");
+    };
+    says("here I am", 1);
+    fs::write(watched.app.path("job.wasm"), code("run-service-p2")).expect("a file");
+    watched.says("component \"job\" replaced in", 1);
+    says("told to stop", 1);
+    says("here I am", 2);
+    watched.edit(&settings.replace("\"1\"", "\"2\""));
+    watched.says("component \"job\" has new settings in", 1);
+    says("told to stop", 2);
+    says("here I am", 3);
+    // What its section says is read at the start of the server.
+    watched.edit(&settings.replace("here I am", "another"));
+    watched.says("restart to apply the changes of [[service]]", 1);
+    says("here I am", 3);
+}
+
+#[test]
+fn a_supervised_worker_watches_and_so_does_the_next() {
+    let watched = Watched::with("hello-p2", "", &["--supervise"]);
+    watched.write("hello-p3");
+    watched.replaced(1);
+    assert_eq!(watched.server.page("/"), P3);
+    let children = format!("/proc/{0}/task/{0}/children", watched.server.id());
+    let worker = fs::read_to_string(children).expect("its children");
+    let worker: i32 = worker.trim().parse().expect("one worker");
+    let worker = Pid::from_raw(worker).expect("not 0");
+    kill_process(worker, Signal::KILL).expect("it is there");
+    watched.says("listening again on", 1);
+    watched.write("hello-p2");
+    watched.replaced(2);
+    assert_eq!(watched.server.page("/"), P2);
+}
+
+#[test]
 fn messages_go_to_the_new_build_and_other_triggers_wait_for_the_next_start() {
     let sections = |topic: &str| {
         format!(
@@ -330,7 +410,7 @@ fn messages_go_to_the_new_build_and_other_triggers_wait_for_the_next_start() {
              [[message]]\ntopic = \"{topic}\"\ncomponent = \"handler\""
         )
     };
-    let app = App::new(&manifest(&sections("orders.*")))
+    let app = App::of_manifest(&manifest(&sections("orders.*")))
         .with_file("web.wasm", code("messages-p2"))
         .with_file("handler.wasm", code("handler-p2"));
     let data = tempfile::tempdir().expect("a folder");
@@ -362,7 +442,7 @@ fn messages_go_to_the_new_build_and_other_triggers_wait_for_the_next_start() {
 /// A manifest whose component is built from `src/web.wasm` unless there is a file `src/broken`.
 fn built(script: &str) -> Watched {
     let settings = format!("build = \"\"\"{script}\"\"\"");
-    let app = App::new(&manifest(&settings)).with_file("src/web.wasm", code("hello-p2"));
+    let app = App::of_manifest(&manifest(&settings)).with_file("src/web.wasm", code("hello-p2"));
     let server = app.up_with(&["--build", "--watch"]);
     Watched { app, server }
 }

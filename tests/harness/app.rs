@@ -12,6 +12,12 @@ use super::server::Server;
 pub(crate) struct App(TempDir);
 
 impl App {
+    /// Writes this manifest and nothing else.
+    pub(crate) fn of_manifest(manifest: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self(folder).with_file("hostel.toml", manifest)
+    }
+
     /// Writes this manifest and copies every guest that it names as `source = "NAME.wasm"`.
     pub(crate) fn new(manifest: &str) -> Self {
         let app = Self(tempfile::tempdir().expect("a folder"));

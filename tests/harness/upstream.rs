@@ -38,6 +38,22 @@ impl Upstream {
         })
     }
 
+    /// Reads one request per connection, whose body ends with this text, and answers with the status for its number.
+    pub(crate) fn taking(
+        end: &'static str,
+        status: impl Fn(usize) -> u16 + Send + 'static,
+    ) -> Self {
+        let number = AtomicUsize::default();
+        Self::start(move |mut stream| {
+            let request = read_until(&mut stream, |heard| heard.ends_with(end));
+            let status = status(number.fetch_add(1, Ordering::SeqCst));
+            let answer =
+                format!("HTTP/1.1 {status} So\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+            let _gone = stream.write_all(answer.as_bytes());
+            request
+        })
+    }
+
     /// Answers request after request on each connection with this text.
     pub(crate) fn keeping(text: &'static str) -> Self {
         let answer = format!(

@@ -7,6 +7,7 @@
 mod artifact;
 mod blob_bytes;
 mod body_rate;
+mod call_depth;
 mod compile_cpu;
 mod compile_cpu_per_mib;
 mod compile_memory;

@@ -10,6 +10,7 @@ mod heads;
 mod hop_by_hop;
 mod isolation;
 mod loops;
+mod neighbours;
 mod smuggling;
 mod ssrf;
 mod storms;

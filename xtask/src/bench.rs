@@ -8,8 +8,10 @@
 //!
 //! Reading order: this file (the run), `options.rs` (its arguments), `contender.rs` (who is measured, and their arguments),
 //! `server.rs` (processes), `load.rs` (the generator), `proc.rs` (CPU and memory), `report.rs` (medians, ratios, output),
-//! `machine.rs` (where it ran). `messages.rs` is a bench of its own. `cargo xtask soak` uses `server`, `proc` and `machine` too.
+//! `machine.rs` (where it ran). `messages.rs` and `calls.rs` are benches of their own. `cargo xtask soak` uses `server`, `proc`
+//! and `machine` too.
 
+mod calls;
 mod contender;
 mod load;
 pub(crate) mod machine;
@@ -47,8 +49,13 @@ pub(crate) fn main(args: Vec<String>) -> Result<()> {
     match args.split_first() {
         Some((name, rest)) if name == "http" => http(&Options::parse(rest)?),
         Some((name, rest)) if name == "messages" => messages::main(rest),
-        Some((name, _)) => bail!("unknown bench `{name}`; there are http and messages\n\n{USAGE}"),
-        None => bail!("which bench? there are http and messages\n\n{USAGE}"),
+        Some((name, rest)) if name == "calls" => {
+            calls::main(&root(&std::env::current_dir()?)?, rest)
+        }
+        Some((name, _)) => {
+            bail!("unknown bench `{name}`; there are http, messages and calls\n\n{USAGE}")
+        }
+        None => bail!("which bench? there are http, messages and calls\n\n{USAGE}"),
     }
 }
 
@@ -434,7 +441,7 @@ mod tests {
     fn no_bench_and_an_unknown_bench_are_errors_that_name_the_one_there_is() {
         for args in [vec![], vec!["sql".to_owned()]] {
             let error = main(args).unwrap_err().to_string();
-            assert!(error.contains("there is http"), "{error}");
+            assert!(error.contains("there are http"), "{error}");
         }
     }
 

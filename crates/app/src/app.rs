@@ -137,27 +137,34 @@ impl App {
 
     /// Whether the component with this index answers imports of others.
     pub fn is_bound(&self, component: usize) -> bool {
+        let Some(callee) = self.components.get(component) else {
+            return false;
+        };
         let mut bound = self.components.iter().flat_map(|one| one.bind.values());
-        bound.any(|callee| *callee == component)
+        bound.any(|name| *name == callee.name)
     }
 
     /// Every component by its index, those that answer imports before those that have these imports.
     pub fn callees_first(&self) -> Vec<usize> {
         let mut order = Vec::with_capacity(self.components.len());
-        let mut left: Vec<usize> = (0..self.components.len()).collect();
+        let mut known = BTreeSet::new();
+        let mut left: Vec<(usize, &Component)> = self.components.iter().enumerate().collect();
         while !left.is_empty() {
-            let known = order.len();
-            left.retain(|index| {
-                let bind = self.components.get(*index).map(|component| &component.bind);
-                let ready =
-                    bind.is_none_or(|bind| bind.values().all(|callee| order.contains(callee)));
+            let (before, waiting) = (left.len(), known.clone());
+            left.retain(|(index, component)| {
+                let ready = component
+                    .bind
+                    .values()
+                    .all(|callee| waiting.contains(callee));
                 if ready {
                     order.push(*index);
+                    known.insert(&component.name);
                 }
                 !ready
             });
-            if order.len() == known {
-                order.append(&mut left); // a cycle, which resolving refuses
+            if left.len() == before {
+                // A circle, which resolving refuses.
+                order.extend(left.drain(..).map(|(index, _)| index));
             }
         }
         order
@@ -335,8 +342,8 @@ pub struct Component {
     pub reuse: Reuse,
     /// The export that every instance is to be started with, before its first call.
     pub on_start: Option<String>,
-    /// Imports that another component of the app answers, by that one's index in [`App::components`].
-    pub bind: BTreeMap<String, usize>,
+    /// Imports that another component of the app answers, each with that one's name.
+    pub bind: BTreeMap<String, String>,
 }
 
 impl Component {
@@ -436,6 +443,8 @@ pub struct MessagingGrants {
     pub publish: Vec<String>,
     /// Patterns of topics that it may send requests to.
     pub request: Vec<String>,
+    /// Patterns of topics that an instance may read by itself; what a component is called with is a trigger's.
+    pub subscribe: Vec<String>,
 }
 
 /// An [`App`] together with the bytes of its components, which the host compiles and then forgets.

@@ -35,7 +35,7 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
     out.set(
         components
             .iter()
-            .map(|component| canonical(|out| write_component(out, component, components, folder))),
+            .map(|component| canonical(|out| write_component(out, component, folder))),
     );
     out.set(
         routes
@@ -67,20 +67,13 @@ pub(crate) fn same_component(one: &App, other: &App, name: &str) -> bool {
     let (Some(a), Some(b)) = (one.component(name), other.component(name)) else {
         return false;
     };
-    let written = |app: &App, component| {
-        canonical(|out| write_component(out, component, &app.components, Path::new("")))
-    };
+    let written = |component| canonical(|out| write_component(out, component, Path::new("")));
     // The digest leaves out values that are secret or not the app's.
     let same_values = a.variables == b.variables && a.withheld == b.withheld;
-    same_values && written(one, a) == written(other, b)
+    same_values && written(a) == written(b)
 }
 
-fn write_component(
-    out: &mut Canonical,
-    component: &Component,
-    components: &[Component],
-    folder: &Path,
-) {
+fn write_component(out: &mut Canonical, component: &Component, folder: &Path) {
     let Component {
         name,
         source: _,
@@ -126,7 +119,7 @@ fn write_component(
     out.number(bind.len() as u64);
     for (import, callee) in bind {
         out.text(import);
-        out.text(name_of(components, *callee));
+        out.text(callee);
     }
 }
 
@@ -193,11 +186,12 @@ fn write_grants(out: &mut Canonical, grants: &Grants, folder: &Path) {
         clients,
         publish,
         request,
+        subscribe,
     } = messaging;
     for names in [keyvalue, blobstore, sql, secrets, clients] {
         out.set(names.iter().map(|name| name.clone().into_bytes()));
     }
-    for patterns in [publish, request] {
+    for patterns in [publish, request, subscribe] {
         out.set(patterns.iter().map(|pattern| pattern.clone().into_bytes()));
     }
     let OperatorGrants { http, tcp, udp } = operator;

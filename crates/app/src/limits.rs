@@ -258,6 +258,19 @@ table! {
     /// How long a request of a guest waits for its answers where it does not say.
     REQUEST_TIMEOUT_MS = "request_timeout", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/functional/messages.rs::a_request_that_nobody_answers_ends";
 
+    // Messages that an instance fetches itself.
+
+    /// Topics that one instance may have subscribed to; one more fails inside the guest.
+    INSTANCE_SUBSCRIPTIONS = "instance_subscriptions", Count, 64, [1, 1024], "tests/functional/calls.rs::an_instance_reads_so_many_topics_and_no_more";
+    /// How long a read waits for a message that may be on its way.
+    INSTANCE_READ_WAIT_MS = "instance_read_wait", Milliseconds, 50, [1, SECOND], "tests/functional/calls.rs::original_guests_speak_through_the_app_s_broker";
+    /// How long an instance may take until it asks for the next message; after that it is delivered again.
+    INSTANCE_ACK_WAIT_MS = "instance_ack_wait", Milliseconds, MINUTE, [SECOND, HOUR], "tests/functional/calls.rs::original_guests_speak_through_the_app_s_broker";
+    /// How long one exchange with a guest that keeps the messages may take.
+    BROKER_GUEST_MS = "broker_guest", Milliseconds, 5 * SECOND, [1, MINUTE], "tests/functional/calls.rs::a_broker_guest_that_says_nothing_is_not_waited_for_for_ever";
+    /// Answers that an instance may hold of `wasi_experimental_http`; beyond it a request fails inside the guest.
+    EXPERIMENTAL_HTTP_SESSIONS = "experimental_http_sessions", Count, 42, [1, 1024], "tests/functional/calls.rs::an_instance_holds_so_many_answers_and_no_more";
+
     // Guests that call guests.
 
     /// Calls of one guest by another of its app that may lie one behind the other, over HTTP and through imports together;
@@ -287,6 +300,15 @@ table! {
     SERVICE_REFILL_MS = "service_refill", Milliseconds, SECOND, [10, HOUR], "crates/host/src/abi/service/tests.rs::a_service_has_the_budget_of_a_call_anew_in_every_period";
     /// Clocks, files and sockets that a preview-1 service waits for with one call; a call with more fails inside the guest.
     POLL_SUBSCRIPTIONS = "poll_subscriptions", Count, 8192, [64, 65_536], "crates/host/src/p1/tests.rs::a_call_waits_for_so_many_things_and_no_more";
+
+    // The control socket of a running app.
+
+    /// Who is answered at once on the control socket; others wait.
+    CONTROL_CONNECTIONS = "control_connections", Count, 8, [1, 1000], "tests/functional/calls.rs::a_control_socket_answers_its_callers_in_turns";
+    /// Size of a request on the control socket; a larger one is refused.
+    CONTROL_REQUEST_BYTES = "control_request", Bytes, MIB, [KIB, 64 * MIB], "tests/functional/calls.rs::a_request_that_is_too_long_is_refused";
+    /// How long a caller on the control socket may take to say what it wants, and to take the answer.
+    CONTROL_PATIENCE_MS = "control_patience", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/functional/calls.rs::a_control_socket_answers_its_callers_in_turns";
 
     // Compiling one guest, in a process of its own.
 

@@ -1253,3 +1253,42 @@ mod any_text {
         }
     }
 }
+
+#[test]
+fn components_name_each_other_and_callees_come_first() {
+    let text = r#"
+[app]
+name = "shop"
+[component.a]
+source = "(module)"
+[component.a.bind]
+"shop:pricing/api@1.0.0" = "b"
+[component.a.grants]
+http = ["http://D.app.internal"]
+[component.b]
+source = "(module)"
+[component.b.bind]
+"shop:stock/api" = "c"
+[component.c]
+source = "(module)"
+[component.d]
+source = "(module)"
+[[http]]
+route = "/..."
+component = "a"
+"#;
+    let folder = folder(&[("hostel.toml", text.as_bytes())]);
+    let app = resolve(folder.path(), &Operator::default())
+        .expect("an app")
+        .app;
+    assert_eq!(app.components[0].bind["shop:pricing/api@1.0.0"], "b");
+    assert_eq!(app.callees_first(), [2, 3, 1, 0]);
+    let bound: Vec<bool> = (0..4).map(|index| app.is_bound(index)).collect();
+    assert_eq!(bound, [false, true, true, false]);
+    let called: Vec<bool> = (0..4).map(|index| app.is_neighbour(index)).collect();
+    assert_eq!(called, [false, false, false, true]);
+    let other = text.replace("= \"c\"", "= \"d\"");
+    let folder = self::folder(&[("hostel.toml", other.as_bytes())]);
+    let changed = resolve(folder.path(), &Operator::default()).expect("an app");
+    assert_ne!(changed.app.digest, app.digest);
+}

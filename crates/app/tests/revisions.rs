@@ -79,7 +79,7 @@ fn the_files_of_an_app_are_known_before_they_are_there() {
     let manifest = folder.join("hostel.toml");
     fs::write(
         &manifest,
-        "[app]\nname = \"a\"\n[component.a]\nsource = \"out/a.wasm\"\n[component.b]\nsource = { wat = \"(module)\" }\n",
+        "[app]\nname = \"a\"\n[component.a]\nsource = \"out/a.wasm\"\n[component.b]\nsource = \"(module)\"\n",
     )
     .expect("a manifest");
     let all = below(folder, &["hostel.toml", "out/a.wasm"]);

@@ -13,7 +13,7 @@ use hostel_app::grant::{FileGrant, GrantArg, GrantError};
 use hostel_app::{ListenOn, Operator, ServerConfig, limits};
 
 use crate::failure::Failure;
-use crate::{build, call, check, compile_guest, completions, inspect, run, up};
+use crate::{build, call, check, compile_guest, completions, compose, inspect, run, up};
 
 /// Runs server-side WebAssembly.
 #[derive(Debug, Parser)]
@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Check(check::Args),
     /// Run the build commands of a manifest.
     Build(build::Args),
+    /// Write one component of an app, with those that its imports are bound to composed into it.
+    Compose(compose::Args),
     /// Print the completion script of a shell.
     Completions(completions::Args),
     /// Compile a guest as the other commands tell it to.
@@ -58,6 +60,7 @@ impl Command {
             Command::Inspect(args) => args.format.format,
             Command::Check(args) => args.format.format,
             Command::Build(args) => args.format.format,
+            Command::Compose(args) => args.format.format,
             Command::Up(_)
             | Command::Run(_)
             | Command::Completions(_)

@@ -4,12 +4,14 @@
 //! returns to standard output. The exit code is 0 where it returned, 1 where it returned the error of a `result`, 2 where it
 //! cannot be called like this, and that of the fault where it failed.
 
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use hostel_app::{Component, Resolved, nearest, resolve};
-use hostel_host::{Argument, Arguments, ExportInfo, Guest, LogSink, RequestId, Role};
-use serde::Serialize;
+use hostel_host::{AppScope, Argument, Arguments, ExportInfo, Guest, LogSink, RequestId, Role};
+use serde::{Deserialize, Serialize};
 
 use crate::args::{ConfigFlag, DataFlags, Format, FormatFlag, GuestFlags, VariableFlags};
 use crate::failure::{Failure, Kind};
@@ -25,6 +27,9 @@ pub(crate) struct Args {
     /// Show every export with its types instead of calling one: of all components, or of what is named.
     #[arg(long)]
     list: bool,
+    /// Call in the process that serves the app, where its stores and its broker are those of the others, also in memory.
+    #[arg(long, conflicts_with_all = ["list", "app", "env", "dirs", "grants", "limits", "ceilings"])]
+    running: bool,
     /// The arguments are JSON values, not WAVE.
     #[arg(long)]
     json: bool,
@@ -56,19 +61,29 @@ struct Target<'a> {
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let target = target(args)?;
+    if args.running {
+        return call_running(args, &target);
+    }
     let config = args.config.read(&args.variables)?;
     let operator = args.guest.operator(&args.variables, &config);
     let resolved = resolve(target.path, &operator)?;
     let components = components(&resolved, &target)?;
-    let log = LogSink::tagged();
+    let log = LogSink::tagged_apart();
     let meanwhile = Meanwhile::default();
     let runtime = runtime::start(&args.data, &config, &log, &meanwhile)?;
     let scope = runtime.app(&resolved.app.name);
+    let progress = |event| meanwhile.show(event);
+    let callees = hostel_server::load_callees(&scope, &resolved, &progress);
+    let _callees = callees.map_err(|error| Failure::from(error).in_app(&resolved.app))?;
     let load = |(component, code): (&Component, &[u8])| {
         let guest = scope.load(component, code, Role::Call, &|event| meanwhile.show(event));
         guest.map_err(|error| Failure::from(error).in_app(&resolved.app))
     };
     let guests: Result<Vec<Guest>, Failure> = components.into_iter().map(load).collect();
+    let _neighbours = match args.list {
+        true => Vec::new(),
+        false => neighbours(&resolved, &scope, &meanwhile)?,
+    };
     meanwhile.tell_people();
     let guests = guests?;
     let outcome = match (args.list, guests.as_slice(), target.export) {
@@ -115,6 +130,23 @@ fn target(args: &Args) -> Result<Target<'_>, Failure> {
         None if !args.list => Err(incomplete()),
         _ => Ok(target),
     }
+}
+
+/// Those that the others may call over HTTP, ready for that.
+fn neighbours(
+    resolved: &Resolved,
+    scope: &AppScope,
+    meanwhile: &Meanwhile,
+) -> Result<Vec<Guest>, Failure> {
+    let all = resolved.app.components.iter().zip(&resolved.code);
+    let called = all
+        .enumerate()
+        .filter(|(index, _)| resolved.app.is_neighbour(*index));
+    let load = |(_, (component, code)): (usize, (&Component, &Vec<u8>))| {
+        let guest = scope.load(component, code, Role::Serve, &|event| meanwhile.show(event));
+        guest.map_err(|error| Failure::from(error).in_app(&resolved.app))
+    };
+    called.map(load).collect()
 }
 
 /// The components that are named, with their code.
@@ -219,20 +251,89 @@ fn call(args: &Args, guest: &Guest, export: &str, words: &[String]) -> Result<Ex
     let outcome = executor.block_on(Box::pin(guest.call_prepared(call, RequestId::next())));
     executor.shutdown_background();
     let returned = outcome?;
-    match (args.format.format, returned.error()) {
-        (Format::Human, Some(error)) => {
-            let what = format!("`{export}` returned an error: {error}");
-            return Err(Failure::of(Kind::Fault, vec![what.into()]));
-        }
-        (format, error) => {
-            output::data(format, &returned.to_json(), || {
-                returned
-                    .to_wave()
-                    .map_or_else(String::new, |text| text + "\n")
-            })?;
-            Ok(ExitCode::from(u8::from(error.is_some())))
+    let said = Said {
+        json: returned.to_json(),
+        wave: returned.to_wave(),
+        error: returned.error(),
+    };
+    said.print(args.format.format, export)
+}
+
+/// What an export returned.
+#[derive(Debug, Deserialize)]
+struct Said {
+    json: serde_json::Value,
+    wave: Option<String>,
+    error: Option<String>,
+}
+
+impl Said {
+    fn print(self, format: Format, export: &str) -> Result<ExitCode, Failure> {
+        match (format, self.error) {
+            (Format::Human, Some(error)) => {
+                let what = format!("`{export}` returned an error: {error}");
+                Err(Failure::of(Kind::Fault, vec![what.into()]))
+            }
+            (format, error) => {
+                output::data(format, &self.json, || {
+                    self.wave.map_or_else(String::new, |text| text + "\n")
+                })?;
+                Ok(ExitCode::from(u8::from(error.is_some())))
+            }
         }
     }
+}
+
+/// What comes back on the control socket.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Answer {
+    Returned(Said),
+    Refused { what: String, help: String },
+    Fault { what: String, exit_code: u8 },
+}
+
+/// The same call in the process that serves the app.
+fn call_running(args: &Args, target: &Target<'_>) -> Result<ExitCode, Failure> {
+    let (Some(app), Some(component), Some(export)) = (target.app, target.component, target.export)
+    else {
+        return Err(incomplete());
+    };
+    let arguments = arguments(args, target.arguments)?.into_iter();
+    let arguments: Vec<serde_json::Value> = arguments
+        .map(|argument| match argument {
+            Argument::Json(json) => json,
+            Argument::Wave(text) | Argument::Text(text) => text.into(),
+            Argument::Bytes(bytes) => bytes.to_vec().into(),
+        })
+        .collect();
+    let kind = if args.json { "json" } else { "wave" };
+    let request = serde_json::json!({ "component": component, "export": export, kind: arguments });
+    let Some(data) = runtime::folder(&args.data) else {
+        let help = "name the folder that the app was started with: `--data DIR`";
+        return Err(Failure::new(Kind::Host, "there is no data folder", help));
+    };
+    let socket = hostel_server::control_socket(&data, app);
+    let answer = exchange(&socket, &request).map_err(|error| {
+        Failure::new(
+            Kind::Host,
+            format!("no app `{app}` answers at {}: {error}", socket.display()),
+            "start it with `hostel up`, and name the same `--data DIR` here",
+        )
+    })?;
+    match answer {
+        Answer::Returned(said) => said.print(args.format.format, export),
+        Answer::Refused { what, help } => Err(Failure::usage(what, help)),
+        Answer::Fault { what, exit_code } => Err(Failure::fault(what, exit_code)),
+    }
+}
+
+fn exchange(socket: &Path, request: &serde_json::Value) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.write_all(format!("{request}\n").as_bytes())?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    serde_json::from_str(&line).map_err(io::Error::from)
 }
 
 fn arguments(args: &Args, words: &[String]) -> Result<Arguments, Failure> {

@@ -159,13 +159,12 @@ fn components(
     let scope = runtime.app(&resolved.app.name);
     let mut checked = Vec::new();
     let mut problems = Vec::new();
-    for (index, (component, code)) in resolved
-        .app
-        .components
-        .iter()
-        .zip(&resolved.code)
-        .enumerate()
-    {
+    let mut callees = Vec::new();
+    for index in resolved.app.callees_first() {
+        let (components, code) = (&resolved.app.components, &resolved.code);
+        let (Some(component), Some(code)) = (components.get(index), code.get(index)) else {
+            continue;
+        };
         problems.extend(not_granted(component, code, meanwhile));
         for role in roles(&resolved.app, index, code) {
             match scope.load(component, code, role, &|event| meanwhile.show(event)) {
@@ -181,6 +180,8 @@ fn components(
                         bytes: code.len(),
                         digest: component.digest.to_string(),
                     });
+                    // Those that import from it are checked against it.
+                    callees.push(guest);
                 }
                 Err(error) => {
                     meanwhile.end();
@@ -189,6 +190,7 @@ fn components(
             }
         }
     }
+    checked.sort_by(|one, other| one.component.cmp(&other.component));
     if problems.is_empty() {
         Ok(checked)
     } else {
@@ -233,7 +235,8 @@ fn not_granted(component: &Component, code: &[u8], meanwhile: &Meanwhile) -> Vec
 fn roles(app: &App, index: usize, code: &[u8]) -> Vec<Role> {
     // The route of a bare file is not one that somebody wrote.
     let mut routes = app.routes.all().iter();
-    let promised = routes.any(|route| route.component == index && route.line > 0);
+    let promised =
+        app.is_neighbour(index) || routes.any(|route| route.component == index && route.line > 0);
     let mut roles = hostel_server::roles(app, index);
     roles.retain(|role| *role != Role::Serve || promised);
     if !roles.is_empty() {

@@ -93,6 +93,14 @@ impl Failure {
         }
     }
 
+    /// A guest failed in another process.
+    pub(crate) fn fault(what: String, exit_code: u8) -> Self {
+        Self {
+            exit_code,
+            ..Self::of(Kind::Fault, vec![what.into()])
+        }
+    }
+
     /// Several problems at once; exit code 1.
     pub(crate) fn of(kind: Kind, problems: Vec<Problem>) -> Self {
         Self {

@@ -12,6 +12,7 @@ mod call;
 mod check;
 mod compile_guest;
 mod completions;
+mod compose;
 mod failure;
 mod inspect;
 mod output;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::main(args),
         Command::Check(args) => check::main(args),
         Command::Build(args) => build::main(args),
+        Command::Compose(args) => compose::main(args),
         Command::Completions(args) => completions::main(args),
         Command::CompileGuest(args) => Ok(compile_guest::main(args)),
     };

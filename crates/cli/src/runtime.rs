@@ -36,6 +36,12 @@ pub(crate) fn start(
     }
 }
 
+/// The folder of data that [`start`] begins with, if there is one.
+pub(crate) fn folder(flags: &DataFlags) -> Option<PathBuf> {
+    let own = || own_folder(std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME"));
+    flags.data.clone().or_else(own)
+}
+
 /// Where guests keep their data; without a folder there are no embedded stores.
 pub(crate) fn stores(data: Option<&Path>) -> Result<Stores, LoadError> {
     let data = data.map(|data| data.join("state"));

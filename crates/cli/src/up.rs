@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use hostel_app::{App, ListenOn, ServiceTrigger, limits, resolve};
 use hostel_host::LogSink;
 use hostel_server::{
-    Bounds, Inherited, LifeLine, MetricsOptions, Outcome, ServeError, ServeOptions, check_services,
-    deploy, serve,
+    Bounds, Control, ControlError, Inherited, LifeLine, MetricsOptions, Outcome, ServeError,
+    ServeOptions, check_services, deploy, serve,
 };
 
 use crate::args::{ConfigFlag, DataFlags, GuestFlags, VariableFlags, address, listen};
@@ -163,6 +163,8 @@ fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, F
     };
     let meanwhile = Meanwhile::default();
     let runtime = runtime::start(&args.data, &config, &log, &meanwhile)?;
+    let control =
+        runtime::folder(&args.data).map(|data| Control::prepare(&data, &runtime, &resolved));
     let deployed = deploy(&runtime, resolved, &|event| meanwhile.show(event)).map_err(|error| {
         meanwhile.tell();
         Failure::from(error).in_app(&app)
@@ -179,6 +181,17 @@ fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, F
         runtime,
         ready: Box::new(|address| output::status(&format!("metrics at http://{address}/metrics"))),
     });
+    let control = control.map(Control::open).and_then(|opened| match opened {
+        Ok(control) => Some(control),
+        // It is the other one's.
+        Err(ControlError::Taken(_)) => None,
+        Err(ControlError::Io(error)) => {
+            meanwhile.later(format!(
+                "`hostel call --running` cannot reach this app: {error}"
+            ));
+            None
+        }
+    });
     // Guests that run from the start write before the server is ready; its line is the first all the same.
     let held = log.hold();
     let live = deployed.live.clone();
@@ -192,6 +205,7 @@ fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, F
             watching.start(deployed);
         }
     });
+    drop(control);
     log.flush();
     end(outcome?, log.lost())
 }

@@ -9,6 +9,7 @@ mod caps;
 mod child;
 mod compiler;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
@@ -19,10 +20,11 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Module, ResourcesRequired};
 use wasmtime_wasi_http::{p2, p3};
 
-use crate::abi::{Callable, command::Command};
+use crate::abi::{Callable, command::Command, init};
 use crate::abi::{export, message::handlers};
+use crate::bind::{self, Bound};
 use crate::cache::{Artifact, Cache, Fresh, Key};
-use crate::detect::{self, Abi, DetectError, Detected};
+use crate::detect::{self, Abi, DetectError, Detected, Need};
 use crate::engine::Flavor;
 use crate::imports;
 use crate::lock::lock;
@@ -93,6 +95,8 @@ pub(crate) struct Job<'a> {
     pub(crate) code: &'a [u8],
     pub(crate) limits: &'a Limits,
     pub(crate) role: Role,
+    /// Imports that other components answer.
+    pub(crate) bound: &'a Bound,
     pub(crate) progress: &'a dyn Fn(Progress),
 }
 
@@ -107,13 +111,20 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
         ));
     }
     let binary = detect::to_binary(job.code)?;
-    let detected = detect::detect(&binary)?;
+    let mut detected = detect::detect(&binary)?;
+    let bound = |need: &Need| {
+        job.bound
+            .keys()
+            .any(|written| bind::is_meant(written, &need.name))
+    };
+    detected.needs.retain(|need| !bound(need));
     let abi = choose(&detected, job.role)?;
+    bind::check(&detected.imports, job.bound)?;
     imports::check(&detected, abi).map_err(|missing| error(missing.what, missing.help))?;
     let flavor = flavor(&detected, abi);
     let half = shared.half(flavor).map_err(|cause| host_error(&cause))?;
     let callable = match abi {
-        Abi::CommandP1 | Abi::ExportModule => {
+        Abi::CommandP1 | Abi::ExportModule | Abi::Init => {
             let module: Module = compile(shared, half, job, &binary)?;
             fits(job.limits, Some(module.resources_required()))?;
             let modules = match job.role {
@@ -128,13 +139,19 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
                 .map_err(|cause| link_error(abi, &cause))?;
             match abi {
                 Abi::ExportModule => Callable::Export(export::Linked::module(pre)),
+                Abi::Init if !init::fits(&module) => return Err(other_init()),
+                Abi::Init => Callable::Init(pre),
                 _ => Callable::Command(Command::P1(pre)),
             }
         }
         _ => {
             let component: Component = compile(shared, half, job, &binary)?;
             fits(job.limits, component.resources_required())?;
-            link(&half.components, &component, abi).map_err(|cause| link_error(abi, &cause))?
+            let mut linker = Cow::Borrowed(&half.components);
+            if !job.bound.is_empty() {
+                bind::link(linker.to_mut(), &component, job.bound)?;
+            }
+            link(&linker, &component, abi).map_err(|cause| link_error(abi, &cause))?
         }
     };
     Ok(Loaded {
@@ -152,7 +169,7 @@ fn choose(detected: &Detected, role: Role) -> Result<Abi, LoadError> {
         Role::Job | Role::Run => detected.command_abi(),
         // Which export that is says whoever starts it; `Guest::check_service` tells what it cannot be.
         Role::Service => detected
-            .command_abi()
+            .service_abi()
             .or_else(|| Some(detected.export_abi())),
         Role::Call => Some(detected.export_abi()),
     };
@@ -163,11 +180,19 @@ fn choose(detected: &Detected, role: Role) -> Result<Abi, LoadError> {
     }
 }
 
+fn other_init() -> LoadError {
+    error(
+        "its export `init` takes other parameters than a path, or a path and a descriptor",
+        "build it against the interface of server-side-wasm: `init: func(configfilepath: string)`",
+    )
+}
+
 /// What to do with a guest that is called by something else.
 fn unfit(role: Role, abi: Abi) -> LoadError {
     let kind = match abi {
         _ if abi.is_http() => "a server",
         _ if abi.is_message() => "a handler of messages",
+        Abi::Init => "a service",
         _ => "a command",
     };
     let wanted = match role {
@@ -181,6 +206,7 @@ fn unfit(role: Role, abi: Abi) -> LoadError {
             "name a component that exports wasi:messaging/incoming-handler@0.2.0-draft or \
              wasmcloud:messaging/handler in [[message]]"
         }
+        (_, Abi::Init) => "let it run all the time, with [[service]] in a manifest",
         (_, abi) if abi.is_http() => "serve it with `hostel up FILE`",
         (_, abi) if abi.is_message() => {
             "say in a manifest which messages it gets, with [[message]], and start that with `hostel up`"
@@ -199,6 +225,7 @@ fn flavor(detected: &Detected, abi: Abi) -> Flavor {
         }
         Abi::Export
         | Abi::ExportModule
+        | Abi::Init
         | Abi::HttpP2
         | Abi::MessageP2
         | Abi::MessageWasmcloudP2
@@ -217,7 +244,9 @@ fn link(linker: &Linker<Host>, component: &Component, abi: Abi) -> wasmtime::Res
         Abi::MessageP2 | Abi::MessageWasmcloudP2 | Abi::MessageWasmcloudP3 => {
             Callable::Message(handlers::Linked::new(pre, abi)?)
         }
-        Abi::Export | Abi::ExportModule => Callable::Export(export::Linked::component(pre)),
+        Abi::Export | Abi::ExportModule | Abi::Init => {
+            Callable::Export(export::Linked::component(pre))
+        }
         Abi::CommandP2 | Abi::CommandP1 => Callable::Command(Command::P2(
             wasmtime_wasi::p2::bindings::CommandPre::new(pre)?,
         )),

@@ -33,6 +33,8 @@ pub enum Abi {
     CommandP2,
     /// A component that exports `wasi:cli/run@0.3.*`.
     CommandP3,
+    /// A core module of server-side-wasm, started by its export `init`.
+    Init,
     /// A component, called by the names of its exports.
     Export,
     /// A core module, called by the names of its exports.
@@ -44,7 +46,7 @@ const MESSAGE_HANDLER: &str = "wasi:messaging/incoming-handler@0.2.0-draft";
 
 impl Abi {
     /// Every ABI that a binary shows by itself, in the order in which one is preferred where it has several.
-    pub const ALL: [Abi; 8] = [
+    pub const ALL: [Abi; 9] = [
         Abi::HttpP3,
         Abi::HttpP2,
         Abi::MessageP2,
@@ -53,6 +55,7 @@ impl Abi {
         Abi::CommandP3,
         Abi::CommandP2,
         Abi::CommandP1,
+        Abi::Init,
     ];
 
     /// The name in messages, logs and JSON.
@@ -66,6 +69,7 @@ impl Abi {
             Abi::CommandP1 => "command-p1",
             Abi::CommandP2 => "command-p2",
             Abi::CommandP3 => "command-p3",
+            Abi::Init => "init",
             Abi::Export => "export",
             Abi::ExportModule => "export-module",
         }
@@ -91,7 +95,7 @@ impl Abi {
 
     /// Is a core module.
     pub const fn is_module(self) -> bool {
-        matches!(self, Abi::CommandP1 | Abi::ExportModule)
+        matches!(self, Abi::CommandP1 | Abi::ExportModule | Abi::Init)
     }
 
     /// The ABI that a component's export of this name stands for.
@@ -211,6 +215,12 @@ impl Detected {
     /// The ABI by which `hostel run` calls it: a command before an HTTP handler.
     pub fn command_abi(&self) -> Option<Abi> {
         self.abis.iter().copied().find(|abi| abi.is_command())
+    }
+
+    /// The ABI by which it is run all the time.
+    pub fn service_abi(&self) -> Option<Abi> {
+        let started = |abi: &Abi| abi.is_command() || *abi == Abi::Init;
+        self.abis.iter().copied().find(started)
     }
 
     /// The ABI by which `hostel up` calls it.

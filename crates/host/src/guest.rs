@@ -22,6 +22,7 @@ use crate::abi::response::ResponseBody;
 use crate::abi::shared::Crew;
 use crate::abi::start::Refused;
 use crate::abi::{Callable, Warm, command, http};
+use crate::bind::CalleeFailed;
 use crate::capability::messaging::Letter;
 use crate::chain::Chain;
 use crate::compile::LoadError;
@@ -277,11 +278,16 @@ impl Guest {
         }
     }
 
-    /// From now on requests of the app's other components to its name are for this guest; calls that run are left alone.
+    /// From now on this guest answers the app's other components: their requests to its name, or the imports that are bound
+    /// to it. Calls that run are left alone, and so are instances that answer some instance's imports already.
     pub fn answer_neighbours(&self) {
         let template = &self.0.template;
-        let neighbours = &template.network.neighbours;
-        neighbours.put(&template.component, &self.0);
+        let (name, app) = (&template.component, &template.network);
+        match self.0.callable {
+            Callable::HttpP2(_) | Callable::HttpP3(_) => app.neighbours.put(name, &self.0),
+            Callable::Export(_) => app.callees.put(name, &self.0),
+            Callable::Message(_) | Callable::Command(_) => {}
+        }
     }
 
     /// Tells the operator that a message is not tried again, and what becomes of it.
@@ -410,6 +416,9 @@ pub(crate) fn fault_of(error: &wasmtime::Error, meter: &Meter) -> Fault {
     }
     if let Some(refused) = error.downcast_ref::<Refused>() {
         return Fault::BadGuest(refused.to_string());
+    }
+    if let Some(fault) = error.downcast_ref().and_then(CalleeFailed::fault) {
+        return fault;
     }
     if meter.room_refused() {
         return Fault::Busy(1);

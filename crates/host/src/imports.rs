@@ -13,12 +13,14 @@ mod grants;
 mod offers;
 
 pub use grants::{GrantNeed, grants_needed, stores_not_granted};
-pub use offers::{DRAFTS, DRAFTS_0_3, Offer, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3};
+pub use offers::{
+    DRAFTS, DRAFTS_0_3, MODULES, Offer, PREVIEW1, PREVIEW1_FUNCTIONS, WASI_0_2, WASI_0_3,
+};
 
 /// What the linker of an ABI implements; the newest last. Empty for a core module, which has [`PREVIEW1_FUNCTIONS`].
 pub fn offered(abi: Abi) -> &'static [&'static Offer] {
     match abi {
-        Abi::CommandP1 | Abi::ExportModule => &[],
+        Abi::CommandP1 | Abi::ExportModule | Abi::Init => &[],
         Abi::HttpP2 | Abi::CommandP2 => &[&WASI_0_2],
         // On the engine that its imports and exports ask for.
         Abi::HttpP3
@@ -85,10 +87,11 @@ pub fn check(detected: &Detected, abi: Abi) -> Result<(), Missing> {
 /// Whether the engine's linker finds `import`, by its rules: the same track, or exactly the same name.
 pub fn has(abi: Abi, import: &str) -> bool {
     if abi.is_module() {
-        return import
-            .strip_prefix(PREVIEW1)
-            .and_then(|rest| rest.strip_prefix('.'))
-            .is_some_and(|function| PREVIEW1_FUNCTIONS.contains(&function));
+        let import = import.split_once('.');
+        return import.is_some_and(|(module, function)| {
+            let mut modules = MODULES.iter();
+            modules.any(|(name, functions)| *name == module && functions.contains(&function))
+        });
     }
     if drafts(abi).any(|draft| draft == import) {
         return true;
@@ -132,9 +135,10 @@ fn lacking(abi: Abi, import: &str) -> Missing {
 /// The same interface in another version, else the most similar name of the same package and track.
 fn nearest(abi: Abi, import: &str) -> Option<String> {
     if abi.is_module() {
-        let function = import.strip_prefix(PREVIEW1)?.strip_prefix('.')?;
-        let best = most_similar(function, PREVIEW1_FUNCTIONS.iter().copied())?;
-        return Some(format!("{PREVIEW1}.{best}"));
+        let (module, function) = import.split_once('.')?;
+        let (module, functions) = MODULES.iter().find(|(name, _)| *name == module)?;
+        let best = most_similar(function, functions.iter().copied())?;
+        return Some(format!("{module}.{best}"));
     }
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     let names = |draft: &&str| {
@@ -224,8 +228,8 @@ fn way_out(abi: Abi, import: &str) -> String {
     };
     if !interface.starts_with("wasi:") {
         return format!(
-            "`{interface}` is not part of WASI: compose the guest with the component that exports it \
-             (`wac plug guest.wasm --plug that.wasm`), or build it without this import"
+            "`{interface}` is not part of WASI: bind it to a component of the app that exports it, \
+             [component.NAME.bind] \"{interface}\" = \"THAT\", or build it without this import"
         );
     }
     if matches!(
@@ -277,7 +281,7 @@ fn unversioned_way_out(import: &str) -> String {
     if import.starts_with("wasi:") {
         "an import of WASI without a version is older than WASI 0.2.0; build the guest again with a toolchain of 2024 or newer".to_owned()
     } else if import.contains(':') {
-        "this is not part of WASI: compose the guest with the component that exports it (`wac plug guest.wasm --plug that.wasm`)".to_owned()
+        "this is not part of WASI: bind it to a component of the app that exports it, in [component.NAME.bind], or build the guest without it".to_owned()
     } else {
         "this function or interface comes from the guest's own world; export it from another component and compose the two, or build the guest without it".to_owned()
     }
@@ -289,6 +293,7 @@ fn module_way_out(import: &str) -> String {
         (PREVIEW1, _) => "this function is not in WASI preview 1; build the guest with a plain WASI toolchain".to_owned(),
         ("env", "memory") => "the guest wants its memory from the host, as programs with threads do; build it without threads".to_owned(),
         ("env", _) => format!("`env` is where a linker leaves what it did not find: link the library that defines `{name}`, or build without it"),
+        _ if MODULES.iter().any(|(name, _)| *name == module) => format!("`{module}` has no such function here; build the guest without it"),
         _ => format!("a command module may import `{PREVIEW1}` only; build the guest without `{module}`"),
     }
 }

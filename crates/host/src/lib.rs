@@ -6,10 +6,12 @@
 //! `abi/`.
 
 mod abi;
+mod bind;
 mod cache;
 mod capability;
 mod chain;
 mod compile;
+mod compose;
 pub mod detect;
 mod engine;
 pub mod fault;
@@ -41,10 +43,12 @@ pub use abi::message::{Handled, Refusal};
 pub use abi::response::ResponseBody;
 pub use abi::service::ServiceStart;
 pub use cache::CacheStats;
-pub use capability::log::{Held, LogSink};
+pub use capability::log::LogSink;
+pub use capability::log_writer::Held;
 pub use capability::places::{LabelledPlace, places};
 pub use chain::Chain;
 pub use compile::{CompileCaps, Compiler, CompilerProcess, LoadError, compile_guest};
+pub use compose::{Part, compose};
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
 pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};

@@ -16,6 +16,7 @@ mod dial;
 mod internal;
 mod message;
 pub(crate) mod narrowed;
+mod plain;
 mod policy;
 mod pool;
 mod resolve;

@@ -2,6 +2,8 @@
 //!
 //! Each engine is made when the first guest needs it, so that a server of WASI 0.2 guests never pays for the other.
 
+mod counted;
+
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -16,6 +18,7 @@ use wasmtime_wasi::p2::bindings::io;
 
 use crate::abi::shared::Crew;
 use crate::abi::start::OnStart;
+use crate::bind::Bound;
 use crate::cache::{Cache, CacheStats};
 use crate::capability::config::Settings;
 use crate::capability::granted::{Granted, Places};
@@ -28,7 +31,7 @@ use crate::kept;
 use crate::lanes::{self, Account, Lanes};
 use crate::lookup;
 use crate::memory::Budget;
-use crate::metrics::{Family, Kind, Metrics};
+use crate::metrics::{Family, Metrics};
 use crate::net::{self, AppNetwork, Network, NetworkError};
 use crate::p1;
 use crate::pool::{Idle, Pool};
@@ -254,11 +257,13 @@ impl AppScope {
         role: Role,
         progress: &dyn Fn(Progress),
     ) -> std::result::Result<Guest, LoadError> {
+        let bound = self.bound(component)?;
         let job = Job {
             name: &component.name,
             code,
             limits: &component.limits,
             role,
+            bound: &bound,
             progress,
         };
         let named = |error: LoadError| LoadError {
@@ -307,7 +312,29 @@ impl AppScope {
             retired: AtomicBool::new(false),
         });
         self.shared.guests.add(&guest);
+        if role == Role::Call {
+            let callees = &self.network.callees;
+            callees.put_first(&guest.template.component, &guest);
+        }
         Ok(Guest(guest))
+    }
+
+    /// What answers its imports; that is to be loaded before it, to be called.
+    fn bound(&self, component: &Component) -> std::result::Result<Bound, LoadError> {
+        let find = |(import, name): (&String, &String)| match self.network.callees.find(name) {
+            Some(callee) => Ok((import.clone(), callee)),
+            None => Err(LoadError {
+                component: component.name.clone(),
+                what: format!(
+                    "its import `{import}` is bound to the component \"{name}\", which is not loaded"
+                ),
+                help: format!(
+                    "mend \"{name}\" first, or remove the line from [component.{}.bind]",
+                    component.name
+                ),
+            }),
+        };
+        component.bind.iter().map(find).collect()
     }
 
     /// The broker that the operator keeps under this label for the app.
@@ -395,54 +422,6 @@ fn network_error(NetworkError { what, help }: NetworkError) -> LoadError {
 }
 
 impl Shared {
-    /// What is counted for the whole process.
-    fn families(&self, cache: CacheStats) -> Vec<Family> {
-        let (memory, memory_max) = self.memory.stats();
-        let counters = [
-            (
-                "hostel_cache_hits_total",
-                "Components whose compiled code was loaded from the cache.",
-                cache.hits,
-            ),
-            (
-                "hostel_cache_misses_total",
-                "Components whose compiled code was not in the cache.",
-                cache.misses,
-            ),
-            (
-                "hostel_cache_rejected_total",
-                "Entries of the cache that were not authentic or could not be loaded; each was compiled again.",
-                cache.rejected,
-            ),
-            (
-                "hostel_log_dropped_total",
-                "Lines that the log dropped, the host's own included.",
-                self.log.lost(),
-            ),
-        ];
-        let gauges = [
-            (
-                "hostel_slow_lane_calls",
-                "Calls in the slow lane, running or waiting for their turn.",
-                self.lanes.jobs() as u64,
-            ),
-            (
-                "hostel_guest_memory_bytes",
-                "Memory of all guests beyond what each has for free.",
-                memory,
-            ),
-            (
-                "hostel_guest_memory_limit_bytes",
-                "What that may be at the most.",
-                memory_max,
-            ),
-        ];
-        let family = |kind| move |(name, help, value)| Family::single(name, help, kind, value);
-        let counters = counters.into_iter().map(family(Kind::Counter));
-        let gauges = gauges.into_iter().map(family(Kind::Gauge));
-        counters.chain(gauges).collect()
-    }
-
     /// The engine of this flavour, made on first use.
     pub(crate) fn half(&self, flavor: Flavor) -> Result<&Half> {
         let cell = match flavor {
@@ -480,6 +459,7 @@ impl Half {
             let exit = |code: i32| -> Result<()> { Err(I32Exit(code).into()) };
             modules.func_wrap("wasi_snapshot_preview1", "proc_exit", exit)?;
             modules.allow_shadowing(false);
+            interface::add_to_modules(&mut modules)?;
         }
         let mut services = modules.clone();
         if flavor == Flavor::Sync {

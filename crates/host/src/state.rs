@@ -16,16 +16,19 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::abi::service::Life;
 use crate::abi::start::OnStart;
+use crate::bind::Answering;
 use crate::capability::blob;
 use crate::capability::charge::Charge;
 use crate::capability::config::{Settings, Start};
 use crate::capability::granted::Granted;
+use crate::capability::inbox::Inboxes;
 use crate::capability::log::{AppLog, Channel};
 use crate::capability::messaging::Answer;
 use crate::capability::stdio::{LineStream, Origin};
 use crate::capability::until_stop::UntilStop;
 use crate::chain::Chain;
 use crate::guest::{CurrentRequest, RequestId};
+use crate::interface::wasi_experimental_http::Sessions;
 use crate::memory::Share;
 use crate::meter::{Meter, Refill};
 use crate::metrics::Component;
@@ -78,7 +81,12 @@ pub(crate) struct Host {
     table: ResourceTable,
     http: WasiHttpCtx,
     outgoing: net::Outgoing,
+    answering: Answering,
     blobs_held: blob::Held,
+    /// Messages that it fetches itself.
+    pub(crate) inboxes: Inboxes,
+    /// Answers to requests of its own, for core modules.
+    pub(crate) http_sessions: Sessions,
     charge: Charge,
     /// How the message that it works on is answered; named by `capability::messaging`.
     pub(crate) answer: Option<Answer>,
@@ -117,7 +125,10 @@ impl Host {
             table,
             http,
             outgoing,
+            answering: Answering::default(),
             blobs_held: blob::Held::new(limits.blob_bytes),
+            inboxes: Inboxes::default(),
+            http_sessions: Sessions::default(),
             charge: Charge::new(template),
             answer: None,
             sockets: net::Sockets::default(),
@@ -185,6 +196,11 @@ impl Host {
     /// The way out to the network.
     pub(crate) fn outgoing(&self) -> &net::Outgoing {
         &self.outgoing
+    }
+
+    /// The instances that answer this one's imports.
+    pub(crate) fn answering(&mut self) -> &mut Answering {
+        &mut self.answering
     }
 
     /// Blobs that the host holds for this instance.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use hostel_app::{App, CalledBy, Resolved};
-use hostel_host::{AppScope, LoadError, Progress, Role, Runtime};
+use hostel_host::{AppScope, Guest, LoadError, Progress, Role, Runtime};
 
 use crate::live::Live;
 use crate::messages;
@@ -47,6 +47,9 @@ pub fn roles(app: &App, component: usize) -> Vec<Role> {
     if app.is_neighbour(component) && !roles.contains(&Role::Serve) {
         roles.push(Role::Serve);
     }
+    if app.is_bound(component) && !roles.contains(&Role::Call) {
+        roles.push(Role::Call);
+    }
     roles
 }
 
@@ -80,6 +83,8 @@ pub struct Deployed {
     pub(crate) slots: Vec<Slot>,
     /// What calls its guests; that stays as it was at first.
     pub(crate) triggers: Triggers,
+    /// Places whose guest is of an older revision, because the newest is not fit for them.
+    pub(crate) outdated: Vec<(String, Role)>,
 }
 
 impl Deployed {
@@ -108,23 +113,22 @@ pub fn deploy(
     resolved: Resolved,
     progress: &dyn Fn(Progress),
 ) -> Result<Deployed, DeployError> {
-    let Resolved { app, code } = resolved;
-    has_trigger(&app)?;
-    let scope = runtime.app(&app.name);
+    has_trigger(&resolved.app)?;
+    let scope = runtime.app(&resolved.app.name);
     let mut slots = Vec::new();
-    let mut guests = Vec::with_capacity(app.components.len());
-    for (index, (component, code)) in app.components.iter().zip(&code).enumerate() {
-        let mut server = None;
-        for role in roles_or_server(&app, index) {
-            let component = service::component_for(&app, (index, component), role);
-            let guest = scope.load(&component, code, role, progress)?;
-            if role == Role::Serve {
-                server = Some(guest.clone());
+    let mut guests = vec![None; resolved.app.components.len()];
+    for index in resolved.app.callees_first() {
+        for role in roles_or_server(&resolved.app, index) {
+            let Some(guest) = load(&scope, &resolved, (index, role), progress)? else {
+                continue;
+            };
+            if let (Role::Serve, Some(place)) = (role, guests.get_mut(index)) {
+                *place = Some(guest.clone());
             }
             slots.push(Slot::new(index, role, guest));
         }
-        guests.push(server);
     }
+    let app = resolved.app;
     let deployment = Deployment {
         scope,
         app: &app,
@@ -140,10 +144,43 @@ pub fn deploy(
             services,
         }),
         triggers: Triggers::of(&app),
+        outdated: Vec::new(),
         app,
         scope,
         slots,
     })
+}
+
+/// Loads the components that imports of others are bound to. Whoever loads one of these others keeps them meanwhile.
+///
+/// # Errors
+///
+/// The first that cannot be loaded.
+pub fn load_callees(
+    scope: &AppScope,
+    Resolved { app, code }: &Resolved,
+    progress: &dyn Fn(Progress),
+) -> Result<Vec<Guest>, LoadError> {
+    let order = app.callees_first().into_iter();
+    let bound = order.filter(|index| app.is_bound(*index));
+    let parts = bound.filter_map(|index| Some((app.components.get(index)?, code.get(index)?)));
+    let load = |(component, code): (_, &Vec<u8>)| scope.load(component, code, Role::Call, progress);
+    parts.map(load).collect()
+}
+
+/// Loads one component for one thing that calls it; `None` if there is no such component.
+pub(crate) fn load(
+    scope: &AppScope,
+    resolved: &Resolved,
+    (index, role): (usize, Role),
+    progress: &dyn Fn(Progress),
+) -> Result<Option<Guest>, LoadError> {
+    let Resolved { app, code } = resolved;
+    let (Some(component), Some(code)) = (app.components.get(index), code.get(index)) else {
+        return Ok(None);
+    };
+    let component = service::component_for(app, (index, component), role);
+    scope.load(&component, code, role, progress).map(Some)
 }
 
 /// An app on its way: what the triggers are made from.

@@ -8,13 +8,14 @@
 //! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]; `messages` and `service` (the
 //! other triggers). Beside them: [`metrics`]
 //! (what the operator asks), and [`supervisor`] (a parent process that starts a server again), with `restarts` (when) and
-//! `handover` (how its sockets pass), and `notify` (what a service manager is told).
+//! `handover` (how its sockets pass), `notify` (what a service manager is told), and `control` (calls from the command line).
 #![forbid(unsafe_code)]
 
 mod activation;
 mod alarm;
 pub mod bounds;
 mod connection;
+mod control;
 mod deploy;
 mod descriptors;
 mod fields;
@@ -48,7 +49,8 @@ mod worker;
 
 pub use activation::{ActivationError, Inherited};
 pub use bounds::Bounds;
-pub use deploy::{DeployError, Deployed, deploy, roles};
+pub use control::{Control, ControlError, control_socket};
+pub use deploy::{DeployError, Deployed, deploy, load_callees, roles};
 pub use handover::LifeLine;
 pub use live::Live;
 pub use messages::Consumer;

@@ -13,7 +13,6 @@ use hostel_app::{App, CronTrigger, Digest, MessageTrigger, Resolved, ServiceTrig
 use hostel_host::{Fault, Guest, Progress, Role};
 
 use crate::deploy::{self, DeployError, Deployed};
-use crate::service;
 use crate::slot::Slot;
 
 /// Why the revision that is served stays.
@@ -127,12 +126,18 @@ impl Deployed {
         resolved: Resolved,
         progress: &dyn Fn(Progress),
     ) -> Result<Changes, ReplaceError> {
-        let Resolved { app, code } = resolved;
-        deploy::has_trigger(&app)?;
-        let changed = changed(&self.app, &app);
+        let app = &resolved.app;
+        deploy::has_trigger(app)?;
+        let changed = changed(&self.app, app);
+        let outdated = &self.outdated;
+        let mut still_outdated = Vec::new();
         let mut fresh = Vec::new();
         let mut replaced = Vec::new();
-        for (index, (component, code)) in app.components.iter().zip(&code).enumerate() {
+        // Callers are checked against the callees of now.
+        for index in app.callees_first() {
+            let Some(component) = app.components.get(index) else {
+                continue;
+            };
             let begin = Instant::now();
             let before = fresh.len();
             let compiled = Compiled::default();
@@ -140,18 +145,28 @@ impl Deployed {
                 compiled.note(&event);
                 progress(event);
             };
-            for role in deploy::roles_or_server(&app, index) {
-                let is_same = !changed.contains(component.name.as_str());
+            let wanted = deploy::roles_or_server(app, index);
+            for role in self.roles(&wanted, &component.name) {
+                let place = (component.name.clone(), role);
+                let is_same = !changed.contains(&component.name) && !outdated.contains(&place);
                 if is_same && self.slot(&component.name, role).is_some() {
                     continue;
                 }
-                let component = service::component_for(&app, (index, component), role);
-                let loaded = self.scope.load(&component, code, role, &progress);
-                let guest = loaded.map_err(DeployError::from)?;
-                if role == Role::Service {
-                    service::check_guest(&app, index, &guest).map_err(DeployError::from)?;
+                let guest = match deploy::load(&self.scope, &resolved, (index, role), &progress) {
+                    Ok(Some(guest)) => guest,
+                    Ok(None) => continue,
+                    // It need not be fit for a trigger that the next start will not have.
+                    Err(_) if !wanted.contains(&role) => {
+                        still_outdated.push(place);
+                        continue;
+                    }
+                    Err(error) => return Err(DeployError::from(error).into()),
+                };
+                // What a service is worth only its own run can tell, which begins once it has its place.
+                match role {
+                    Role::Service => service::check_guest(app, index, &guest).map_err(DeployError::from)?,
+                    _ => warm_up(&guest)?,
                 }
-                warm_up(&guest)?;
                 fresh.push(Fresh {
                     component: index,
                     role,
@@ -170,14 +185,26 @@ impl Deployed {
                 });
             }
         }
-        let restart = self.triggers.changed(&Triggers::of(&app));
+        let restart = self.triggers.changed(&Triggers::of(app));
         let any = !replaced.is_empty() || self.app.digest != app.digest;
-        self.take_places(app, fresh);
+        self.outdated = still_outdated;
+        self.take_places(resolved.app, fresh);
         Ok(Changes {
             replaced,
             any,
             restart,
         })
+    }
+
+    /// What a component is loaded for: what is wanted of it now, and what has called it since the start.
+    fn roles(&self, wanted: &[Role], name: &str) -> Vec<Role> {
+        let mut roles = wanted.to_vec();
+        for slot in self.slots.iter().filter(|slot| slot.is_shared()) {
+            if slot.is_of(name, slot.role) && !roles.contains(&slot.role) {
+                roles.push(slot.role);
+            }
+        }
+        roles
     }
 
     fn slot(&self, name: &str, role: Role) -> Option<&Slot> {
@@ -206,11 +233,17 @@ impl Deployed {
         let servers = servers.collect();
         self.live.router.replace(app.routes.clone(), servers);
         // A trigger that stays goes on with the last guest that it had.
+        let wanted: Vec<(&str, Vec<Role>)> = (0..)
+            .zip(&app.components)
+            .map(|(index, component)| (&*component.name, deploy::roles_or_server(&app, index)))
+            .collect();
         self.slots.retain(|slot| {
-            let guest = slot.current();
-            let stays = slot.is_shared() || app.component(guest.name()).is_some();
+            let is_wanted = |(name, roles): &(&str, Vec<Role>)| {
+                roles.contains(&slot.role) && slot.is_of(name, slot.role)
+            };
+            let stays = slot.is_shared() || wanted.iter().any(is_wanted);
             if !stays {
-                retired.push(guest);
+                retired.push(slot.current());
             }
             stays
         });
@@ -231,10 +264,7 @@ fn changed(old: &App, new: &App) -> BTreeSet<String> {
         let before = changed.len();
         for component in &new.components {
             let mut callees = component.bind.values();
-            let callee = |index: &usize| new.components.get(*index);
-            if callees
-                .any(|index| callee(index).is_some_and(|callee| changed.contains(&callee.name)))
-            {
+            if callees.any(|callee| changed.contains(callee)) {
                 changed.insert(component.name.clone());
             }
         }
@@ -266,4 +296,84 @@ fn warm_up(guest: &Guest) -> Result<(), ReplaceError> {
     let runtime = crate::worker::runtime();
     let runtime = runtime.map_err(|error| failed(Fault::Host(error.to_string())))?;
     runtime.block_on(guest.warm_up()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::fake;
+    use hostel_app::{Component, Source};
+    use hostel_host::{LogSink, Runtime, RuntimeOptions};
+
+    /// Components of these names and bytes.
+    fn app(components: &[(&str, &[u8])]) -> App {
+        let component =
+            |(name, code): &(&str, &[u8])| Component::new(*name, Source::InlineWat, code);
+        App {
+            components: components.iter().map(component).collect(),
+            ..fake::app(&[("/...", &[])])
+        }
+    }
+
+    #[test]
+    fn a_component_changes_with_those_that_it_is_bound_to() {
+        let bound = |code: &[u8]| {
+            let mut app = app(&[("a", b"a"), ("b", b"b"), ("c", code), ("d", b"d")]);
+            for (caller, callee) in [(0, "b"), (1, "c")] {
+                let caller = &mut app.components[caller];
+                caller.bind.insert("shop:pricing/api".into(), callee.into());
+            }
+            app
+        };
+        assert!(changed(&bound(b"1"), &bound(b"1")).is_empty());
+        let changed: Vec<_> = changed(&bound(b"1"), &bound(b"2")).into_iter().collect();
+        assert_eq!(changed, ["a", "b", "c"]);
+    }
+
+    /// Components of these names, the last of which is called by the clock.
+    fn scheduled(names: &[&str]) -> App {
+        let folder = tempfile::tempdir().unwrap();
+        let component = |name: &&str| format!("[component.{name}]\nsource = \"(module)\"\n");
+        let components: String = names.iter().map(component).collect();
+        let last = names.last().unwrap();
+        let manifest = format!(
+            "[app]\nname = \"test\"\n{components}\
+             [[cron]]\nschedule = \"@daily\"\ncomponent = \"{last}\"\n"
+        );
+        std::fs::write(folder.path().join("hostel.toml"), manifest).unwrap();
+        let resolved = hostel_app::resolve(folder.path(), &hostel_app::Operator::default());
+        resolved.unwrap().app
+    }
+
+    #[test]
+    fn triggers_are_compared_by_the_names_of_their_components() {
+        let old = scheduled(&["a", "c"]);
+        let changed = |newer: &App| Triggers::of(&old).changed(&Triggers::of(newer));
+        let more = scheduled(&["a", "b", "c"]);
+        assert!(changed(&more).is_empty(), "only the index is another");
+        assert_eq!(changed(&scheduled(&["c", "a"])), ["[[cron]]"]);
+        let renamed = App {
+            name: "other".into(),
+            ..old.clone()
+        };
+        assert_eq!(changed(&renamed), ["the app's name"]);
+    }
+
+    #[test]
+    fn a_revision_without_triggers_is_refused_like_an_app_without_any() {
+        let server = include_bytes!("../../../tests/fixtures/silent-server.wat");
+        let runtime = Runtime::new(RuntimeOptions::new(LogSink::null())).unwrap();
+        let resolved = |routes: &[(&str, &[&str])]| Resolved {
+            app: fake::app(routes),
+            code: vec![server.to_vec()],
+        };
+        let first = resolved(&[("/...", &[])]);
+        let mut deployed = deploy::deploy(&runtime, first, &|_| {}).unwrap();
+        let error = deployed.replace(resolved(&[]), &|_| {}).unwrap_err();
+        assert!(error.to_string().contains("[[http]]"), "{error}");
+        let same = deployed
+            .replace(resolved(&[("/...", &[])]), &|_| {})
+            .unwrap();
+        assert!(!same.any && same.replaced.is_empty(), "{same:?}");
+    }
 }

@@ -19,9 +19,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(crate) fn new(component: usize, role: Role, guest: Guest) -> Self {
-        if role == Role::Serve {
-            guest.answer_neighbours();
-        }
+        guest.answer_neighbours();
         Self {
             component,
             role,
@@ -41,6 +39,9 @@ impl Slot {
 
     /// The guest of every call that begins from now on. The old one is given back.
     pub(crate) fn replace(&self, guest: Guest) -> Guest {
+        if self.role == Role::Serve {
+            guest.answer_neighbours();
+        }
         self.guest.send_replace(guest)
     }
 

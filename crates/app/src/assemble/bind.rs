@@ -17,7 +17,7 @@ impl Assembly<'_, '_> {
         &mut self,
         written: Vec<(At<String>, At<String>)>,
         names: &[&str],
-    ) -> BTreeMap<String, usize> {
+    ) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
         for (import, callee) in written {
             if !import.value.contains(['/', ':']) {
@@ -26,8 +26,9 @@ impl Assembly<'_, '_> {
                 self.report
                     .at(Kind::BadValue, import.span.clone(), what, help);
             }
-            let index = self.index(&callee, names);
-            all.insert(import.value, index);
+            // One that does not exist is reported there.
+            let _index = self.index(&callee, names);
+            all.insert(import.value, callee.value);
         }
         all
     }
@@ -125,9 +126,12 @@ impl Walk<'_> {
         let components = self.components;
         let callees = components.get(at).into_iter();
         for callee in callees.flat_map(|component| component.bind.values()) {
-            let behind = self.visit(*callee)? + 1;
+            // Sorted by name.
+            let found = components.binary_search_by(|component| component.name.cmp(callee));
+            let Ok(callee) = found else { continue };
+            let behind = self.visit(callee)? + 1;
             if behind > depth {
-                (next, depth) = (Some(*callee), behind);
+                (next, depth) = (Some(callee), behind);
             }
         }
         self.path.pop();

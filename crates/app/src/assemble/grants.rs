@@ -64,8 +64,10 @@ impl Assembly<'_, '_> {
             clients,
             publish,
             request,
+            subscribe,
         } = &mut grants.messaging;
-        if clients.is_empty() && !(publish.is_empty() && request.is_empty()) {
+        let says_what = [publish, request, subscribe];
+        if clients.is_empty() && says_what.iter().any(|topics| !topics.is_empty()) {
             clients.insert(DEFAULT_CLIENT.to_owned());
         }
         grants

@@ -159,11 +159,12 @@ fn messaging(report: &mut Report<'_>, grants: &Fields<'_, '_>) -> MessagingGrant
     let Some(fields) = Fields::new(report, "messaging".to_owned(), value) else {
         return MessagingGrants::default();
     };
-    fields.only(report, &["publish", "request", "clients"]);
+    fields.only(report, &["publish", "request", "subscribe", "clients"]);
     MessagingGrants {
         clients: parsed(report, &fields, "clients", grant::label),
         publish: parsed(report, &fields, "publish", grant::topics),
         request: parsed(report, &fields, "request", grant::topics),
+        subscribe: parsed(report, &fields, "subscribe", grant::topics),
     }
 }
 

@@ -220,7 +220,7 @@ pub(super) fn panicked() -> Fault {
 
 /// A fresh instance. Where the engine has no place for another one, idle ones make room; else it waits for one, as long
 /// as a call may wait for its turn.
-pub(super) async fn instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
+pub(crate) async fn instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Fault> {
     match try_instantiate(guest, request).await {
         Err(Fault::Busy(_)) => {}
         outcome => return outcome,
@@ -263,7 +263,7 @@ async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Faul
         Callable::HttpP3(pre) => pre.instantiate_async(&mut store).await.map(Exports::P3),
         Callable::Message(linked) => linked.instantiate(&mut store).await.map(Exports::Message),
         Callable::Export(linked) => export::instantiate(linked, &mut store).await,
-        Callable::Command(_) => Err(not_answering()),
+        Callable::Command(_) | Callable::Init(_) => Err(not_answering()),
     };
     match exports {
         Ok(exports) => Ok(Warm {
@@ -291,7 +291,7 @@ async fn instantiate_and_start(
         Callable::HttpP2(_) => p2::bindings::Proxy::new(store, &instance).map(Exports::P2),
         Callable::HttpP3(_) => p3::bindings::Service::new(store, &instance).map(Exports::P3),
         Callable::Message(linked) => linked.of(store, &instance).map(Exports::Message),
-        Callable::Command(_) | Callable::Export(_) => Err(not_answering()),
+        Callable::Command(_) | Callable::Export(_) | Callable::Init(_) => Err(not_answering()),
     }
 }
 

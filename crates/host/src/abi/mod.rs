@@ -7,6 +7,7 @@ pub(crate) mod export;
 pub(crate) mod http;
 pub(crate) mod http_p2;
 pub(crate) mod http_p3;
+pub(crate) mod init;
 mod life;
 pub(crate) mod message;
 mod place;
@@ -28,6 +29,8 @@ pub(crate) enum Callable {
     Message(message::handlers::Linked),
     Command(command::Command),
     Export(export::Linked),
+    /// A core module that runs all the time once its `init` is called.
+    Init(wasmtime::InstancePre<Host>),
 }
 
 impl Callable {
@@ -39,6 +42,7 @@ impl Callable {
             Self::Message(linked) => Some(linked.instance_pre()),
             Self::Command(command) => command.component(),
             Self::Export(linked) => linked.as_component(),
+            Self::Init(_) => None,
         }
     }
 }

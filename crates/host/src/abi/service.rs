@@ -25,10 +25,10 @@ use hostel_app::limits;
 use tokio::sync::{oneshot, watch};
 use wasmtime::Store;
 
-use crate::abi::Callable;
 use crate::abi::command::{self, Command};
 use crate::abi::drive::Place;
 use crate::abi::http::panicked;
+use crate::abi::{Callable, init};
 use crate::fault::Fault;
 use crate::guest::{Guest, Inner, RequestId, fault_of};
 use crate::lanes;
@@ -229,6 +229,11 @@ async fn live(
 async fn call(guest: &Inner, mut store: Store<Host>, export: Option<&str>) -> Result<u8, Fault> {
     if let Some(name) = export {
         return Service::run(guest, store, name).await;
+    }
+    if let Callable::Init(pre) = &guest.callable {
+        store.data_mut().enable_p1().map_err(host_fault)?;
+        let outcome = init::call(pre, &mut store).await.map(|()| true);
+        return exit(outcome, &store);
     }
     let Callable::Command(command) = &guest.callable else {
         return Err(Fault::BadGuest(

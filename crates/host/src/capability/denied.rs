@@ -29,6 +29,8 @@ pub(crate) enum Wanted {
     Publish,
     /// A topic to send a request to.
     Request,
+    /// A topic to read.
+    Subscribe,
     Secret,
     /// A component of the own app, to be called over HTTP.
     Neighbour,
@@ -64,6 +66,7 @@ impl Wanted {
             Self::Messaging => "message broker",
             Self::Publish => "publishing to topic",
             Self::Request => "sending requests to topic",
+            Self::Subscribe => "reading topic",
             Self::Secret => "secret",
             Self::Neighbour => "calling the component",
         }
@@ -91,6 +94,7 @@ impl Wanted {
             Self::Messaging => within("clients", "messaging"),
             Self::Publish => within("publish", "publish"),
             Self::Request => within("request", "request"),
+            Self::Subscribe => within("subscribe", "subscribe"),
             Self::Neighbour => {
                 let url = format!("http://{name}.{NEIGHBOURS}");
                 (format!("http = [\"{url}\"]"), format!("--grant http={url}"))
@@ -109,7 +113,7 @@ impl Template {
             Wanted::Sql => grants.sql.contains(label),
             Wanted::Messaging => grants.messaging.clients.contains(label),
             Wanted::Secret => grants.secrets.contains(label),
-            Wanted::Publish | Wanted::Request | Wanted::Neighbour => false,
+            Wanted::Publish | Wanted::Request | Wanted::Subscribe | Wanted::Neighbour => false,
         };
         if granted || !is_label(label) {
             return Absent::Unknown;
@@ -281,6 +285,7 @@ mod tests {
             (Wanted::Messaging, "messaging = { clients = [\"x\"] }"),
             (Wanted::Publish, "messaging = { publish = [\"x\"] }"),
             (Wanted::Request, "messaging = { request = [\"x\"] }"),
+            (Wanted::Subscribe, "messaging = { subscribe = [\"x\"] }"),
             (Wanted::Secret, "secrets = [\"x\"]"),
         ] {
             assert_eq!(wanted.mend("x").0, line, "{}", wanted.noun());

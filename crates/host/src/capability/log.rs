@@ -68,10 +68,6 @@ pub(super) enum Entry {
     Hold(Receiver<()>),
 }
 
-/// As long as it is there, what is logged waits.
-#[derive(Debug)]
-pub struct Held(#[expect(dead_code, reason = "its end is what counts")] SyncSender<()>);
-
 /// The longest that a shutdown waits for the log.
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
 
@@ -93,6 +89,15 @@ impl LogSink {
     /// Lines as the guest wrote them.
     pub fn raw() -> Self {
         Self::start(Style::Raw)
+    }
+
+    /// Tagged lines, all of them on standard error: standard output is for something else.
+    pub fn tagged_apart() -> Self {
+        Self::with_writers(
+            Style::Tagged,
+            Box::new(io::stderr()),
+            Box::new(io::stderr()),
+        )
     }
 
     /// Discards everything.
@@ -149,14 +154,9 @@ impl LogSink {
         self.0.backlog.lost_so_far()
     }
 
-    /// Keeps what is logged from now on until the result is dropped: for lines that have to be the first.
-    pub fn hold(&self) -> Held {
-        let (held, waits) = sync_channel(0);
-        if let Some(queue) = &self.0.queue {
-            // A full queue means that nobody reads; then the order is the least of it.
-            let _told = queue.try_send(Entry::Hold(waits));
-        }
-        Held(held)
+    /// The way to the writer.
+    pub(super) fn queue(&self) -> Option<&SyncSender<Entry>> {
+        self.0.queue.as_ref()
     }
 
     /// Waits until what was logged so far is written, or a second has passed.
@@ -327,23 +327,6 @@ pub(super) mod tests {
             },
             channel,
         )
-    }
-
-    #[test]
-    fn what_is_held_is_written_once_it_is_released() {
-        let (sink, out, _) = sink(Style::Tagged);
-        let held = sink.hold();
-        stream(&sink, Channel::Out).push(b"one\n");
-        assert!(!sink.0.queue.as_ref().is_none_or(|queue| {
-            // The writer has the hold and nothing else.
-            let (done, written) = sync_channel(1);
-            queue.try_send(Entry::Flush(done)).unwrap();
-            written.recv_timeout(Duration::from_millis(30)).is_ok()
-        }));
-        assert_eq!(out.text(), "");
-        drop(held);
-        sink.flush();
-        assert_eq!(out.text(), "[web 0000000000000007] one\n");
     }
 
     #[test]

@@ -191,6 +191,12 @@ fn check_header((name, value): &(String, String)) -> Result<(), Error> {
     Ok(())
 }
 
+impl Client {
+    pub(super) fn broker(&self) -> &Arc<dyn Messaging> {
+        &self.broker
+    }
+}
+
 impl Host {
     /// The broker by this label.
     pub(crate) fn connect(&self, name: &str) -> Result<Client, Error> {
@@ -349,12 +355,17 @@ impl Host {
     }
 
     fn charge_call(&self, message: &Message) -> Result<(), Error> {
-        let charged = self.charge().call(message.size());
+        self.charge_store_call(message.size())
+    }
+
+    /// One operation that moves so many bytes.
+    pub(super) fn charge_store_call(&self, bytes: usize) -> Result<(), Error> {
+        let charged = self.charge().call(bytes);
         charged.map_err(|refused| Error::Spent(refused.to_string()))
     }
 }
 
-fn failed(charge: &Charge, error: &messaging::Error) -> Error {
+pub(super) fn failed(charge: &Charge, error: &messaging::Error) -> Error {
     use messaging::Error as Of;
     match error {
         Of::NoReply(_) => Error::Timeout,

@@ -114,6 +114,12 @@ impl Traits {
     }
 }
 
+/// A module of server-side-wasm: its bindings are of wit-bindgen 0.2, and no other system of that time calls an `init`.
+pub(super) fn is_started_by_init(found: &Detected) -> bool {
+    let exports = |name: &str| found.exports.iter().any(|export| export == name);
+    exports("init") && exports("canonical_abi_realloc") && exports("memory")
+}
+
 const OBJECT_FILE: &str = "unlinked object file";
 const PREVIEW0: &str = "WASI preview 0 (wasi_unstable)";
 const BROWSER: &str = "JavaScript host (a browser or Node)";
@@ -251,14 +257,17 @@ fn component_refusal(found: &Detected) -> DetectError {
     }
     let what = match found.exports.as_slice() {
         [] => "the component exports nothing, so nothing can call it".to_owned(),
-        [one] => format!("the component exports only `{one}`, which Hostel does not call"),
+        [one] => format!("the component exports only `{one}`, which no trigger calls"),
         [first, rest @ ..] => format!(
-            "the component exports `{first}` and {} more, none of which Hostel calls",
+            "the component exports `{first}` and {} more, none of which a trigger calls",
             rest.len()
         ),
     };
     let wanted = "wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, wasi:cli/run@0.2 or wasi:cli/run@0.3";
-    DetectError::new(what, format!("export one of {wanted}"))
+    DetectError::new(
+        what,
+        format!("export one of {wanted}; its functions can be called by name (`hostel call`)"),
+    )
 }
 
 fn module_refusal(found: &Detected) -> DetectError {

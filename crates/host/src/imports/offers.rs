@@ -1,5 +1,7 @@
 //! The table of what the linker implements. A test beside the linker proves that every line of it links.
 
+use crate::interface::{hostobservability, wasi_experimental_http};
+
 /// A released WASI version and the interfaces of it that the linker implements.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Offer {
@@ -154,4 +156,14 @@ pub const PREVIEW1_FUNCTIONS: &[&str] = &[
     "sock_recv",
     "sock_send",
     "sock_shutdown",
+];
+
+/// What core modules may import: module and functions.
+pub const MODULES: &[(&str, &[&str])] = &[
+    (PREVIEW1, PREVIEW1_FUNCTIONS),
+    (hostobservability::MODULE, hostobservability::FUNCTIONS),
+    (
+        wasi_experimental_http::MODULE,
+        wasi_experimental_http::FUNCTIONS,
+    ),
 ];

@@ -1,16 +1,20 @@
 //! What a guest imports: each file is one WIT package, translated to a capability and back. No file here decides what is
 //! allowed or where data is.
 
+mod core_abi;
 mod hostel_keyvalue;
 mod hostel_sql;
+pub(crate) mod hostobservability;
 mod wasi_blobstore;
 mod wasi_config;
+pub(crate) mod wasi_experimental_http;
 mod wasi_keyvalue;
 mod wasi_logging;
 mod wasi_messaging;
 mod wasmcloud_messaging;
 mod wasmcloud_messaging_p3;
 
+pub(crate) use core_abi::REALLOC;
 pub(crate) use wasi_messaging::{Handler, HandlerPre, handler_error};
 pub(crate) use wasmcloud_messaging::{WasmcloudHandler, WasmcloudHandlerPre};
 pub(crate) use wasmcloud_messaging_p3::{
@@ -37,4 +41,10 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Host>, flavor: Flavor) -> Result
         wasmcloud_messaging_p3::add_to_linker(linker)?;
     }
     Ok(())
+}
+
+/// The same for core modules, beyond preview 1.
+pub(crate) fn add_to_modules(linker: &mut wasmtime::Linker<Host>) -> Result<()> {
+    hostobservability::add_to_linker(linker)?;
+    wasi_experimental_http::add_to_linker(linker)
 }

@@ -9,6 +9,7 @@ use hostel_app::limits::Limits;
 
 use super::pool::Pool;
 use super::{Names, Neighbours, Network};
+use crate::bind::Callees;
 use crate::meter::Refill;
 use crate::state::Template;
 
@@ -68,6 +69,7 @@ pub(crate) struct AppNetwork {
     pub(super) names: Names,
     pub(super) pool: Arc<Pool>,
     pub(crate) neighbours: Neighbours,
+    pub(crate) callees: Callees,
     open: AtomicU32,
     dialled: Rate,
 }
@@ -78,6 +80,7 @@ impl AppNetwork {
             names: network.names.for_another(),
             pool: Pool::new(network),
             neighbours: Neighbours::default(),
+            callees: Callees::default(),
             network: network.clone(),
             open: AtomicU32::new(0),
             dialled: Rate::default(),

@@ -199,7 +199,7 @@ impl Network {
     clippy::disallowed_methods,
     reason = "the one place that dials for guests"
 )]
-async fn dial(address: SocketAddr, patience: Duration) -> Result<TcpStream, Error> {
+pub(super) async fn dial(address: SocketAddr, patience: Duration) -> Result<TcpStream, Error> {
     let stream = match timeout(patience, TcpStream::connect(address)).await {
         Err(_) => return Err(Error::ConnectionTimeout),
         Ok(connected) => connected.map_err(|error| refused(&error))?,

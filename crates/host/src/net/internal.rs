@@ -171,12 +171,13 @@ async fn answered(
     call: Call,
     patience: Option<Duration>,
 ) -> Result<Result<Response<crate::ResponseBody>, Fault>, Error> {
+    let id = call.id;
+    let reporter = callee.clone();
     let mut running = Running(tokio::spawn(async move {
-        let waiting = Waiting(&callee, call.id);
+        let waiting = Waiting(&callee, id);
         let answer = callee.handle_http(request, call).await;
-        let id = waiting.1;
         std::mem::forget(waiting);
-        answer.inspect_err(|fault| callee.report(id, fault))
+        answer
     }));
     let joined = match patience {
         None => (&mut running.0).await,
@@ -185,7 +186,9 @@ async fn answered(
             Err(_) => return Err(Error::ConnectionReadTimeout),
         },
     };
-    Ok(joined.unwrap_or_else(|_| Err(Fault::Host("a panic while a neighbour was called".into()))))
+    let panicked = |_| Err(Fault::Host("a panic while a neighbour was called".into()));
+    let answer = joined.unwrap_or_else(panicked);
+    Ok(answer.inspect_err(|fault| reporter.report(id, fault)))
 }
 
 /// The task of a callee; it ends with this.
@@ -202,7 +205,10 @@ struct Waiting<'a>(&'a Guest, RequestId);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.report(self.1, &Fault::Cancelled);
+        // A panic has a fault of its own.
+        if !std::thread::panicking() {
+            self.0.report(self.1, &Fault::Cancelled);
+        }
     }
 }
 
@@ -269,5 +275,47 @@ impl Body for Bounded {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hostel_app::{Component, Source};
+
+    use crate::testing::{ask, block_on, code, runtime};
+    use crate::{AppScope, Guest, Role};
+
+    fn load(scope: &AppScope, name: &str, code: &[u8]) -> Guest {
+        let mut component = Component::new(name, Source::InlineWat, code);
+        component.grants.http = vec!["http://*.app.internal".parse().unwrap()];
+        scope.load(&component, code, Role::Serve, &|_| {}).unwrap()
+    }
+
+    #[test]
+    fn a_name_is_the_newest_guest_s_of_its_app_for_as_long_as_that_is_there() {
+        let runtime = runtime(None);
+        let (scope, other) = (runtime.app("test"), runtime.app("test"));
+        let caller = load(&scope, "web", &code("outgoing-p2"));
+        let asked = |name: &str| {
+            let path = format!("/?url=http://{name}.app.internal/");
+            block_on(ask(&caller, &path))
+        };
+        let elsewhere = load(&other, "callee", &code("hello-p2"));
+        elsewhere.answer_neighbours();
+        assert_eq!(asked("callee"), "502", "another app of the same name");
+        let first = load(&scope, "Callee", &code("hello-p2"));
+        assert_eq!(asked("callee"), "502", "not yet");
+        first.answer_neighbours();
+        assert_eq!(asked("callee"), "200");
+        let second = load(&scope, "Callee", &code("trap-p2"));
+        second.answer_neighbours();
+        assert_eq!(asked("callee"), "500");
+        // Of two names that differ in case only, the lower one has it.
+        let exact = load(&scope, "callee", &code("hello-p3"));
+        exact.answer_neighbours();
+        second.answer_neighbours();
+        assert_eq!(asked("callee"), "200");
+        drop(exact);
+        assert_eq!(asked("callee"), "502");
     }
 }

@@ -72,7 +72,7 @@ fn permits(grants: &Grants, address: SocketAddr, usage: SocketAddrUse) -> bool {
 
 impl Outgoing {
     /// Whether a socket may be used so; what counts is counted.
-    async fn permits_socket(&self, address: SocketAddr, usage: SocketAddrUse) -> bool {
+    pub(super) async fn permits_socket(&self, address: SocketAddr, usage: SocketAddrUse) -> bool {
         let denied = &self.template.metrics.outbound_denied;
         if !permits(&self.template.grants, address, usage) {
             denied.add(1);

@@ -172,7 +172,11 @@ pub(crate) fn from_wave(ty: &Type, text: &str) -> Result<Val, String> {
     if matches!(ty, Type::String) && !text.trim_start().starts_with('"') {
         return Ok(Val::String(text.to_owned()));
     }
-    Val::from_wave(ty, text).map_err(|error| format!("{error:#}"))
+    Val::from_wave(ty, text).map_err(|error| {
+        let text = error.to_string();
+        let known = "error converting Wasm value: ";
+        text.strip_prefix(known).unwrap_or(&text).to_owned()
+    })
 }
 
 /// The value as WAVE. Only for values of a type that [`has_text`].

@@ -31,7 +31,7 @@ impl Guest {
             (Some(export), callable) => Service::find(callable, export, (&self.0.template, sockets))
                 .map(|_| ())
                 .map_err(named),
-            (None, Callable::Command(_)) => Ok(()),
+            (None, Callable::Command(_) | Callable::Init(_)) => Ok(()),
             (None, _) => Err(named(LoadError {
                 component: String::new(),
                 what: "it is no program that could run all the time: it has neither `_start` nor `wasi:cli/run`".into(),
@@ -55,7 +55,9 @@ impl Service {
         (template, sockets): (&Template, usize),
     ) -> Result<Self, LoadError> {
         let linked = match callable {
-            Callable::Command(Command::P1(pre)) => Linked::module(pre.clone()),
+            Callable::Command(Command::P1(pre)) | Callable::Init(pre) => {
+                Linked::module(pre.clone())
+            }
             Callable::Command(Command::P2(pre)) => Linked::component(pre.instance_pre().clone()),
             Callable::Command(Command::P3(pre)) => Linked::component(pre.instance_pre().clone()),
             Callable::Export(linked) => linked.again(),

@@ -1,0 +1,418 @@
+//! Imports that another component of the app answers (`[component.NAME.bind]`).
+//!
+//! The two are linked instance to instance: the import is a host function that calls the export of an instance in a store of
+//! its own, made at the caller's first call and dropped with the caller. So the callee has its own memory, grants, limits and
+//! name in the log, as if a trigger had called it; only its CPU and time are the caller's too, who waits. Arguments and
+//! results are copied as values. Where the callee fails, the caller traps, because an import can fail in no other way; the
+//! callee's instance is dropped, and the next call gets a fresh one.
+//!
+//! What may be bound to what is `fit`'s business.
+
+mod fit;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use tokio::sync::Mutex as AsyncMutex;
+use wasmtime::component::{Component, Func, Instance, Linker, Val};
+use wasmtime::{AsContextMut, Result, Store};
+
+use crate::abi::export::Linked;
+use crate::abi::{Callable, Exports, Warm, http};
+use crate::chain::Chain;
+use crate::compile::LoadError;
+use crate::fault::Fault;
+use crate::guest::{Guest, Inner, RequestId, fault_of};
+use crate::lock::lock;
+use crate::meter::{self, Clock};
+use crate::pool::Permit;
+use crate::state::Host;
+use fit::Fit;
+pub(crate) use fit::{is_compatible, is_meant};
+
+/// What answers a component's imports, by the names that the manifest gives them.
+pub(crate) type Bound = BTreeMap<String, Arc<Callee>>;
+
+/// The place of a callee: a new build of it answers calls that begin later. Callers keep it alive.
+pub(crate) struct Callee(RwLock<Guest>);
+
+/// The components of one app that may answer imports of others, by name.
+#[derive(Default)]
+pub(crate) struct Callees(Mutex<HashMap<Arc<str>, (Weak<Inner>, Weak<Callee>)>>);
+
+impl fmt::Debug for Callees {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(lock(&self.0).keys()).finish()
+    }
+}
+
+impl Callees {
+    /// From now on this guest answers.
+    pub(crate) fn put(&self, name: &Arc<str>, guest: &Arc<Inner>) {
+        let mut all = lock(&self.0);
+        let callee = all.get(name).and_then(|(_, callee)| callee.upgrade());
+        let place = callee.as_ref().map_or_else(Weak::new, Arc::downgrade);
+        all.insert(name.clone(), (Arc::downgrade(guest), place));
+        drop(all);
+        if let Some(callee) = callee {
+            callee.replace(Guest(guest.clone()));
+        }
+    }
+
+    /// The same, unless another guest does.
+    pub(crate) fn put_first(&self, name: &Arc<str>, guest: &Arc<Inner>) {
+        let is_there = |(guest, _): &(Weak<Inner>, Weak<Callee>)| guest.strong_count() > 0;
+        if !lock(&self.0).get(name).is_some_and(is_there) {
+            self.put(name, guest);
+        }
+    }
+
+    /// The place of the component with this name, if it is loaded.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Callee>> {
+        let mut all = lock(&self.0);
+        let (guest, place) = all.get_mut(name)?;
+        if let Some(callee) = place.upgrade() {
+            return Some(callee);
+        }
+        let callee = Arc::new(Callee(RwLock::new(Guest(guest.upgrade()?))));
+        *place = Arc::downgrade(&callee);
+        Some(callee)
+    }
+}
+
+impl Callee {
+    fn replace(&self, guest: Guest) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = guest;
+    }
+
+    fn current(&self) -> Guest {
+        let guest = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        guest.clone()
+    }
+}
+
+/// One function that is imported from another component.
+struct Function {
+    /// Its number among all of the caller.
+    number: usize,
+    /// The callee's number among those of the caller.
+    place: usize,
+    callee: Arc<Callee>,
+    /// The import as the caller names it, and what it is in the callee.
+    import: Arc<str>,
+    export: Arc<str>,
+    name: String,
+}
+
+/// The instances that answer one instance's imports, by the numbers of their components.
+#[derive(Default)]
+pub(crate) struct Answering(Vec<Arc<AsyncMutex<Option<Open>>>>);
+
+impl Answering {
+    fn place(&mut self, number: usize) -> Arc<AsyncMutex<Option<Open>>> {
+        if self.0.len() <= number {
+            self.0.resize_with(number + 1, Arc::default);
+        }
+        self.0.get(number).cloned().unwrap_or_default()
+    }
+}
+
+/// An instance that answers imports.
+struct Open {
+    guest: Guest,
+    store: Store<Host>,
+    instance: Instance,
+    /// By the numbers of the functions.
+    functions: Vec<Option<Func>>,
+}
+
+/// Whether a guest with these imports has all that others are to answer; seen before it is compiled.
+pub(crate) fn check(imports: &[String], bound: &Bound) -> std::result::Result<(), LoadError> {
+    let imports: Vec<&str> = imports.iter().map(String::as_str).collect();
+    for (written, callee) in bound {
+        if !imports.iter().any(|import| is_meant(written, import)) {
+            return Err(fit::not_imported(
+                written,
+                callee.current().name(),
+                &imports,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Defines the imports of `component` that others answer.
+pub(crate) fn link(
+    linker: &mut Linker<Host>,
+    component: &Component,
+    bound: &Bound,
+) -> std::result::Result<(), LoadError> {
+    let mut places: Vec<String> = Vec::new();
+    let mut number = 0;
+    for (written, callee) in bound {
+        let guest = callee.current();
+        let Callable::Export(Linked::Component { pre, .. }) = &guest.0.callable else {
+            return Err(fit::no_component(written, guest.name()));
+        };
+        let place = match places.iter().position(|name| name == guest.name()) {
+            Some(place) => place,
+            None => {
+                places.push(guest.name().to_owned());
+                places.len() - 1
+            }
+        };
+        for fit in fit::fits(component, written, pre.component(), guest.name())? {
+            let Fit {
+                import,
+                export,
+                functions,
+            } = fit;
+            let (import, export): (Arc<str>, Arc<str>) = (import.into(), export.into());
+            for (name, is_async) in functions {
+                let function = Arc::new(Function {
+                    number,
+                    place,
+                    callee: callee.clone(),
+                    import: import.clone(),
+                    export: export.clone(),
+                    name,
+                });
+                number += 1;
+                define(linker, function, is_async)
+                    .map_err(|cause| fit::unlinked(written, &cause))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn define(linker: &mut Linker<Host>, function: Arc<Function>, is_async: bool) -> Result<()> {
+    let (import, name) = (function.import.clone(), function.name.clone());
+    let mut instance = linker.instance(&import)?;
+    if is_async {
+        return instance.func_new_concurrent(&name, move |accessor, _, params, results| {
+            let function = function.clone();
+            Box::pin(async move {
+                let call = accessor
+                    .with(|mut store| Call::of(store.as_context_mut().data_mut(), &function));
+                call?.make(params, results).await
+            })
+        });
+    }
+    instance.func_new_async(&name, move |mut store, _, params, results| {
+        let function = function.clone();
+        Box::new(async move {
+            let call = Call::of(store.data_mut(), &function);
+            call?.make(params, results).await
+        })
+    })
+}
+
+/// One call of an import.
+struct Call {
+    function: Arc<Function>,
+    place: Arc<AsyncMutex<Option<Open>>>,
+    request: RequestId,
+    chain: Chain,
+}
+
+impl Call {
+    fn of(caller: &mut Host, function: &Arc<Function>) -> Result<Self> {
+        let Some(chain) = caller.outgoing().chain().deeper() else {
+            let callee = function.callee.current();
+            caller.template().too_deep(callee.name());
+            wasmtime::bail!(
+                "its call of `{}` through `{}` would be one too many, one behind the other",
+                callee.name(),
+                function.import
+            );
+        };
+        Ok(Self {
+            place: caller.answering().place(function.place),
+            request: caller.request().get(),
+            chain,
+            function: function.clone(),
+        })
+    }
+
+    /// One call at a time: an instance answers one after the other. Dropping this drops the callee's instance.
+    async fn make(self, params: &[Val], results: &mut [Val]) -> Result<()> {
+        let mut place = self.place.lock().await;
+        let kept = place.take();
+        let guest = match &kept {
+            Some(open) => open.guest.clone(),
+            None => self.function.callee.current(),
+        };
+        match self.answered(&guest, kept, params, results).await {
+            Ok(open) => {
+                *place = Some(open);
+                Ok(())
+            }
+            Err(fault) => Err(self.failed(&guest, fault)),
+        }
+    }
+
+    /// The callee's part, under its own clock and with a permit of its own.
+    async fn answered(
+        &self,
+        guest: &Guest,
+        kept: Option<Open>,
+        params: &[Val],
+        results: &mut [Val],
+    ) -> std::result::Result<Open, Fault> {
+        let template = &guest.0.template;
+        template.metrics.calls.add(1);
+        let (_permit, _ticking, clock) = match template.metered {
+            true => (
+                guest.0.permits.acquire().await?,
+                Some(guest.0.ticker.enter()),
+                Clock::start(&template.limits),
+            ),
+            false => (Permit::uncounted(), None, Clock::off(&template.limits)),
+        };
+        let chain = self.chain.within(template.limits.deadline_ms);
+        let mut clock = clock.owned_by(&template.metrics).until(chain.due());
+        let mut open = match kept {
+            Some(open) => open,
+            None => meter::run(&mut clock, self.open(guest)).await??,
+        };
+        let function = open.function(&self.function)?;
+        let host = open.store.data_mut();
+        host.works_for(self.request);
+        host.is_part_of(chain);
+        open.store.set_epoch_deadline(1);
+        let called = function.call_async(&mut open.store, params, results);
+        match meter::run(&mut clock, called).await? {
+            Ok(()) => Ok(open),
+            Err(error) => Err(fault_of(&error, &open.store.data().meter)),
+        }
+    }
+
+    /// A fresh instance.
+    async fn open(&self, guest: &Guest) -> std::result::Result<Open, Fault> {
+        let Warm { store, exports, .. } = http::instantiate(&guest.0, self.request).await?;
+        match exports {
+            Exports::Component(instance) => Ok(Open {
+                guest: guest.clone(),
+                store,
+                instance,
+                functions: Vec::new(),
+            }),
+            _ => Err(Fault::BadGuest(
+                "it is no component with exports any more".into(),
+            )),
+        }
+    }
+
+    /// What the caller fails of; the operator is told of the callee's fault here.
+    fn failed(&self, callee: &Guest, fault: Fault) -> wasmtime::Error {
+        callee.report(self.request, &fault);
+        wasmtime::Error::from(CalleeFailed {
+            callee: callee.name().to_owned(),
+            import: self.function.import.clone(),
+            fault,
+        })
+    }
+}
+
+impl Open {
+    fn function(&mut self, wanted: &Function) -> std::result::Result<Func, Fault> {
+        if let Some(Some(function)) = self.functions.get(wanted.number) {
+            return Ok(*function);
+        }
+        let store = &mut self.store;
+        let interface = self
+            .instance
+            .get_export_index(&mut *store, None, &wanted.export);
+        let index = interface.and_then(|interface| {
+            self.instance
+                .get_export_index(&mut *store, Some(&interface), &wanted.name)
+        });
+        let function = index.and_then(|index| self.instance.get_func(&mut *store, index));
+        let Some(function) = function else {
+            // Only a build that came later can lack what was checked when the caller was loaded.
+            let (name, export) = (&wanted.name, &wanted.export);
+            return Err(Fault::BadGuest(format!(
+                "it exports no `{name}` of `{export}` any more"
+            )));
+        };
+        if self.functions.len() <= wanted.number {
+            self.functions.resize(wanted.number + 1, None);
+        }
+        if let Some(place) = self.functions.get_mut(wanted.number) {
+            *place = Some(function);
+        }
+        Ok(function)
+    }
+}
+
+/// A call through an import failed, because the callee did.
+#[derive(Debug)]
+pub(crate) struct CalleeFailed {
+    callee: String,
+    import: Arc<str>,
+    fault: Fault,
+}
+
+impl CalleeFailed {
+    /// What the caller's own fault is: what time and room were too short for is the same for both, and the rest a trap.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        match &self.fault {
+            Fault::Busy(_) | Fault::Deadline(_) | Fault::Cpu(_) => Some(self.fault.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for CalleeFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "component `{}`, which answers `{}`, failed: {}",
+            self.callee,
+            self.import,
+            self.fault.row().name
+        )
+    }
+}
+
+impl std::error::Error for CalleeFailed {}
+
+#[cfg(test)]
+mod tests {
+    use hostel_app::{Component, Source};
+
+    use crate::testing::{ask, block_on, code, runtime};
+    use crate::{AppScope, Guest, Role};
+
+    /// A component of this name with this code, and what its import is bound to.
+    fn load(scope: &AppScope, name: &str, code: &[u8], role: Role) -> Guest {
+        let mut component = Component::new(name, Source::InlineWat, code);
+        if role == Role::Serve {
+            let (import, callee) = ("shop:pricing/api", "pricing");
+            component.bind.insert(import.to_owned(), callee.to_owned());
+        }
+        scope.load(&component, code, role, &|_| {}).unwrap()
+    }
+
+    #[test]
+    fn a_new_build_answers_instances_that_begin_later() {
+        let runtime = runtime(None);
+        let scope = runtime.app("test");
+        let first = load(&scope, "pricing", &code("pricing-p2"), Role::Call);
+        let shop = load(&scope, "shop", &code("shop-p2"), Role::Serve);
+        assert_eq!(block_on(ask(&shop, "/?item=tea")), "200");
+        // A build that lacks what the first one had.
+        let empty = br#"(component (instance $x) (export "shop:pricing/api@1.0.0" (instance $x)))"#;
+        let second = load(&scope, "pricing", empty, Role::Call);
+        assert_eq!(block_on(ask(&shop, "/?item=tea")), "200");
+        second.answer_neighbours();
+        assert_eq!(block_on(ask(&shop, "/?item=tea")), "trap");
+        first.answer_neighbours();
+        assert_eq!(block_on(ask(&shop, "/?item=tea")), "200");
+        // The caller keeps what answers it.
+        drop((first, second));
+        assert_eq!(block_on(ask(&shop, "/?item=tea")), "200");
+    }
+}
