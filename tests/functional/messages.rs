@@ -1,6 +1,7 @@
 //! Messages between components: published by one, handled by another, kept in the data directory.
 
 mod order;
+mod plain;
 mod trouble;
 mod wasmcloud;
 
@@ -271,6 +272,26 @@ fn no_more_messages_are_in_flight_than_the_trigger_says() {
         })
         .collect();
     assert_eq!(order, ["begin", "end"].repeat(5));
+}
+
+#[test]
+fn threads_share_what_may_be_in_flight() {
+    let app = App::new(&format!("{WEB}concurrency = 5\n"));
+    let messages = Messages::of(app, &["--threads", "2"]);
+    messages
+        .server
+        .page("/?send=orders.new&text=sleep%20100&times=20");
+    messages.says("done sleep 100.", 20);
+    let text = messages.server.stdout().text();
+    let mut in_flight = 0_usize;
+    for line in text.lines() {
+        match line.contains("handled") {
+            true => in_flight += 1,
+            false => in_flight -= 1,
+        }
+        assert!(in_flight <= 5, "{text}");
+    }
+    assert_eq!(messages.said("handled"), 20);
 }
 
 #[test]

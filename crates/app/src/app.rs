@@ -68,8 +68,10 @@ pub enum CalledBy {
     Http,
     /// Messages.
     Message,
-    /// A schedule, other than with requests.
+    /// A schedule, as a program.
     Cron,
+    /// A schedule or messages, by the name of an export.
+    Export,
     /// Nobody: it is started and runs on.
     Service,
 }
@@ -89,31 +91,34 @@ impl App {
 
     /// Everything that calls the component with this index, in the order of [`CalledBy`]; empty if nothing does.
     pub fn called_by(&self, component: usize) -> Vec<CalledBy> {
+        let message = |by_name: bool| {
+            let mut messages = self.messages.iter();
+            messages.any(|trigger| {
+                trigger.component == component && trigger.export.is_some() == by_name
+            })
+        };
+        let cron = |is: fn(&CronRun) -> bool| {
+            let mut crons = self.crons.iter();
+            crons.any(|trigger| trigger.component == component && is(&trigger.run))
+        };
         let routed = || {
             let mut routes = self.routes.all().iter();
             routes.any(|route| route.component == component)
-                || self.crons.iter().any(|trigger| {
-                    trigger.component == component && matches!(trigger.run, CronRun::Path(_))
-                })
+                || cron(|run| matches!(run, CronRun::Path(_)))
         };
-        let handles = || {
-            let mut messages = self.messages.iter();
-            messages.any(|trigger| trigger.component == component)
-        };
-        let scheduled = || {
-            let mut crons = self.crons.iter();
-            crons.any(|trigger| {
-                trigger.component == component && !matches!(trigger.run, CronRun::Path(_))
-            })
-        };
+        let named = || message(true) || cron(|run| matches!(run, CronRun::Export(_)));
         let serves = || {
             let mut services = self.services.iter();
             services.any(|trigger| trigger.component == component)
         };
         let all = [
             (CalledBy::Http, routed()),
-            (CalledBy::Message, handles()),
-            (CalledBy::Cron, scheduled()),
+            (CalledBy::Message, message(false)),
+            (
+                CalledBy::Cron,
+                cron(|run| matches!(run, CronRun::Job { .. })),
+            ),
+            (CalledBy::Export, named()),
             (CalledBy::Service, serves()),
         ];
         let called = all.into_iter().filter(|(_, is)| *is);

@@ -25,6 +25,7 @@ pub mod schedule;
 mod secret;
 pub mod server_config;
 mod text;
+mod unheard;
 mod unit;
 mod variable;
 

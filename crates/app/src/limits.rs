@@ -246,7 +246,7 @@ table! {
     MESSAGE_CONCURRENCY = "message_concurrency", Count, 16, [1, 1000], "tests/functional/messages.rs::no_more_messages_are_in_flight_than_the_trigger_says";
     /// Messages of one `[[message]]` with `ordered_by` that wait in this process behind others of their key; more stay with the
     /// broker, and so do those of other keys behind them.
-    MESSAGE_LINE = "message_line", Count, 256, [1, 10_000], "tests/functional/messages.rs::a_crowd_of_one_key_waits_and_then_holds_up_others";
+    MESSAGE_LINE = "message_line", Count, 256, [1, 10_000], "tests/functional/messages/order.rs::a_crowd_of_one_key_waits_and_then_holds_up_others";
     /// How often a message is delivered, where the manifest does not say, until it is given up.
     MESSAGE_DELIVERIES = "message_deliveries", Count, 5, [1, 1000], "tests/functional/messages.rs::a_message_that_is_never_taken_goes_to_the_dead_letters";
     /// Pause before a message that failed is delivered again; doubled with each further delivery.
@@ -292,14 +292,17 @@ table! {
     /// How often the system's clock is looked at while no run is due: it may have been set.
     CRON_LOOK_MS = "cron_look", Milliseconds, 30 * SECOND, [SECOND, 5 * MINUTE], "crates/server/src/cron/tests.rs::a_clock_that_is_set_is_noticed";
     /// How long a run waits for a place for its instance until it is given up.
-    CRON_PATIENCE_MS = "cron_patience", Milliseconds, MINUTE, [SECOND, HOUR], "tests/functional/schedules.rs::a_run_that_finds_no_place_is_given_up";
+    CRON_PATIENCE_MS = "cron_patience", Milliseconds, MINUTE, [SECOND, HOUR], "crates/host/src/abi/job.rs::a_turn_is_waited_for_and_no_longer_than_that";
 
     // Services.
 
     /// How often a service, which is one call that does not end, has the budget of a call for stores and the network anew.
     SERVICE_REFILL_MS = "service_refill", Milliseconds, SECOND, [10, HOUR], "crates/host/src/abi/service/tests.rs::a_service_has_the_budget_of_a_call_anew_in_every_period";
+    /// Connections that preview-1 services have accepted, over all of them; one more fails inside the guest, and so does one
+    /// that is more than its `resources`.
+    SERVICE_CONNECTIONS = "service_connections", Count, 4096, [1, 1_000_000], "crates/host/src/p1/tests/calls.rs::there_are_no_more_connections_than_all_services_may_hold";
     /// Clocks, files and sockets that a preview-1 service waits for with one call; a call with more fails inside the guest.
-    POLL_SUBSCRIPTIONS = "poll_subscriptions", Count, 8192, [64, 65_536], "crates/host/src/p1/tests.rs::a_call_waits_for_so_many_things_and_no_more";
+    POLL_SUBSCRIPTIONS = "poll_subscriptions", Count, 8192, [64, 65_536], "crates/host/src/p1/tests/calls.rs::a_call_waits_for_so_many_things_and_no_more";
 
     // The control socket of a running app.
 

@@ -10,7 +10,7 @@ use hostel_host::LogSink;
 use hostel_host::detect;
 use hostel_host::imports::{self, GrantNeed};
 use hostel_host::{Role, Runtime, narrowed};
-use hostel_server::check_service;
+use hostel_server::{check_handlers, check_service};
 use serde::Serialize;
 
 use crate::args::{ConfigFlag, DataFlags, FormatFlag, GuestFlags, VariableFlags};
@@ -119,6 +119,8 @@ fn app_path(args: &Args) -> Option<&Path> {
 fn check_app(args: &Args, config: &Arc<ServerConfig>, path: &Path) -> Result<AppReport, Failure> {
     let resolved = resolve(path, &args.guest.operator(&args.variables, config))?;
     let meanwhile = Meanwhile::default();
+    let unheard = resolved.app.unheard();
+    unheard.into_iter().for_each(|line| meanwhile.later(line));
     let runtime = runtime::start(&args.data, config, &LogSink::null(), &meanwhile)?;
     let components = components(&runtime, &resolved, &meanwhile);
     meanwhile.tell();
@@ -167,13 +169,16 @@ fn components(
         };
         problems.extend(not_granted(component, code, meanwhile));
         for role in roles(&resolved.app, index, code) {
-            match scope.load(component, code, role, &|event| meanwhile.show(event)) {
+            let loaded = scope.load(component, code, role, &|event| meanwhile.show(event));
+            let fit = loaded.and_then(|guest| {
+                check_handlers(&resolved.app, index, role, &guest)?;
+                if role == Role::Service {
+                    check_service(&resolved.app, index, &guest)?;
+                }
+                Ok(guest)
+            });
+            match fit {
                 Ok(guest) => {
-                    if role == Role::Service
-                        && let Err(error) = check_service(&resolved.app, index, &guest)
-                    {
-                        problems.push(error.into());
-                    }
                     checked.push(Loaded {
                         component: component.name.clone(),
                         abi: guest.abi().name(),

@@ -162,6 +162,9 @@ fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, F
         LogSink::tagged()
     };
     let meanwhile = Meanwhile::default();
+    app.unheard()
+        .into_iter()
+        .for_each(|line| meanwhile.later(line));
     let runtime = runtime::start(&args.data, &config, &log, &meanwhile)?;
     let control =
         runtime::folder(&args.data).map(|data| Control::prepare(&data, &runtime, &resolved));

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hostel_app::Reuse;
@@ -13,10 +14,12 @@ use hostel_app::limits::{self, Limits};
 use hostel_stores::messaging::{Message, Messaging};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::runtime::Handle;
+use tokio::time::sleep;
 use wasmtime::{Engine, PoolConcurrencyLimitError};
 use wasmtime_wasi::I32Exit;
 
 use crate::abi::export::{self, Argument, ExportInfo, Prepared, Returned};
+use crate::abi::job::{self, Job};
 use crate::abi::message::{self, Handled};
 use crate::abi::response::ResponseBody;
 use crate::abi::shared::Crew;
@@ -114,6 +117,18 @@ pub(crate) struct Inner {
     /// Another build has taken its place: its instances are not kept for further calls.
     pub(crate) retired: AtomicBool,
 }
+
+/// A place among the calls of a component; see [`Guest::turn`].
+pub struct Turn(Permit);
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Turn")
+    }
+}
+
+/// How often a call that waits for its turn asks again.
+const BUSY: Duration = Duration::from_millis(20);
 
 /// All guests of the process: they share the places for instances.
 #[derive(Default)]
@@ -286,7 +301,7 @@ impl Guest {
         match self.0.callable {
             Callable::HttpP2(_) | Callable::HttpP3(_) => app.neighbours.put(name, &self.0),
             Callable::Export(_) => app.callees.put(name, &self.0),
-            Callable::Message(_) | Callable::Command(_) => {}
+            Callable::Message(_) | Callable::Command(_) | Callable::Init(_) => {}
         }
     }
 
@@ -326,6 +341,78 @@ impl Guest {
         self.0.retired.store(true, Ordering::SeqCst);
         self.0.idle.clear();
         self.0.crew.close();
+    }
+
+    /// A place among the calls of this component, as soon as there is one: for a call that nobody waits for, and which therefore
+    /// can wait longer than others.
+    ///
+    /// # Errors
+    /// `busy`, where there was none in all that time.
+    pub async fn turn(&self, patience: Duration) -> Result<Turn, Fault> {
+        if !self.0.template.metered {
+            return Ok(Turn(Permit::uncounted()));
+        }
+        let begin = Instant::now();
+        loop {
+            match self.0.permits.acquire().await {
+                Err(Fault::Busy(_)) if begin.elapsed() < patience => sleep(BUSY).await,
+                permit => return Ok(Turn(permit?)),
+            }
+        }
+    }
+
+    /// Runs a program to its end; its exit code. The future runs the guest in the caller's task; dropping it cancels the guest.
+    ///
+    /// # Errors
+    /// The fault, where it did not end by itself.
+    pub async fn run_job(&self, Turn(permit): Turn, job: Job, id: RequestId) -> Result<u8, Fault> {
+        self.0.template.metrics.calls.add(1);
+        job::run(&self.0, permit, job, id).await
+    }
+
+    /// [`Self::call_prepared`], in its turn.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn call_in_turn(
+        &self,
+        Turn(permit): Turn,
+        call: Prepared,
+        id: RequestId,
+    ) -> Result<Returned, Fault> {
+        self.0.template.metrics.calls.add(1);
+        export::run(&self.0, permit, call, id).await
+    }
+
+    /// [`Self::handle_http`], in its turn.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn handle_http_in_turn(
+        &self,
+        Turn(permit): Turn,
+        request: ::http::Request<RequestBody>,
+        call: Call,
+    ) -> Result<::http::Response<ResponseBody>, Fault> {
+        self.0.template.metrics.calls.add(1);
+        http::answer(&self.0, permit, request, call).await
+    }
+
+    /// Counts and logs a fault; `of` says what the call was for.
+    pub fn report_of(&self, request: RequestId, fault: &Fault, of: &str) {
+        let template = &self.0.template;
+        template.metrics.fault(fault);
+        if let Stdio::Log(log) = &template.stdio {
+            log.fault_of(&template.component, request, fault, of);
+        }
+    }
+
+    /// Tells the operator something about the component, no more often than faults are told.
+    pub fn notice(&self, what: impl fmt::Display) {
+        if let Stdio::Log(log) = &self.0.template.stdio {
+            let component = &self.0.template.component;
+            log.notice(&format!("level=warn component={component} {what}"));
+        }
     }
 
     /// Runs a command to its end, with `args` as its arguments, the program's name first. Returns its exit code.

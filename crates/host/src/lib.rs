@@ -39,6 +39,7 @@ mod testing;
 mod ticker;
 
 pub use abi::export::{Argument, Arguments, ExportInfo, Prepared, Returned};
+pub use abi::job::Job;
 pub use abi::message::{Handled, Refusal};
 pub use abi::response::ResponseBody;
 pub use abi::service::ServiceStart;
@@ -51,7 +52,7 @@ pub use compile::{CompileCaps, Compiler, CompilerProcess, LoadError, compile_gue
 pub use compose::{Part, compose};
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
-pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};
-pub use hostel_stores::messaging;
+pub use guest::{BodyError, Call, Guest, RequestBody, RequestId, Turn};
+pub use hostel_stores::{kv, messaging};
 pub use net::narrowed::{Narrowed, narrowed};
 pub use runtime::{AppScope, Progress, Role, Runtime, RuntimeOptions};

@@ -36,7 +36,7 @@ use hostel_app::{Grants, NetworkPolicy};
 use http::header::HeaderName;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
-pub(crate) use budget::AppNetwork;
+pub(crate) use budget::{Accepted, AppNetwork};
 use budget::{Lease, Outbound};
 use client::Sending;
 pub(crate) use internal::Neighbours;
@@ -59,6 +59,8 @@ pub(crate) struct Network {
     times: Times,
     /// Idle connections of all apps.
     idle: Arc<AtomicU32>,
+    /// Connections that services have accepted on sockets of the host's.
+    accepted: AtomicU32,
 }
 
 /// How long things may take.
@@ -110,6 +112,7 @@ impl Default for Network {
                 idle: limits::OUTBOUND_IDLE_MS.duration(),
             },
             idle: Arc::default(),
+            accepted: AtomicU32::new(0),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use hostel_app::{Component, ServerConfig};
 use hostel_stores::Stores;
+use hostel_stores::kv::Kv;
 use hostel_stores::messaging::Messaging;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime::{Engine, Result};
@@ -355,6 +356,25 @@ impl AppScope {
                 "this host keeps no messages".to_owned(),
                 "start it with a data directory".to_owned(),
             )),
+        }
+    }
+
+    /// What a part of the host itself keeps for the app, by a name that no manifest can name: on this machine's disk, as durably as
+    /// the app's own data.
+    ///
+    /// # Errors
+    /// There is no data directory.
+    pub fn own_notes(&self, of: &str) -> std::result::Result<Arc<dyn Kv>, LoadError> {
+        let error = |what: String| LoadError {
+            component: String::new(),
+            what,
+            help: "start it with a data directory: `--data DIR`".to_owned(),
+        };
+        match &self.shared.places {
+            Some(places) => places
+                .own_notes(&self.name, of)
+                .map_err(|cause| error(cause.what)),
+            None => Err(error("this host keeps nothing on disk".to_owned())),
         }
     }
 

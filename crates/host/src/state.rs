@@ -225,11 +225,7 @@ impl Host {
             .set_max_capacity(self.template.limits.resources);
         self.p1 = Some(p1);
         if let Some(life) = &self.template.life {
-            let (files, most) = (
-                self.template.grants.files.len(),
-                self.template.limits.resources,
-            );
-            self.descriptors = Some(Box::new(Descriptors::new(life, files, most)?));
+            self.descriptors = Some(Box::new(Descriptors::new(&self.template, life)?));
         }
         Ok(())
     }

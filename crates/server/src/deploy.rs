@@ -10,6 +10,7 @@ use std::sync::Arc;
 use hostel_app::{App, CalledBy, Resolved};
 use hostel_host::{AppScope, Guest, LoadError, Progress, Role, Runtime};
 
+use crate::cron;
 use crate::live::Live;
 use crate::messages;
 use crate::replace::Triggers;
@@ -40,6 +41,7 @@ pub fn roles(app: &App, component: usize) -> Vec<Role> {
         CalledBy::Http => Role::Serve,
         CalledBy::Message => Role::Handle,
         CalledBy::Cron => Role::Job,
+        CalledBy::Export => Role::Call,
         CalledBy::Service => Role::Service,
     };
     let called = app.called_by(component);
@@ -135,12 +137,14 @@ pub fn deploy(
         slots,
     };
     let consumers = messages::consumers(&deployment)?;
+    let crontab = cron::crontab(&deployment)?;
     let services = service::services(&deployment)?;
     let Deployment { scope, slots, .. } = deployment;
     Ok(Deployed {
         live: Arc::new(Live {
             router: Router::new(app.routes.clone(), guests),
             consumers,
+            crontab,
             services,
         }),
         triggers: Triggers::of(&app),

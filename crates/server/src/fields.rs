@@ -1,10 +1,10 @@
 //! Header fields that belong to one connection, not to a message, and so never cross the host in either direction
-//! (RFC 9110 section 7.6.1); and fields that may not stand in a trailer (section 6.5.1).
+//! (RFC 9110 section 7.6.1); those by which the host itself tells a guest what it is called for; and fields that may not stand in a trailer (section 6.5.1).
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// What is always taken out. `Expect` is answered by hyper, `HTTP2-Settings` goes with `Upgrade: h2c`.
-const CONNECTION_FIELDS: [HeaderName; 10] = [
+const CONNECTION_FIELDS: [HeaderName; 12] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -15,6 +15,8 @@ const CONNECTION_FIELDS: [HeaderName; 10] = [
     header::UPGRADE,
     HeaderName::from_static("http2-settings"),
     header::EXPECT,
+    HeaderName::from_static("hostel-cron"),
+    HeaderName::from_static("hostel-cron-time"),
 ];
 
 /// Framing and authority: a `Connection` that names one of these is an attempt to make hosts disagree.
@@ -38,6 +40,8 @@ impl ConnectionFields {
             "upgrade" => 7,
             "http2-settings" => 8,
             "expect" => 9,
+            "hostel-cron" => 10,
+            "hostel-cron-time" => 11,
             _ => return false,
         };
         self.0 |= 1 << bit;

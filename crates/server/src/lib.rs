@@ -5,8 +5,8 @@
 //! (one thread of it), [`listen`] and `activation` (sockets), `seats` (who may hold a connection), `connection` (one client), `stream` with
 //! `head_guard` and `frame_guard` (its bytes), `streams` (one stream of HTTP/2), `wire` (what the parts of a connection
 //! know of each other), `http` (one request: the trigger), `request` and `upload` (what a guest gets), [`router`] (which guest),
-//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]; `messages` and `service` (the
-//! other triggers). Beside them: [`metrics`]
+//! `response` (what the client gets), `fields` (what neither gets), `alarm` (a timer), [`bounds`]; `messages`, `cron` and
+//! `service` (the other triggers). Beside them: [`metrics`]
 //! (what the operator asks), and [`supervisor`] (a parent process that starts a server again), with `restarts` (when) and
 //! `handover` (how its sockets pass), `notify` (what a service manager is told), and `control` (calls from the command line).
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ mod alarm;
 pub mod bounds;
 mod connection;
 mod control;
+mod cron;
 mod deploy;
 mod descriptors;
 mod fields;
@@ -50,10 +51,11 @@ mod worker;
 pub use activation::{ActivationError, Inherited};
 pub use bounds::Bounds;
 pub use control::{Control, ControlError, control_socket};
+pub use cron::Crontab;
 pub use deploy::{DeployError, Deployed, deploy, load_callees, roles};
 pub use handover::LifeLine;
 pub use live::Live;
-pub use messages::Consumer;
+pub use messages::{Consumer, check as check_handlers};
 pub use metrics::MetricsOptions;
 pub use replace::{Changes, ReplaceError, Replaced};
 pub use serve::{Draining, Outcome, ServeError, ServeOptions, serve};

@@ -4,6 +4,7 @@
 use hostel_app::App;
 use hostel_host::Guest;
 
+use crate::cron::Crontab;
 use crate::messages::Consumer;
 use crate::router::Router;
 use crate::service::Service;
@@ -16,6 +17,8 @@ pub struct Live<C = Guest> {
     pub router: Router<C>,
     /// What calls guests with messages.
     pub consumers: Vec<Consumer>,
+    /// What calls them at their times, if anything does.
+    pub crontab: Option<Crontab>,
     /// What runs all the time.
     pub services: Vec<Service>,
 }
@@ -27,6 +30,7 @@ impl<C> Live<C> {
         Self {
             router: Router::new(app.routes, guests),
             consumers: Vec::new(),
+            crontab: None,
             services: Vec::new(),
         }
     }

@@ -6,10 +6,11 @@
 //! With `ordered_by` the messages of one key are handled one after the other: one that fails is not given back, but tried
 //! again here, and those behind it wait (`lines`).
 //!
-//! Each subscription is driven on one of the threads that serve, and is there before the first request is answered: what that
+//! Each thread that serves drives a part of each subscription, unless that has an order, and it is there before the first request is answered: what that
 //! publishes is not lost. A broker that is away when the server starts holds it up for [`AT_START`] and no longer; it is tried
 //! again until it comes.
 
+mod export;
 mod lines;
 
 use std::convert::Infallible;
@@ -28,7 +29,10 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::deploy::Deployment;
 use crate::slot::Slot;
 use crate::worker::Phase;
+use export::Export;
 use lines::Lines;
+
+pub use export::check;
 
 /// How long to wait before a broker is tried again, the first time and at the most.
 const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -56,6 +60,10 @@ pub struct Consumer {
     /// Messages that the guest works on at once.
     concurrency: usize,
     ordered_by: Option<OrderedBy>,
+    /// Whether it tells the operator that the broker is away; one of its shares does.
+    speaks: bool,
+    /// What is called, where it is not the handler of a messaging package.
+    export: Option<Export>,
 }
 
 /// A message that has come.
@@ -79,8 +87,12 @@ pub(crate) fn consumers(deployment: &Deployment<'_>) -> Result<Vec<Consumer>, Lo
     for trigger in &deployment.app.messages {
         let broker = deployment.scope.broker(&trigger.client);
         let broker = broker.map_err(|error| deployment.named(trigger.component, error))?;
-        if let Some(slot) = deployment.slot(trigger.component, Role::Handle) {
-            all.push(Consumer::new(slot.clone(), broker, trigger));
+        let role = match trigger.export {
+            Some(_) => Role::Call,
+            None => Role::Handle,
+        };
+        if let Some(slot) = deployment.slot(trigger.component, role) {
+            all.push(Consumer::new(slot.clone(), broker, trigger)?);
         }
     }
     Ok(all)
@@ -88,8 +100,14 @@ pub(crate) fn consumers(deployment: &Deployment<'_>) -> Result<Vec<Consumer>, Lo
 
 impl Consumer {
     /// What a trigger says, for the guest that it names.
-    fn new(slot: Slot, broker: Arc<dyn Messaging>, trigger: &MessageTrigger) -> Self {
+    fn new(
+        slot: Slot,
+        broker: Arc<dyn Messaging>,
+        trigger: &MessageTrigger,
+    ) -> Result<Self, LoadError> {
         let guest = slot.current();
+        let export = trigger.export.as_deref();
+        let export = export.map(|name| Export::of(&guest, name)).transpose()?;
         let deadline = guest.limits().deadline_ms.map(Duration::from_millis);
         let concurrency = usize::try_from(trigger.concurrency).unwrap_or(1);
         let line = match trigger.ordered_by {
@@ -106,14 +124,32 @@ impl Consumer {
             back_off_max: limits::MESSAGE_BACK_OFF_MAX_MS.duration(),
             dead_letter: trigger.dead_letter.clone(),
         };
-        Self {
+        Ok(Self {
             component: guest.name().to_owned(),
             slot,
             broker,
             subscription,
             concurrency,
             ordered_by: trigger.ordered_by.clone(),
+            speaks: true,
+            export,
+        })
+    }
+
+    /// What the thread with this number of so many handles of the trigger with this index: a part of what is handled at once,
+    /// or, where that is little or has an order, all of it or nothing.
+    pub(crate) fn share(&self, index: usize, thread: usize, threads: usize) -> Option<Self> {
+        let whole = self.ordered_by.is_some() || self.concurrency < threads * 2;
+        if whole {
+            return (index % threads.max(1) == thread).then(|| self.clone());
         }
+        let rest = usize::from(thread < self.concurrency % threads);
+        let concurrency = self.concurrency / threads + rest;
+        let mut share = self.clone();
+        share.concurrency = concurrency;
+        share.subscription.in_flight = concurrency;
+        share.speaks = thread == 0;
+        Some(share)
     }
 
     /// Handles messages until the drain begins, and then those that it has. `subscribed` is dropped once there is a
@@ -199,7 +235,7 @@ impl Consumer {
         loop {
             match self.broker.subscribe(self.subscription.clone()).await {
                 Ok(deliveries) => return deliveries,
-                Err(_) if *now.borrow() == Phase::Starting => {}
+                Err(_) if !self.speaks || *now.borrow() == Phase::Starting => {}
                 Err(error) => log.host_fault(format_args!(
                     "component \"{}\": no messages of {} yet: {error}; tried again",
                     self.component, self.subscription.pattern
@@ -263,7 +299,10 @@ impl Consumer {
         loop {
             let guest = self.slot.current();
             let message = delivery.message.clone();
-            let handled = guest.handle_message(message, &self.broker, id).await;
+            let handled = match &self.export {
+                None => guest.handle_message(message, &self.broker, id).await,
+                Some(export) => export.call(&guest, message, id).await,
+            };
             if !matches!(handled, Err(Fault::Busy(_))) {
                 return Some((guest, handled));
             }

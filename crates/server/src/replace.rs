@@ -13,6 +13,7 @@ use hostel_app::{App, CronTrigger, Digest, MessageTrigger, Resolved, ServiceTrig
 use hostel_host::{Fault, Guest, Progress, Role};
 
 use crate::deploy::{self, DeployError, Deployed};
+use crate::service;
 use crate::slot::Slot;
 
 /// Why the revision that is served stays.
@@ -164,7 +165,9 @@ impl Deployed {
                 };
                 // What a service is worth only its own run can tell, which begins once it has its place.
                 match role {
-                    Role::Service => service::check_guest(app, index, &guest).map_err(DeployError::from)?,
+                    Role::Service => {
+                        service::check_guest(app, index, &guest).map_err(DeployError::from)?
+                    }
                     _ => warm_up(&guest)?,
                 }
                 fresh.push(Fresh {

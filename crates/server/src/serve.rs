@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::activation::Inherited;
 use crate::bounds::Bounds;
+use crate::cron::Crontab;
 use crate::descriptors::Descriptors;
 use crate::handover::LifeLine;
 use crate::http::Callee;
@@ -354,12 +355,16 @@ impl<C: Callee> Team<C> {
             let worker = Arc::new(Worker::new(&shared));
             team.workers.push(worker.clone());
             let (told, report) = (told.clone(), report.clone());
-            // Each subscription and each service is driven by one thread; they take turns.
-            let consumers = shared.live.consumers.iter().skip(number);
+            // Each service is driven by one thread; they take turns. Subscriptions are shared where they can be.
+            let consumers = shared.live.consumers.iter().enumerate();
             let guests = services.iter().flat_map(Open::guests).skip(number);
             let sources = Sources {
                 sockets,
-                consumers: consumers.step_by(count).cloned().collect(),
+                consumers: consumers
+                    .filter_map(|(index, consumer)| consumer.share(index, number, count))
+                    .collect(),
+                // One timer for all schedules, on the last thread.
+                crontab: shared.live.crontab.clone().filter(|_| number + 1 == count),
                 services: guests.step_by(count).collect(),
             };
             let thread = std::thread::Builder::new()
@@ -420,6 +425,7 @@ impl<C: Callee> Team<C> {
 struct Sources {
     sockets: Vec<std::net::TcpListener>,
     consumers: Vec<Consumer>,
+    crontab: Option<Crontab>,
     /// Each with the number of the guest among those of its service.
     services: Vec<(Open, u32)>,
 }
@@ -443,6 +449,11 @@ fn work<C: Callee>(
             Ok(listeners) => {
                 let mut lasting = worker.consume(sources.consumers, &phase).await;
                 lasting.extend(worker.start_services(sources.services, &phase).await);
+                lasting.extend(
+                    sources
+                        .crontab
+                        .map(|crontab| worker.schedule(crontab, &phase)),
+                );
                 tell(report, Report::Accepts);
                 worker.run(listeners, lasting, phase).await;
             }

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::bounds::Bounds;
 use crate::connection;
+use crate::cron::Crontab;
 use crate::http::Callee;
 use crate::listen::Listener;
 use crate::live::Live;
@@ -166,6 +167,17 @@ impl<C: Callee> Worker<C> {
         consuming
     }
 
+    /// Starts to run what is scheduled, once the server serves.
+    pub(crate) fn schedule(
+        self: &Arc<Self>,
+        crontab: Crontab,
+        phase: &watch::Receiver<Phase>,
+    ) -> JoinHandle<()> {
+        let worker = self.clone();
+        let call = move || Counted::new(&worker);
+        tokio::spawn(crontab.run(self.log.clone(), phase.clone(), call))
+    }
+
     /// Starts guests of services. Returns when each is ready or has ended, or has kept the start waiting for long enough.
     pub(crate) async fn start_services(
         &self,
@@ -241,7 +253,8 @@ impl<C: Callee> Worker<C> {
 }
 
 impl<C> Worker<C> {
-    /// Requests between their head's arrival and the end of their answer, and messages that are being handled.
+    /// Requests between their head's arrival and the end of their answer, messages that are being handled, and runs of
+    /// schedules.
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Relaxed)
     }

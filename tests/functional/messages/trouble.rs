@@ -1,6 +1,7 @@
 //! Handlers in trouble: what becomes of their messages, and that their neighbours do not notice.
 
-use super::{App, Messages, encoded, eventually};
+use super::{App, Messages, WEB, encoded, eventually};
+use crate::harness::command::hostel_in;
 
 #[test]
 fn a_handler_that_always_traps_is_named_and_its_neighbours_do_not_suffer() {
@@ -83,4 +84,23 @@ fn what_a_handler_does_not_take_is_dropped_without_dead_letters_and_the_log_says
     messages.logs("it did not take a message: told to fail");
     messages.logs("level=error component=web request=");
     messages.logs("the message of orders.new is given up after 2 tries: it is dropped");
+}
+
+#[test]
+fn topics_that_nobody_handles_are_named() {
+    let manifest = format!("{WEB}dead_letter = \"lost.orders\"\n");
+    let app = App::new(&manifest);
+    let checked = hostel_in(app.folder(), &["check"]);
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+    let lines = [
+        "component \"web\": it may publish to dead.>, and no [[message]] of this app handles such a topic",
+        "the dead letters of orders.* go to lost.orders, and no [[message]] of this app handles such a topic",
+    ];
+    for line in lines {
+        assert!(checked.stderr.contains(line), "{}", checked.stderr);
+    }
+    // `orders.*` is handled.
+    assert_eq!(checked.stderr.matches("and no [[message]]").count(), 2);
+    let messages = Messages::of(app, &[]);
+    lines.into_iter().for_each(|line| messages.logs(line));
 }

@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
 
 use crate::abi::Warm;
-use crate::abi::http::{self, Broken, Running, Task};
+use crate::abi::http::{self, Broken, Running, Task, Work};
 use crate::fault::Fault;
 use crate::guest::{Inner, RequestId};
 use crate::lanes::{self, JobHandle};
@@ -25,8 +25,18 @@ pub(super) async fn to_the_end<T: Send + 'static>(
     id: RequestId,
     task: impl FnOnce(oneshot::Sender<T>) -> Task,
 ) -> Result<T, Fault> {
-    let (sender, mut receiver) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     let work = http::work(guest.clone(), id, task(sender));
+    work_to_the_end(guest, permit, id, (work, receiver)).await
+}
+
+/// The same for work that is given, with where its answer comes from.
+pub(super) async fn work_to_the_end<T: Send + 'static>(
+    guest: &Arc<Inner>,
+    permit: Permit,
+    id: RequestId,
+    (work, mut receiver): (Work, oneshot::Receiver<T>),
+) -> Result<T, Fault> {
     let mut running = Running::new(guest, permit, work, id);
     if guest.lanes.begins_slow(&guest.account) {
         running.leave_fast_lane();

@@ -8,6 +8,7 @@ pub(crate) mod http;
 pub(crate) mod http_p2;
 pub(crate) mod http_p3;
 pub(crate) mod init;
+pub(crate) mod job;
 mod life;
 pub(crate) mod message;
 mod place;
@@ -62,4 +63,6 @@ pub(crate) enum Exports {
     Message(message::handlers::Handling),
     Component(wasmtime::component::Instance),
     Module(wasmtime::Instance),
+    /// A program's, which has ended.
+    Spent,
 }

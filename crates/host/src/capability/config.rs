@@ -107,6 +107,24 @@ impl Settings {
         Self::started(written, self.variables.clone())
     }
 
+    /// The same for one run of a program, with other arguments behind its name and more variables in its environment.
+    pub(crate) fn with_job(
+        &self,
+        args: Option<Vec<String>>,
+        env: Vec<(String, String)>,
+    ) -> Result<Self, NoValue> {
+        let mut written = self.written.as_ref().clone();
+        if let Some(args) = args {
+            written.args.truncate(1);
+            written.args.extend(args.into_iter().map(Text::literal));
+        }
+        for (name, value) in env {
+            written.env.retain(|(other, _)| *other != name);
+            written.env.push((name, Text::literal(value)));
+        }
+        Self::started(written, self.variables.clone())
+    }
+
     fn started(written: Written, variables: Arc<Variables>) -> Result<Self, NoValue> {
         let texts = written.args.iter();
         let mut texts = texts.chain(written.env.iter().map(|(_, value)| value));

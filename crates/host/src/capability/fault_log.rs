@@ -49,11 +49,16 @@ impl FaultWindow {
 impl AppLog {
     /// A call of a guest failed, and its client is told no more than that. `component` is the guest's name.
     pub(crate) fn fault(&self, component: &str, request: RequestId, fault: &Fault) {
+        self.fault_of(component, request, fault, "");
+    }
+
+    /// The same with words in front that say what the call was for.
+    pub(crate) fn fault_of(&self, component: &str, request: RequestId, fault: &Fault, of: &str) {
         let Row { name, level, .. } = fault.row();
         self.sink.limited(
             &self.share,
             format_args!(
-                "level={level} fault={name} component={component} request={request} {fault}"
+                "level={level} fault={name} component={component} request={request} {of}{fault}"
             ),
         );
     }

@@ -92,6 +92,13 @@ impl Places {
             .messaging(&self.place(Kind::Messaging, label), &scope)
     }
 
+    /// The host's own: a label of an app never begins with `_`.
+    pub(crate) fn own_notes(&self, app: &str, of: &str) -> Result<Arc<dyn Kv>, PlaceError> {
+        let label = format!("_{of}");
+        let scope = Scope::new(app, &label).ok_or_else(|| bad_name(app, &label))?;
+        self.stores.kv(&Place::embedded(Kind::KeyValue), &scope)
+    }
+
     fn place(&self, kind: Kind, label: &str) -> Place {
         let named = self.named.get(&(kind, label.to_owned()));
         named.cloned().unwrap_or(Place::embedded(kind))

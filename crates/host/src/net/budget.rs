@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use hostel_app::Reuse;
-use hostel_app::limits::Limits;
+use hostel_app::limits::{self, Limits};
 
 use super::pool::Pool;
 use super::{Names, Neighbours, Network};
@@ -128,6 +128,27 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.0.network.open.fetch_sub(1, Relaxed);
         self.0.metrics.outbound_open.sub(1);
+    }
+}
+
+/// A connection that a service has accepted, counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Accepted(Arc<Network>);
+
+impl Accepted {
+    /// One more, if the process may have it.
+    pub(crate) fn open(app: &AppNetwork) -> Option<Self> {
+        let most = limits::SERVICE_CONNECTIONS.count();
+        let enter = |open: u32| (open < most).then(|| open.saturating_add(1));
+        let accepted = &app.network.accepted;
+        accepted.fetch_update(Relaxed, Relaxed, enter).ok()?;
+        Some(Self(app.network.clone()))
+    }
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        self.0.accepted.fetch_sub(1, Relaxed);
     }
 }
 

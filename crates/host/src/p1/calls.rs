@@ -251,14 +251,12 @@ async fn accept(
     if flags & !NONBLOCK != 0 {
         return Err(Errno::INVAL);
     }
-    if !table.has_room() {
-        return Err(Errno::MFILE);
-    }
+    let place = table.place()?;
     let mut memory = Memory(memory);
     // Before a connection is taken that could not be handed over.
     memory.read_u32(out.cast_unsigned())?;
     table.listens();
-    let stream = listener.accept(flags == NONBLOCK).await?;
+    let stream = listener.accept(flags == NONBLOCK, place).await?;
     let number = table.add(Descriptor::Stream(Arc::new(stream)))?;
     memory.write_u32(out.cast_unsigned(), number)
 }

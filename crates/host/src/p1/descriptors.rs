@@ -9,6 +9,8 @@ use tokio::sync::watch;
 use super::errno::Errno;
 use super::socket::{Listener, Stream};
 use crate::abi::service::Life;
+use crate::net::{Accepted, AppNetwork};
+use crate::state::Template;
 
 /// What a number stands for.
 pub(super) enum Descriptor {
@@ -23,15 +25,18 @@ pub(crate) struct Descriptors {
     open: Vec<Option<Descriptor>>,
     most: usize,
     life: Life,
+    network: Arc<AppNetwork>,
 }
 
 /// The first number behind standard input, output and error; those are never given to anything else.
 const FIRST: usize = 3;
 
 impl Descriptors {
-    /// Standard streams, `directories` pre-opened ones, then the listening sockets; at most `most` in all.
-    pub(crate) fn new(life: &Life, directories: usize, most: usize) -> io::Result<Self> {
-        let mut open: Vec<_> = (0..Self::first_socket(directories))
+    /// Standard streams, the pre-opened directories that the template grants, then the listening sockets; in all no more than
+    /// an instance may hold.
+    pub(crate) fn new(template: &Template, life: &Life) -> io::Result<Self> {
+        let first_socket = Self::first_socket(template.grants.files.len());
+        let mut open: Vec<_> = (0..first_socket)
             .map(|number| Some(Descriptor::Library(number)))
             .collect();
         for listener in &life.listeners {
@@ -39,9 +44,10 @@ impl Descriptors {
             open.push(Some(Descriptor::Listener(listener)));
         }
         Ok(Self {
-            most: most.max(open.len()),
+            most: template.limits.resources.max(open.len()),
             open,
             life: life.clone(),
+            network: template.network.clone(),
         })
     }
 
@@ -115,6 +121,14 @@ impl Descriptors {
         let moved = self.remove(from)?;
         let slot = self.open.get_mut(usize::try_from(to).unwrap_or(usize::MAX));
         Ok(slot.ok_or(Errno::BADF)?.replace(moved))
+    }
+
+    /// A place for another connection; it is given back with the connection.
+    pub(super) fn place(&self) -> Result<Accepted, Errno> {
+        match self.has_room() {
+            true => Accepted::open(&self.network).ok_or(Errno::MFILE),
+            false => Err(Errno::MFILE),
+        }
     }
 
     /// The guest waits for a connection: it can be used.

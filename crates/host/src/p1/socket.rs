@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
 
 use super::errno::Errno;
+use crate::net::Accepted;
 
 /// A socket that connections come in at. The kernel's is shared with the host and with other instances: what would change
 /// it for them is not offered.
@@ -27,6 +28,7 @@ pub(super) struct Listener {
 pub(super) struct Stream {
     socket: AsyncFd<TcpStream>,
     nonblocking: AtomicBool,
+    _place: Accepted,
 }
 
 /// What the guest waits for.
@@ -57,10 +59,10 @@ impl Listener {
     }
 
     /// The next connection; waits for one unless the guest does not want that.
-    pub(super) async fn accept(&self, nonblocking: bool) -> Result<Stream, Errno> {
+    pub(super) async fn accept(&self, nonblocking: bool, place: Accepted) -> Result<Stream, Errno> {
         loop {
             match self.socket.get_ref().accept() {
-                Ok((stream, _)) => return Ok(Stream::new(stream, nonblocking)?),
+                Ok((stream, _)) => return Ok(Stream::new(stream, nonblocking, place)?),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // That client is gone; the next one may be there.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
@@ -85,13 +87,14 @@ impl Listener {
 }
 
 impl Stream {
-    fn new(stream: TcpStream, nonblocking: bool) -> io::Result<Self> {
+    fn new(stream: TcpStream, nonblocking: bool, place: Accepted) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         // Preview 1 has no options of sockets, so that a guest could not ask for it.
         stream.set_nodelay(true)?;
         Ok(Self {
             socket: watched(stream, Interest::READABLE | Interest::WRITABLE)?,
             nonblocking: AtomicBool::new(nonblocking),
+            _place: place,
         })
     }
 

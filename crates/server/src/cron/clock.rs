@@ -5,6 +5,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// How far the two may drift apart until the clock counts as set back.
 const DRIFT_MS: i64 = 1000;
+/// How long the first may not move until it counts as standing still.
+const STILL_MS: i64 = 50;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -12,6 +14,8 @@ pub(super) struct Clock {
     source: Source,
     /// Both at one moment, in milliseconds: since 1970, and since whenever.
     together: Option<(i64, i64)>,
+    /// The same for the moment when the first of them last moved.
+    moved: (i64, i64),
     begin: Instant,
 }
 
@@ -40,6 +44,8 @@ pub(super) struct Look {
     pub(super) now_ms: i64,
     /// Whether the clock was set back since the last look.
     pub(super) set_back: bool,
+    /// Whether the clock stands still while time goes on.
+    pub(super) stands: bool,
 }
 
 impl Look {
@@ -69,6 +75,7 @@ impl Clock {
         Self {
             source,
             together: None,
+            moved: (i64::MIN, 0),
             begin: Instant::now(),
         }
     }
@@ -77,6 +84,9 @@ impl Clock {
     pub(super) fn look(&mut self) -> Look {
         let (wall, steady) = self.read();
         let (first_wall, first_steady) = *self.together.get_or_insert((wall, steady));
+        if wall != self.moved.0 {
+            self.moved = (wall, steady);
+        }
         let gone = steady.saturating_sub(first_steady);
         let ahead = wall.saturating_sub(first_wall).saturating_sub(gone);
         if ahead.unsigned_abs() >= DRIFT_MS.unsigned_abs() {
@@ -85,6 +95,7 @@ impl Clock {
         Look {
             now_ms: wall,
             set_back: ahead <= -DRIFT_MS,
+            stands: steady.saturating_sub(self.moved.1) >= STILL_MS,
         }
     }
 

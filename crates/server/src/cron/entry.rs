@@ -20,6 +20,8 @@ pub(super) struct Entry {
     /// Times that wait for their run, the oldest first.
     waiting: VecDeque<i64>,
     running: bool,
+    /// Whether it stands in the line of those whose run could begin.
+    pub(super) in_line: bool,
     /// Times that were left out since the last run began.
     left_out: u64,
     /// Whether something was decided that the book does not say.
@@ -57,6 +59,7 @@ impl Entry {
             seen: seen.unwrap_or(now).min(now),
             waiting: VecDeque::new(),
             running: false,
+            in_line: false,
             left_out: 0,
             unwritten: seen.is_none(),
             chance: RandomState::new(),
@@ -118,7 +121,7 @@ impl Entry {
             Missed::Once => room.min(1),
             Missed::All => room,
         };
-        let (mut until, mut times) = (last, Vec::new());
+        let (mut until, mut times, mut made_up) = (last, Vec::new(), false);
         while times.len() < runs {
             let Some(time) = self.fired.last_in(first - 1, until, self.schedule()) else {
                 break;
@@ -126,14 +129,23 @@ impl Entry {
             times.push(time);
             until = time - 1;
         }
-        self.waiting.extend(times.iter().rev());
+        for time in times.into_iter().rev() {
+            made_up |= self.wait(time);
+        }
         let rest = self.fired.last_in(first - 1, until, self.schedule());
-        let told = match self.trigger.missed {
-            Missed::Once if !times.is_empty() => None,
+        match self.trigger.missed {
+            Missed::Once if made_up => None,
             Missed::All | Missed::Once | Missed::Skip => rest.map(|_| Told::Missed(first)),
-        };
-        self.left_out += u64::from(told.is_some());
-        told
+        }
+    }
+
+    /// Lines up a time; one that waits already, because the clock was set back since, does so once.
+    fn wait(&mut self, time: i64) -> bool {
+        let new = !self.waiting.contains(&time);
+        if new {
+            self.waiting.push_back(time);
+        }
+        new
     }
 
     fn comes(&mut self, time: i64) -> Option<Told> {
@@ -145,7 +157,7 @@ impl Entry {
             Overlap::Queue => Some(Told::Full(time)),
         };
         if told.is_none() {
-            self.waiting.push_back(time);
+            self.wait(time);
             return None;
         }
         self.unwritten = true;

@@ -137,11 +137,17 @@ mod tests {
     fn its_ranges_are_bounded_and_none_of_its_times_is_ever_forgotten() {
         let daily = every("@daily");
         let mut fired = Fired::default();
-        let times: Vec<i64> = (0..100).map(|number| number * number * 86_400 * 3).collect();
+        let times: Vec<i64> = (0..100)
+            .map(|number| number * number * 86_400 * 3)
+            .collect();
         for (number, time) in times.iter().enumerate() {
             fired.add(*time, &daily);
             assert!(fired.ranges.len() <= RANGES);
-            assert!(times[..=number].iter().all(|time| fired.range_of(*time).is_some()));
+            assert!(
+                times[..=number]
+                    .iter()
+                    .all(|time| fired.range_of(*time).is_some())
+            );
             assert_eq!(Fired::from_json(&fired.to_json()).as_ref(), Some(&fired));
         }
         assert_eq!(Fired::from_json(&json!([[1, "2"]])), None);

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 
 use super::*;
+use crate::net::Accepted;
 use crate::p1::descriptors::{Descriptor, Descriptors};
 use crate::p1::{calls, file, poll};
 use crate::state::{Host, Template};
@@ -442,6 +443,26 @@ fn there_are_no_more_connections_than_the_guest_may_hold() {
         .collect();
     let ended = block_on(async { start(&guest, vec![listener]).ended().await });
     assert_eq!(ended, Ok(33));
+}
+
+#[test]
+fn there_are_no_more_connections_than_all_services_may_hold() {
+    let (runtime, folder) = (testing::runtime(None), folder());
+    let accept = module(&call("sock_accept", &[4, 0, 64]));
+    let guest = load(&runtime, folder.path(), &accept);
+    let network = &guest.0.template.network;
+    let mut others: Vec<_> = std::iter::from_fn(|| Accepted::open(network)).collect();
+    assert_eq!(others.len(), hostel_app::limits::SERVICE_CONNECTIONS.size());
+    block_on(async {
+        for expected in [33, 0, 0] {
+            let (listener, address) = listener();
+            let _client = TcpStream::connect(address).unwrap();
+            let ended = start(&guest, vec![listener]).ended().await;
+            // A service that has ended has given its place back.
+            assert_eq!(ended, Ok(expected));
+            others.truncate(hostel_app::limits::SERVICE_CONNECTIONS.size() - 1);
+        }
+    });
 }
 
 /// Numbers that look random and are the same in every run.
