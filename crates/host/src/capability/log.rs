@@ -36,12 +36,12 @@ pub(crate) enum Channel {
 
 /// The bounded, non-blocking way from guests to the process's own output. Clones share one queue.
 #[derive(Clone)]
-pub struct LogSink(Arc<Sink>);
+pub struct LogSink(pub(super) Arc<Sink>);
 
-struct Sink {
+pub(super) struct Sink {
     style: Style,
     /// `None` once the sink discards everything.
-    queue: Option<SyncSender<Entry>>,
+    pub(super) queue: Option<SyncSender<Entry>>,
     backlog: Arc<Backlog>,
     host: Arc<Share>,
 }
@@ -152,11 +152,6 @@ impl LogSink {
     /// Lines that were dropped: beyond their app's rate, or because nobody read fast enough.
     pub fn lost(&self) -> u64 {
         self.0.backlog.lost_so_far()
-    }
-
-    /// The way to the writer.
-    pub(super) fn queue(&self) -> Option<&SyncSender<Entry>> {
-        self.0.queue.as_ref()
     }
 
     /// Waits until what was logged so far is written, or a second has passed.

@@ -21,7 +21,7 @@ impl LogSink {
     /// Keeps what is logged from now on until the result is dropped: for lines that have to be the first.
     pub fn hold(&self) -> Held {
         let (held, waits) = sync_channel(0);
-        if let Some(queue) = self.queue() {
+        if let Some(queue) = &self.0.queue {
             // A full queue means that nobody reads; then the order is the least of it.
             let _told = queue.try_send(Entry::Hold(waits));
         }
@@ -133,7 +133,7 @@ mod tests {
         sink.host_notice("one");
         // The writer has the hold and does not get further.
         let (done, written) = sync_channel(1);
-        let queue = sink.queue().unwrap();
+        let queue = sink.0.queue.as_ref().unwrap();
         queue.try_send(Entry::Flush(done)).unwrap();
         assert!(written.recv_timeout(Duration::from_millis(30)).is_err());
         assert_eq!(err.text(), "");
