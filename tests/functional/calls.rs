@@ -64,7 +64,7 @@ fn functions_are_called_with_wave_and_with_json() {
                 "large",
                 "{sold}",
             ],
-            "(\"Marks(SOLD)\", 7.5)\n",
+            "(\"Marks { bits: 2 }\", 7.5)\n",
         ),
         (
             &[
@@ -74,7 +74,7 @@ fn functions_are_called_with_wave_and_with_json() {
                 r#""small""#,
                 "[]",
             ],
-            "(\"Marks(0x0)\", 0.5)\n",
+            "(\"Marks { bits: 0 }\", 0.5)\n",
         ),
         (
             &[
@@ -86,7 +86,7 @@ fn functions_are_called_with_wave_and_with_json() {
                 r#""large""#,
                 "[]",
             ],
-            "[\"Marks(0x0)\",0.0]\n",
+            "[\"Marks { bits: 0 }\",0.0]\n",
         ),
         (
             &["--format", "json", "shop.web.refuse", "\"\""],
@@ -330,10 +330,7 @@ fn original_guests_send_requests_to_what_is_granted() {
     let url = format!("http://{}/in", sink.address());
     let grant = format!("http=http://{}", sink.address());
     let app = probe("");
-    let told = told_by_probe(
-        &app,
-        &["--grant", &grant, "old.probe.post", &url, "\"body\""],
-    );
+    let told = told_by_probe(&app, &["--grant", &grant, "old.probe.post", &url, "\"\""]);
     assert_eq!(
         told,
         [
@@ -624,7 +621,17 @@ fn original_guests_run_as_services_over_a_broker_guest() {
         format!("http=http://{}", sink.address()),
         format!("tcp={address}"),
     );
-    let flags = ["--grant", &http, "--grant", &tcp];
+    // Every exchange dials.
+    let flags = [
+        "--grant",
+        &http,
+        "--grant",
+        &tcp,
+        "--limit",
+        "outbound=10000",
+        "--limit",
+        "outbound_rate=10000",
+    ];
     let server = Server::launch(app.folder(), data.path(), &flags);
     server
         .stderr()

@@ -163,10 +163,10 @@ impl Deployed {
                     }
                     Err(error) => return Err(DeployError::from(error).into()),
                 };
-                // What a service is worth only its own run can tell, which begins once it has its place.
                 match role {
+                    // What a service is worth only its own run can tell, which begins once it has its place.
                     Role::Service => {
-                        service::check_guest(app, index, &guest).map_err(DeployError::from)?
+                        service::check_guest(app, index, &guest).map_err(DeployError::from)?;
                     }
                     _ => warm_up(&guest)?,
                 }
@@ -188,6 +188,7 @@ impl Deployed {
                 });
             }
         }
+        replaced.sort_by(|one, other| one.component.cmp(&other.component));
         let restart = self.triggers.changed(&Triggers::of(app));
         let any = !replaced.is_empty() || self.app.digest != app.digest;
         self.outdated = still_outdated;

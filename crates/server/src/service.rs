@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use hostel_app::grant::AddressGrant;
 use hostel_app::{App, Component, ListenOn, ServiceTrigger, Text};
-use hostel_host::{Abi, Guest, LoadError, Role};
+use hostel_host::{Guest, LoadError, Role};
 
 use crate::activation::Inherited;
 use crate::deploy::Deployment;
@@ -139,7 +139,7 @@ pub fn check_guest(app: &App, component: usize, guest: &Guest) -> Result<(), Loa
 /// Where the host listens for this guest. A component binds by itself, and has to know where.
 fn places(trigger: &ServiceTrigger, guest: &Guest) -> Result<Vec<ListenOn>, LoadError> {
     guest.check_service(trigger.export.as_deref(), trigger.listen.len())?;
-    if matches!(guest.abi(), Abi::CommandP1 | Abi::ExportModule) {
+    if guest.abi().is_module() {
         return Ok(trigger.listen.clone());
     }
     let error = |what: &str, help: &str| LoadError {
