@@ -257,3 +257,73 @@ impl Open {
         (trigger.name.clone(), own.chain(opened).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hostel_app::{Ready, Restart};
+
+    use super::*;
+    use crate::tests::fake::app;
+
+    fn trigger(listen: &[&str]) -> ServiceTrigger {
+        ServiceTrigger {
+            name: "broker".into(),
+            component: 0,
+            export: None,
+            args: vec!["--verbose".into()],
+            listen: listen.iter().map(|text| text.parse().unwrap()).collect(),
+            ready: Ready::Start,
+            restart: Restart::Always,
+            cpu_percent: None,
+            stop_timeout: std::time::Duration::ZERO,
+            instances: 1,
+        }
+    }
+
+    #[test]
+    fn a_service_has_more_than_its_component_and_nobody_else_has_that() {
+        let mut app = app(&[]);
+        app.services = vec![trigger(&["127.0.0.1:9000", "fd:spare"])];
+        let web = &app.components[0];
+        let plain = component_for(&app, (0, web), Role::Serve);
+        assert!(plain.args.is_empty() && plain.grants.listen.is_empty());
+        let service = component_for(&app, (0, web), Role::Service);
+        assert_eq!(service.args, [Text::literal("--verbose")]);
+        let [grant] = &service.grants.listen[..] else {
+            panic!("{:?}", service.grants.listen)
+        };
+        assert_eq!(grant.to_string(), "127.0.0.1:9000");
+        let other = component_for(&app, (1, web), Role::Service);
+        assert!(other.args.is_empty());
+    }
+
+    #[test]
+    fn a_place_that_is_taken_is_told_with_the_way_out_of_a_manifest() {
+        let (taken, _holder) = listen::bind("127.0.0.1:0".parse().unwrap(), 1, 1).unwrap();
+        let taken = taken.to_string();
+        let told = |listen: &[&str], own: &[ListenOn]| {
+            let checked = check(&[trigger(listen)], own, Some(&Inherited::default()));
+            checked.map_err(|error| error.to_string())
+        };
+        let in_use = told(&[&taken], &[]).unwrap_err();
+        assert!(
+            in_use.starts_with(&format!("service \"broker\": cannot listen on {taken}: "))
+                && in_use.contains("in `listen` of its [[service]]"),
+            "{in_use}"
+        );
+        let own = ["127.0.0.1:1".parse().unwrap()];
+        assert!(
+            told(&["127.0.0.1:1"], &own)
+                .unwrap_err()
+                .contains("--listen")
+        );
+        let elsewhere = told(&["192.0.2.1:9000"], &[]).unwrap_err();
+        assert!(
+            elsewhere.contains("does not have that address")
+                && elsewhere.contains("name another address in `listen`"),
+            "{elsewhere}"
+        );
+        assert!(told(&["fd:a"], &[]).unwrap_err().contains("LISTEN_FDS"));
+        assert_eq!(told(&["127.0.0.1:0", "127.0.0.1:0"], &own), Ok(()));
+    }
+}

@@ -36,12 +36,12 @@ pub(crate) enum Channel {
 
 /// The bounded, non-blocking way from guests to the process's own output. Clones share one queue.
 #[derive(Clone)]
-pub struct LogSink(Arc<Sink>);
+pub struct LogSink(pub(super) Arc<Sink>);
 
-struct Sink {
+pub(super) struct Sink {
     style: Style,
     /// `None` once the sink discards everything.
-    queue: Option<SyncSender<Entry>>,
+    pub(super) queue: Option<SyncSender<Entry>>,
     backlog: Arc<Backlog>,
     host: Arc<Share>,
 }
@@ -67,10 +67,6 @@ pub(super) enum Entry {
     /// Nothing is written until the other end is gone.
     Hold(Receiver<()>),
 }
-
-/// As long as it is there, what is logged waits.
-#[derive(Debug)]
-pub struct Held(#[expect(dead_code, reason = "its end is what counts")] SyncSender<()>);
 
 /// The longest that a shutdown waits for the log.
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
@@ -156,16 +152,6 @@ impl LogSink {
     /// Lines that were dropped: beyond their app's rate, or because nobody read fast enough.
     pub fn lost(&self) -> u64 {
         self.0.backlog.lost_so_far()
-    }
-
-    /// Keeps what is logged from now on until the result is dropped: for lines that have to be the first.
-    pub fn hold(&self) -> Held {
-        let (held, waits) = sync_channel(0);
-        if let Some(queue) = &self.0.queue {
-            // A full queue means that nobody reads; then the order is the least of it.
-            let _told = queue.try_send(Entry::Hold(waits));
-        }
-        Held(held)
     }
 
     /// Waits until what was logged so far is written, or a second has passed.
@@ -336,23 +322,6 @@ pub(super) mod tests {
             },
             channel,
         )
-    }
-
-    #[test]
-    fn what_is_held_is_written_once_it_is_released() {
-        let (sink, out, _) = sink(Style::Tagged);
-        let held = sink.hold();
-        stream(&sink, Channel::Out).push(b"one\n");
-        assert!(!sink.0.queue.as_ref().is_none_or(|queue| {
-            // The writer has the hold and nothing else.
-            let (done, written) = sync_channel(1);
-            queue.try_send(Entry::Flush(done)).unwrap();
-            written.recv_timeout(Duration::from_millis(30)).is_ok()
-        }));
-        assert_eq!(out.text(), "");
-        drop(held);
-        sink.flush();
-        assert_eq!(out.text(), "[web 0000000000000007] one\n");
     }
 
     #[test]

@@ -1,17 +1,33 @@
 //! The thread that writes the log: the only one that waits for whoever reads it. What was lost on the way to it, it
-//! reports, once a second at most.
+//! reports, once a second at most. It can be held, so that lines of somebody else are the first.
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::escape::escape_into;
-use super::log::{Channel, Entry};
+use super::log::{Channel, Entry, LogSink};
 use super::log_share::{Backlog, Share};
 
 /// What was lost is reported no more often.
 const REPORT: Duration = Duration::from_secs(1);
+
+/// As long as it is there, what is logged waits.
+#[derive(Debug)]
+pub struct Held(#[expect(dead_code, reason = "its end is what counts")] SyncSender<()>);
+
+impl LogSink {
+    /// Keeps what is logged from now on until the result is dropped: for lines that have to be the first.
+    pub fn hold(&self) -> Held {
+        let (held, waits) = sync_channel(0);
+        if let Some(queue) = &self.0.queue {
+            // A full queue means that nobody reads; then the order is the least of it.
+            let _told = queue.try_send(Entry::Hold(waits));
+        }
+        Held(held)
+    }
+}
 
 /// The thread that writes.
 pub(super) struct Writer {
@@ -102,5 +118,27 @@ impl Writer {
             let _written = self.err.write_all(&text).and_then(|()| self.err.flush());
             self.reported = Some(Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capability::log::tests::tagged;
+
+    #[test]
+    fn what_is_held_is_written_once_it_is_released() {
+        let (sink, _, err) = tagged();
+        let held = sink.hold();
+        sink.host_notice("one");
+        // The writer has the hold and does not get further.
+        let (done, written) = sync_channel(1);
+        let queue = sink.0.queue.as_ref().unwrap();
+        queue.try_send(Entry::Flush(done)).unwrap();
+        assert!(written.recv_timeout(Duration::from_millis(30)).is_err());
+        assert_eq!(err.text(), "");
+        drop(held);
+        written.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert_eq!(err.text(), "hostel: one\n");
     }
 }

@@ -11,7 +11,7 @@ pub(crate) mod inbox;
 pub(crate) mod kv;
 pub(crate) mod log;
 mod log_share;
-mod log_writer;
+pub(crate) mod log_writer;
 mod logging;
 pub(crate) mod messaging;
 pub(crate) mod places;
