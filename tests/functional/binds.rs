@@ -2,9 +2,9 @@
 
 use crate::harness::app::App;
 use crate::harness::command::hostel;
-use crate::harness::eventually;
 use crate::harness::server::refused_start;
 use crate::harness::upstream::Upstream;
+use crate::harness::{eventually, guest};
 
 /// `shop` serves everything and asks `pricing`. The settings are further lines of each component's.
 fn shop(shop: &str, pricing: &str) -> App {
@@ -126,8 +126,7 @@ fn a_callee_that_fails_traps_its_caller_and_the_log_names_both() {
 
 #[test]
 fn the_callee_s_limits_are_its_own() {
-    let limited =
-        "[component.pricing.limits]\nmemory = \"16MiB\"\ncpu = \"100ms\"\ndeadline = \"500ms\"";
+    let limited = "[component.pricing.limits]\nmemory = \"16MiB\"\ncpu = \"100ms\"";
     let server = shop("", limited).up();
     assert_eq!(server.page("/?act=grow:4"), format!("{} bytes\n", 4 << 20));
     assert_eq!(server.get("/?act=grow:32").status, 500);
@@ -136,6 +135,7 @@ fn the_callee_s_limits_are_its_own() {
         (answer.status, answer.text().starts_with("cpu: ")),
         (504, true)
     );
+    let server = shop("", "[component.pricing.limits]\ndeadline = \"300ms\"").up();
     let answer = server.get("/?act=sleep:60000");
     assert_eq!(
         (answer.status, answer.text().starts_with("deadline: ")),
@@ -281,4 +281,27 @@ fn every_function_that_is_wanted_has_to_be_there_with_its_type() {
     );
     let text = refused_start(of_type("u32").folder(), &[]);
     assert!(text.contains("shop:pricing/api@1.0.0"), "{text}");
+}
+
+#[test]
+fn a_bound_callee_is_replaced_while_the_app_is_served_if_it_still_fits() {
+    let app = shop("", "");
+    let server = app.up_with(&["--watch"]);
+    assert_eq!(server.page("/?act=none"), "cannot none\n");
+    let rebuild = |name: &str| {
+        std::fs::copy(guest(name), app.path("new")).expect("a copy");
+        std::fs::rename(app.path("new"), app.path("pricing-p2.wasm")).expect("a file");
+    };
+    rebuild("hello-p2");
+    let log = server.stderr();
+    eventually("the misfit is told", || {
+        let told = log.text().contains("\"pricing\", which does not export it");
+        told.then_some(())
+    });
+    assert_eq!(server.page("/?act=none"), "cannot none\n");
+    rebuild("pricing-p3");
+    eventually("the new build answers", || {
+        let page = server.page("/?act=none");
+        page.starts_with("cannot none, at ").then_some(())
+    });
 }

@@ -2,9 +2,9 @@
 
 use crate::harness::app::App;
 use crate::harness::command::hostel;
-use crate::harness::eventually;
 use crate::harness::message::{chunk, chunked_head, last_chunk, post, request};
 use crate::harness::server::refused_start;
+use crate::harness::{eventually, guest};
 
 /// `web` answers everything and may call `callee`; `settings` are further lines of the callee's.
 fn pair(caller: &str, callee: &str, settings: &str) -> App {
@@ -285,4 +285,23 @@ fn a_callee_that_is_no_server_is_refused_at_the_start() {
     ];
     let text = hostel(&words).failure(1);
     assert!(text.contains("not a server"), "{text}");
+}
+
+/// Puts another guest in the place of a component's file.
+fn rebuild(app: &App, file: &str, name: &str) {
+    std::fs::copy(guest(name), app.path("new")).expect("a copy");
+    std::fs::rename(app.path("new"), app.path(file)).expect("a file");
+}
+
+#[test]
+fn a_callee_is_replaced_while_the_app_is_served() {
+    let manifest = manifest("outgoing-p2", "hello-p2", "", "http://callee.app.internal");
+    let app = App::new(&manifest);
+    let server = app.up_with(&["--watch"]);
+    assert_eq!(server.page(GET), "hello from wasi:http 0.2\n");
+    rebuild(&app, "hello-p2.wasm", "hello-p3");
+    eventually("the new build answers", || {
+        let page = server.page(GET);
+        (page == "hello from wasi:http 0.3\n").then_some(())
+    });
 }

@@ -32,14 +32,32 @@ use fit::Fit;
 pub(crate) use fit::{is_compatible, is_meant};
 
 /// What answers a component's imports, by the names that the manifest gives them.
-pub(crate) type Bound = BTreeMap<String, Arc<Callee>>;
+pub(crate) type Bound = BTreeMap<String, Binding>;
+
+/// What answers one import.
+pub(crate) struct Binding {
+    callee: Arc<Callee>,
+    /// The build that the import has to fit: one that was loaded and has not taken its place yet, if there is such a one.
+    build: Guest,
+}
 
 /// The place of a callee: a new build of it answers calls that begin later. Callers keep it alive.
 pub(crate) struct Callee(RwLock<Guest>);
 
 /// The components of one app that may answer imports of others, by name.
 #[derive(Default)]
-pub(crate) struct Callees(Mutex<HashMap<Arc<str>, (Weak<Inner>, Weak<Callee>)>>);
+pub(crate) struct Callees(Mutex<HashMap<Arc<str>, Known>>);
+
+/// What is known of a component that may be called.
+#[derive(Default)]
+struct Known {
+    /// The guest that answers.
+    guest: Weak<Inner>,
+    /// Where callers find it.
+    place: Weak<Callee>,
+    /// The newest that was loaded.
+    newest: Weak<Inner>,
+}
 
 impl fmt::Debug for Callees {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,33 +69,45 @@ impl Callees {
     /// From now on this guest answers.
     pub(crate) fn put(&self, name: &Arc<str>, guest: &Arc<Inner>) {
         let mut all = lock(&self.0);
-        let callee = all.get(name).and_then(|(_, callee)| callee.upgrade());
-        let place = callee.as_ref().map_or_else(Weak::new, Arc::downgrade);
-        all.insert(name.clone(), (Arc::downgrade(guest), place));
+        let known = all.entry(name.clone()).or_default();
+        known.guest = Arc::downgrade(guest);
+        let callee = known.place.upgrade();
         drop(all);
         if let Some(callee) = callee {
             callee.replace(Guest(guest.clone()));
         }
     }
 
-    /// The same, unless another guest does.
-    pub(crate) fn put_first(&self, name: &Arc<str>, guest: &Arc<Inner>) {
-        let is_there = |(guest, _): &(Weak<Inner>, Weak<Callee>)| guest.strong_count() > 0;
-        if !lock(&self.0).get(name).is_some_and(is_there) {
+    /// This guest is loaded, and answers if no other does.
+    pub(crate) fn loaded(&self, name: &Arc<str>, guest: &Arc<Inner>) {
+        let mut all = lock(&self.0);
+        let known = all.entry(name.clone()).or_default();
+        known.newest = Arc::downgrade(guest);
+        let is_first = known.guest.strong_count() == 0;
+        drop(all);
+        if is_first {
             self.put(name, guest);
         }
     }
 
-    /// The place of the component with this name, if it is loaded.
-    pub(crate) fn find(&self, name: &str) -> Option<Arc<Callee>> {
+    /// The component with this name, if it is loaded.
+    pub(crate) fn find(&self, name: &str) -> Option<Binding> {
         let mut all = lock(&self.0);
-        let (guest, place) = all.get_mut(name)?;
-        if let Some(callee) = place.upgrade() {
-            return Some(callee);
-        }
-        let callee = Arc::new(Callee(RwLock::new(Guest(guest.upgrade()?))));
-        *place = Arc::downgrade(&callee);
-        Some(callee)
+        let known = all.get_mut(name)?;
+        let callee = match known.place.upgrade() {
+            Some(callee) => callee,
+            None => {
+                let guest = Guest(known.guest.upgrade()?);
+                let callee = Arc::new(Callee(RwLock::new(guest)));
+                known.place = Arc::downgrade(&callee);
+                callee
+            }
+        };
+        let build = known.newest.upgrade().map(Guest);
+        Some(Binding {
+            build: build.unwrap_or_else(|| callee.current()),
+            callee,
+        })
     }
 }
 
@@ -130,13 +160,10 @@ struct Open {
 /// Whether a guest with these imports has all that others are to answer; seen before it is compiled.
 pub(crate) fn check(imports: &[String], bound: &Bound) -> std::result::Result<(), LoadError> {
     let imports: Vec<&str> = imports.iter().map(String::as_str).collect();
-    for (written, callee) in bound {
+    for (written, binding) in bound {
         if !imports.iter().any(|import| is_meant(written, import)) {
-            return Err(fit::not_imported(
-                written,
-                callee.current().name(),
-                &imports,
-            ));
+            let callee = binding.build.name();
+            return Err(fit::not_imported(written, callee, &imports));
         }
     }
     Ok(())
@@ -150,8 +177,8 @@ pub(crate) fn link(
 ) -> std::result::Result<(), LoadError> {
     let mut places: Vec<String> = Vec::new();
     let mut number = 0;
-    for (written, callee) in bound {
-        let guest = callee.current();
+    for (written, Binding { callee, build }) in bound {
+        let guest = build;
         let Callable::Export(Linked::Component { pre, .. }) = &guest.0.callable else {
             return Err(fit::no_component(written, guest.name()));
         };
@@ -272,7 +299,7 @@ impl Call {
             false => (Permit::uncounted(), None, Clock::off(&template.limits)),
         };
         let chain = self.chain.within(template.limits.deadline_ms);
-        let mut clock = clock.owned_by(&template.metrics).until(chain.due());
+        let mut clock = clock.owned_by(&template.metrics).until(self.chain.due());
         let mut open = match kept {
             Some(open) => open,
             None => meter::run(&mut clock, self.open(guest)).await??,

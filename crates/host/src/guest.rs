@@ -326,7 +326,7 @@ impl Guest {
     /// # Errors
     /// The fault, where no instance comes about.
     pub async fn warm_up(&self) -> Result<(), Fault> {
-        if matches!(self.0.callable, Callable::Command(_)) {
+        if matches!(self.0.callable, Callable::Command(_) | Callable::Init(_)) {
             return Ok(());
         }
         match http::warm_up(&self.0).await {

@@ -315,7 +315,7 @@ impl AppScope {
         self.shared.guests.add(&guest);
         if role == Role::Call {
             let callees = &self.network.callees;
-            callees.put_first(&guest.template.component, &guest);
+            callees.loaded(&guest.template.component, &guest);
         }
         Ok(Guest(guest))
     }

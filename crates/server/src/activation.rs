@@ -154,8 +154,11 @@ fn listening(socket: TcpListener) -> io::Result<TcpListener> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::time::Duration;
 
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
 
     /// Sockets with these names, from descriptor 3 on as it were.
     fn inherited(names: &[&str]) -> Inherited {
@@ -199,7 +202,7 @@ mod tests {
         let sockets = inherited(&["web"]);
         let bound = sockets.shared("web", 3).unwrap();
         assert_eq!((bound.len(), bound[0].sockets.len()), (1, 3));
-        let _client = TcpStream::connect(bound[0].address).unwrap();
+        let _client = TcpStream::connect_timeout(&bound[0].address, PATIENCE).unwrap();
         let accepted = bound[0]
             .sockets
             .iter()

@@ -13,6 +13,7 @@ use hostel_app::{App, CronTrigger, Digest, MessageTrigger, Resolved, ServiceTrig
 use hostel_host::{Fault, Guest, Progress, Role};
 
 use crate::deploy::{self, DeployError, Deployed};
+use crate::service;
 use crate::slot::Slot;
 
 /// Why the revision that is served stays.
@@ -162,9 +163,12 @@ impl Deployed {
                     }
                     Err(error) => return Err(DeployError::from(error).into()),
                 };
-                // What a service is worth only its own run can tell, which begins once it has its place.
-                if role != Role::Service {
-                    warm_up(&guest)?;
+                match role {
+                    // What a service is worth only its own run can tell, which begins once it has its place.
+                    Role::Service => {
+                        service::check_guest(app, index, &guest).map_err(DeployError::from)?;
+                    }
+                    _ => warm_up(&guest)?,
                 }
                 fresh.push(Fresh {
                     component: index,
@@ -184,6 +188,7 @@ impl Deployed {
                 });
             }
         }
+        replaced.sort_by(|one, other| one.component.cmp(&other.component));
         let restart = self.triggers.changed(&Triggers::of(app));
         let any = !replaced.is_empty() || self.app.digest != app.digest;
         self.outdated = still_outdated;

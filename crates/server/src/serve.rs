@@ -34,6 +34,9 @@ use crate::worker::{self, Phase, Shared, Worker};
 /// How often a drain reports how far it is.
 const REPORT: Duration = Duration::from_secs(1);
 
+/// Told of a service's name and of one address where it listens.
+pub type ToldService = dyn Fn(&str, SocketAddr);
+
 /// How a server is run.
 pub struct ServeOptions {
     /// The supervisor that has the listening sockets; with it, `listen`, `inherited` and `threads` are not used.
@@ -53,7 +56,7 @@ pub struct ServeOptions {
     /// Told at the begin of a drain and then every second what is still open.
     pub draining: Option<Box<dyn Fn(Draining)>>,
     /// Told, once the server is ready, of each service where it listens.
-    pub services: Option<Box<dyn Fn(&str, SocketAddr)>>,
+    pub services: Option<Box<ToldService>>,
     /// Where the metrics are served, if they are.
     pub metrics: Option<MetricsOptions>,
 }

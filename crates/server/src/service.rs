@@ -115,10 +115,7 @@ pub(crate) fn services(deployment: &Deployment<'_>) -> Result<Vec<Service>, Load
         let Some(slot) = deployment.slot(trigger.component, Role::Service) else {
             continue;
         };
-        let guest = slot.current();
-        guest.check_service(trigger.export.as_deref(), trigger.listen.len())?;
-        let places = places(trigger, &guest);
-        let places = places.map_err(|error| deployment.named(trigger.component, error))?;
+        let places = places(trigger, &slot.current())?;
         all.push(Service {
             slot: slot.clone(),
             trigger: trigger.clone(),
@@ -136,20 +133,17 @@ pub(crate) fn services(deployment: &Deployment<'_>) -> Result<Vec<Service>, Load
 pub fn check_guest(app: &App, component: usize, guest: &Guest) -> Result<(), LoadError> {
     let mut services = app.services.iter();
     let service = services.find(|service| service.component == component);
-    let places = service.map_or(Ok(Vec::new()), |trigger| places(trigger, guest));
-    places.map(drop).map_err(|error| LoadError {
-        component: guest.name().to_owned(),
-        ..error
-    })
+    service.map_or(Ok(()), |trigger| places(trigger, guest).map(drop))
 }
 
 /// Where the host listens for this guest. A component binds by itself, and has to know where.
 fn places(trigger: &ServiceTrigger, guest: &Guest) -> Result<Vec<ListenOn>, LoadError> {
+    guest.check_service(trigger.export.as_deref(), trigger.listen.len())?;
     if guest.abi().is_module() {
         return Ok(trigger.listen.clone());
     }
     let error = |what: &str, help: &str| LoadError {
-        component: String::new(),
+        component: guest.name().to_owned(),
         what: what.to_owned(),
         help: help.to_owned(),
     };

@@ -77,12 +77,13 @@ pub(crate) async fn answer(
     request: Request<RequestBody>,
     mut call: Call,
 ) -> Result<Response<ResponseBody>, Fault> {
+    let due = call.chain.due();
     call.chain = call.chain.within(guest.template.limits.deadline_ms);
     if guest.reuse.concurrent > 1 && matches!(guest.callable, Callable::HttpP3(_)) {
         return shared::answer(guest, permit, request, call).await;
     }
     let (sender, mut receiver) = oneshot::channel();
-    let (id, due) = (call.id, call.chain.due());
+    let id = call.id;
     let work = work(guest.clone(), id, Task::Request(request, call, sender));
     let mut running = Running::new(guest, permit, work, id).until(due);
     if guest.lanes.begins_slow(&guest.account) {

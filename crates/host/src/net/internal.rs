@@ -177,7 +177,8 @@ async fn answered(
         let waiting = Waiting(&callee, id);
         let answer = callee.handle_http(request, call).await;
         std::mem::forget(waiting);
-        answer
+        // Here, where it is told also if the caller has just ended.
+        answer.inspect_err(|fault| callee.report(id, fault))
     }));
     let joined = match patience {
         None => (&mut running.0).await,
@@ -186,9 +187,11 @@ async fn answered(
             Err(_) => return Err(Error::ConnectionReadTimeout),
         },
     };
-    let panicked = |_| Err(Fault::Host("a panic while a neighbour was called".into()));
-    let answer = joined.unwrap_or_else(panicked);
-    Ok(answer.inspect_err(|fault| reporter.report(id, fault)))
+    Ok(joined.unwrap_or_else(|_| {
+        let fault = Fault::Host("a panic while a neighbour was called".into());
+        reporter.report(id, &fault);
+        Err(fault)
+    }))
 }
 
 /// The task of a callee; it ends with this.
