@@ -76,7 +76,7 @@ impl Watching {
                     "changes are seen a moment later than usual: {why}"
                 ));
             }
-            let change = self.watch.next();
+            let change = self.watch.next_change();
             waiting |= change.files;
             if let (true, Some(streams)) = (change.sources, self.build)
                 && let Err(failure) = self.rebuild(streams)

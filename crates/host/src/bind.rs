@@ -109,6 +109,41 @@ impl Callees {
             callee,
         })
     }
+
+    /// What answers the component's imports; that is to be loaded before it, to be called.
+    pub(crate) fn bound(
+        &self,
+        component: &hostel_app::Component,
+    ) -> std::result::Result<Bound, LoadError> {
+        let find = |(import, name): (&String, &String)| match self.find(name) {
+            Some(binding) => Ok((import.clone(), binding)),
+            None => Err(LoadError {
+                component: component.name.clone(),
+                what: format!(
+                    "its import `{import}` is bound to the component \"{name}\", which is not loaded"
+                ),
+                help: format!(
+                    "mend \"{name}\" first, or remove the line from [component.{}.bind]",
+                    component.name
+                ),
+            }),
+        };
+        component.bind.iter().map(find).collect()
+    }
+}
+
+impl Guest {
+    /// From now on this guest answers the app's other components: their requests to its name, or the imports that are bound
+    /// to it. Calls that run are left alone, and so are instances that answer some instance's imports already.
+    pub fn answer_neighbours(&self) {
+        let template = &self.0.template;
+        let (name, app) = (&template.component, &template.network);
+        match self.0.callable {
+            Callable::HttpP2(_) | Callable::HttpP3(_) => app.neighbours.put(name, &self.0),
+            Callable::Export(_) => app.callees.put(name, &self.0),
+            Callable::Message(_) | Callable::Command(_) | Callable::Init(_) => {}
+        }
+    }
 }
 
 impl Callee {

@@ -293,18 +293,6 @@ impl Guest {
         }
     }
 
-    /// From now on this guest answers the app's other components: their requests to its name, or the imports that are bound
-    /// to it. Calls that run are left alone, and so are instances that answer some instance's imports already.
-    pub fn answer_neighbours(&self) {
-        let template = &self.0.template;
-        let (name, app) = (&template.component, &template.network);
-        match self.0.callable {
-            Callable::HttpP2(_) | Callable::HttpP3(_) => app.neighbours.put(name, &self.0),
-            Callable::Export(_) => app.callees.put(name, &self.0),
-            Callable::Message(_) | Callable::Command(_) | Callable::Init(_) => {}
-        }
-    }
-
     /// Tells the operator that a message is not tried again, and what becomes of it.
     pub fn report_given_up(&self, request: RequestId, what: &str) {
         if let Stdio::Log(log) = &self.0.template.stdio {

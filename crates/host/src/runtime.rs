@@ -19,7 +19,6 @@ use wasmtime_wasi::p2::bindings::io;
 
 use crate::abi::shared::Crew;
 use crate::abi::start::OnStart;
-use crate::bind::Bound;
 use crate::cache::{Cache, CacheStats};
 use crate::capability::config::Settings;
 use crate::capability::granted::{Granted, Places};
@@ -258,7 +257,7 @@ impl AppScope {
         role: Role,
         progress: &dyn Fn(Progress),
     ) -> std::result::Result<Guest, LoadError> {
-        let bound = self.bound(component)?;
+        let bound = self.network.callees.bound(component)?;
         let job = Job {
             name: &component.name,
             code,
@@ -318,24 +317,6 @@ impl AppScope {
             callees.loaded(&guest.template.component, &guest);
         }
         Ok(Guest(guest))
-    }
-
-    /// What answers its imports; that is to be loaded before it, to be called.
-    fn bound(&self, component: &Component) -> std::result::Result<Bound, LoadError> {
-        let find = |(import, name): (&String, &String)| match self.network.callees.find(name) {
-            Some(callee) => Ok((import.clone(), callee)),
-            None => Err(LoadError {
-                component: component.name.clone(),
-                what: format!(
-                    "its import `{import}` is bound to the component \"{name}\", which is not loaded"
-                ),
-                help: format!(
-                    "mend \"{name}\" first, or remove the line from [component.{}.bind]",
-                    component.name
-                ),
-            }),
-        };
-        component.bind.iter().map(find).collect()
     }
 
     /// The broker that the operator keeps under this label for the app.

@@ -137,7 +137,7 @@ impl Watch {
     }
 
     /// Waits for the next change, until it is complete.
-    pub fn next(&mut self) -> Change {
+    pub fn next_change(&mut self) -> Change {
         loop {
             let all = self.wait();
             if self.look(all) == self.known {
@@ -413,7 +413,7 @@ mod tests {
         let mut watch = watch;
         let (tell, told) = mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
-            let change = watch.next();
+            let change = watch.next_change();
             tell.send(change).unwrap();
             watch
         });
@@ -436,7 +436,10 @@ mod tests {
     fn a_file_that_is_written_or_replaced_or_removed_is_a_change() {
         let folder = folder();
         let file = folder.path().join("web.wasm");
-        for watch in [Watch::new(&[file.clone()], None), polling(&file)] {
+        for watch in [
+            Watch::new(std::slice::from_ref(&file), None),
+            polling(&file),
+        ] {
             let (change, watch) = after(watch, || fs::write(&file, "other").unwrap());
             assert_eq!(change, FILES);
             let new = folder.path().join("new");
@@ -456,7 +459,7 @@ mod tests {
     fn a_change_is_told_once_it_is_complete() {
         let folder = folder();
         let file = folder.path().join("web.wasm");
-        let (change, watch) = after(Watch::new(&[file.clone()], None), || {
+        let (change, watch) = after(Watch::new(std::slice::from_ref(&file), None), || {
             fs::remove_file(&file).unwrap();
             pause(QUIET * 2);
             for part in ["a", "ab", "abc"] {
@@ -472,7 +475,7 @@ mod tests {
     fn what_is_beside_the_files_and_what_is_not_changed_is_nothing() {
         let folder = folder();
         let file = folder.path().join("web.wasm");
-        let (change, _watch) = after(Watch::new(&[file.clone()], None), || {
+        let (change, _watch) = after(Watch::new(std::slice::from_ref(&file), None), || {
             fs::write(folder.path().join("beside"), "x").unwrap();
             fs::read(&file).unwrap();
             pause(QUIET * 3);
@@ -486,7 +489,7 @@ mod tests {
         let folder = folder();
         let out = folder.path().join("out");
         let file = out.join("web.wasm");
-        let watch = Watch::new(&[file.clone()], None);
+        let watch = Watch::new(std::slice::from_ref(&file), None);
         let (change, watch) = after(watch, || {
             fs::create_dir(&out).unwrap();
             fs::write(&file, "first").unwrap();
@@ -505,10 +508,10 @@ mod tests {
         let folder = folder();
         let (first, second) = (folder.path().join("web.wasm"), folder.path().join("b.wasm"));
         fs::write(&second, "b").unwrap();
-        let mut watch = Watch::new(&[first.clone()], None);
+        let mut watch = Watch::new(std::slice::from_ref(&first), None);
         fs::write(&first, "changed meanwhile").unwrap();
         watch.look_at(&[first, second.clone()]);
-        assert_eq!(watch.next(), FILES);
+        assert_eq!(watch.next_change(), FILES);
         let (change, _watch) = after(watch, || fs::write(&second, "other").unwrap());
         assert_eq!(change, FILES);
     }
@@ -525,7 +528,7 @@ mod tests {
             fs::write(at(written), "new").unwrap();
             assert!(!watch.sources_changed(), "{written}");
         }
-        assert_eq!(watch.next(), FILES);
+        assert_eq!(watch.next_change(), FILES);
         for written in ["src/main.rs", "src/deep/mod.rs", "hostel.toml"] {
             let write = || fs::write(at(written), "new").unwrap();
             let change;

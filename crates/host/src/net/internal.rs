@@ -32,7 +32,10 @@ use crate::lock::lock;
 /// The components of one app that answer requests of the others, by their names in lower case. They are not kept alive by
 /// this: whoever serves the app has them.
 #[derive(Default)]
-pub(crate) struct Neighbours(Mutex<HashMap<String, (Arc<str>, Weak<Inner>)>>);
+pub(crate) struct Neighbours(Mutex<HashMap<String, Named>>);
+
+/// A component that answers, by its own name.
+type Named = (Arc<str>, Weak<Inner>);
 
 impl std::fmt::Debug for Neighbours {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -46,9 +49,8 @@ impl Neighbours {
     pub(crate) fn put(&self, name: &Arc<str>, guest: &Arc<Inner>) {
         let key = name.to_ascii_lowercase();
         let mut all = lock(&self.0);
-        let is_taken = |(other, held): &(Arc<str>, Weak<Inner>)| {
-            other != name && **other == *key && held.strong_count() > 0
-        };
+        let is_taken =
+            |(other, held): &Named| other != name && **other == *key && held.strong_count() > 0;
         if !all.get(&key).is_some_and(is_taken) {
             all.insert(key, (name.clone(), Arc::downgrade(guest)));
         }
