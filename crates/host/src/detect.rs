@@ -517,7 +517,7 @@ mod tests {
             (r#"(module (@custom "component-type:x" "x"))"#.into(), "core module of a component"),
             (r#"(module (@custom "linking" "x"))"#.into(), "unlinked object file"),
             (exporting("fermyon:spin/inbound-http"), "Spin"),
-            (exporting("wasmcloud:messaging/handler@0.2.0"), "wasmCloud"),
+            (exporting("wasmcloud:bus/guest@0.1.0"), "wasmCloud"),
             (exporting("fastly:compute/http-incoming@0.1.0"), "Fastly Compute"),
         ] {
             let found = found(&text);

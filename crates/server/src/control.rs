@@ -267,6 +267,12 @@ impl Callee {
         if let Some(guest) = guests.get(&index) {
             return Ok(guest.clone());
         }
+        // What its imports are bound to has to be there before it, and stays.
+        for callee in self.app.callees_first() {
+            if self.app.is_bound(callee) && callee != index && !guests.contains_key(&callee) {
+                guests.insert(callee, self.load(callee)?);
+            }
+        }
         let guest = self.load(index)?;
         guests.insert(index, guest.clone());
         Ok(guest)

@@ -80,6 +80,11 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> Result<()> {
             closed.map_or(Code::InvalidHandle, |_| Code::Success) as u32
         },
     )?;
+    add_readers(linker)
+}
+
+/// What reads an answer.
+fn add_readers(linker: &mut Linker<Host>) -> Result<()> {
     linker.func_wrap(
         MODULE,
         "header_get",

@@ -206,7 +206,6 @@ pub(super) fn from_json(ty: &Type, json: &Json) -> Result<Val, String> {
         (Type::U64, _) => Val::U64(narrow(ty, json, whole(integer(json))?)?),
         (Type::Float32, _) => match float(json) {
             // Text has more digits than a value of 32 bits.
-            #[expect(clippy::cast_possible_truncation)]
             Some(value) => Val::Float32(value as f32),
             None => return wrong(),
         },
@@ -237,11 +236,6 @@ fn compound_from_json(ty: &Type, json: &Json) -> Result<Val, String> {
     let all = |ty: &Type, items: &[Json]| {
         let items = items.iter().map(|item| from_json(ty, item));
         items.collect::<Result<Vec<_>, _>>()
-    };
-    let payload = |ty: Option<Type>, json: &Json| match (ty, json) {
-        (None, Json::Null) => Ok(None),
-        (None, other) => Err(format!("{} where there is no value", brief(other))),
-        (Some(ty), json) => Ok(Some(Box::new(from_json(&ty, json)?))),
     };
     Ok(match (ty, json) {
         (Type::List(list), Json::Array(items)) => Val::List(all(&list.ty(), items)?),
@@ -280,6 +274,26 @@ fn compound_from_json(ty: &Type, json: &Json) -> Result<Val, String> {
             };
             Val::Option(Some(Box::new(from_json(&inner, json)?)))
         }
+        (Type::Result(_) | Type::Variant(_), json) => case_from_json(ty, json)?,
+        _ => return wrong(),
+    })
+}
+
+/// One of several cases, with its payload.
+fn case_from_json(ty: &Type, json: &Json) -> Result<Val, String> {
+    let wrong = || {
+        Err(format!(
+            "{} is expected, not {}",
+            type_text(ty),
+            brief(json)
+        ))
+    };
+    let payload = |ty: Option<Type>, json: &Json| match (ty, json) {
+        (None, Json::Null) => Ok(None),
+        (None, other) => Err(format!("{} where there is no value", brief(other))),
+        (Some(ty), json) => Ok(Some(Box::new(from_json(&ty, json)?))),
+    };
+    Ok(match (ty, json) {
         (Type::Result(result), json) => match only_entry(json) {
             Some(("ok", json)) => Val::Result(Ok(payload(result.ok(), json)?)),
             Some(("err", json)) => Val::Result(Err(payload(result.err(), json)?)),

@@ -202,7 +202,9 @@ fn an_export_by_name_is_called_with_the_component_s_arguments_and_the_socket() {
             assert_eq!(ended, Ok(expected), "{export} {args:?}");
         }
     });
-    let refused = |export, args: &[&str]| load(args).check_service(export, 0).unwrap_err();
+    let refused =
+        |export: Option<&str>, args: &[&str]| load(args).check_service(export, 0).unwrap_err();
+    assert_eq!(load(&[]).check_service(None, 1), Ok(()));
     assert!(refused(Some("inti"), &[]).to_string().contains("init"));
     let too_few = refused(Some("init"), &["one"]);
     assert!(too_few.what.contains("too few"), "{too_few}");
