@@ -8,6 +8,7 @@ use hostel_app::limits;
 use rustix::process::Signal;
 
 use crate::functional::services::{app, echoed, ends_well, listening, logs, says};
+use crate::harness::PATIENCE;
 use crate::harness::app::App;
 use crate::harness::eventually;
 use crate::harness::server::refused_start;
@@ -186,7 +187,7 @@ fn clients_wait_while_a_guest_is_started_again() {
     let address = listening(&server, 1)[0];
     // Each guest answers one of them and ends.
     let clients: Vec<_> = (0..4)
-        .map(|_| TcpStream::connect(address).expect("never refused"))
+        .map(|_| TcpStream::connect_timeout(&address, PATIENCE).expect("never refused"))
         .collect();
     for (number, client) in clients.into_iter().enumerate() {
         let text = format!("client {number}");
@@ -206,7 +207,7 @@ fn a_service_of_a_worker_that_died_is_started_with_the_next() {
     for round in 1..=ROUNDS {
         super::supervisor::end_worker(&server, Signal::KILL);
         let text = format!("round {round}");
-        let client = TcpStream::connect(address).expect("never refused");
+        let client = TcpStream::connect_timeout(&address, PATIENCE).expect("never refused");
         assert_eq!(echoed(client, &text), text);
     }
     // It has been the same socket all the time.

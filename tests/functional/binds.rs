@@ -161,7 +161,7 @@ fn a_busy_callee_makes_its_caller_busy() {
     let limits = "[component.pricing.limits]\nconcurrency = 1\nqueue_wait = \"10ms\"";
     let server = shop("", limits).up();
     let mut first = server.connect();
-    first.send(&crate::harness::message::get("/?act=sleep:2000"));
+    first.send(crate::harness::message::get("/?act=sleep:2000"));
     let answer = eventually("the permit is taken", || {
         let answer = server.get("/?item=tea");
         (answer.status != 200).then_some(answer)

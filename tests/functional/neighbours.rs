@@ -62,11 +62,11 @@ fn bodies_stream_in_both_directions_with_their_trailers() {
         let server = pair("relay-p3", callee, "").up();
         let to = "/?to=http://callee.app.internal/";
         let mut connection = server.connect();
-        connection.send(&chunked_head(to, &[]));
-        connection.send(&chunk("one"));
+        connection.send(chunked_head(to, &[]));
+        connection.send(chunk("one"));
         // The head comes before the body is whole: nothing waits for its end.
         let head = connection.head();
-        connection.send(&[chunk("two"), last_chunk(&[])].concat());
+        connection.send([chunk("two"), last_chunk(&[])].concat());
         let answer = connection.body_of(head);
         assert_eq!(
             (answer.status, answer.text().as_str()),
@@ -189,7 +189,7 @@ fn when_the_client_leaves_the_callee_ends_too() {
     for caller in ["outgoing-p2", "outgoing-p3"] {
         let server = pair(caller, "slow-p2", "").up();
         let mut connection = server.connect();
-        connection.send(&crate::harness::message::get(
+        connection.send(crate::harness::message::get(
             "/?url=http://callee.app.internal/?ms=60000",
         ));
         server.comes_to_rest();

@@ -111,7 +111,7 @@ fn the_host_s_sockets_are_named_after_the_ready_line_with_their_real_ports() {
     assert!(addresses[0].is_ipv4() && addresses[1].is_ipv6());
     for address in addresses {
         assert_ne!(address.port(), 0);
-        TcpStream::connect(address).expect("a socket that listens");
+        TcpStream::connect_timeout(&address, PATIENCE).expect("a socket that listens");
     }
     ends_well(server);
 }
@@ -263,7 +263,8 @@ fn a_preview_1_guest_finds_its_socket_open_behind_its_directories() {
     let server = app.up();
     let addresses = listening(&server, 2);
     for text in ["one", "two"] {
-        let client = TcpStream::connect(addresses[1]).expect("a socket that listens");
+        let client =
+            TcpStream::connect_timeout(&addresses[1], PATIENCE).expect("a socket that listens");
         assert_eq!(echoed(client, text), text);
     }
     ends_well(server);
@@ -283,13 +284,13 @@ fn a_component_binds_what_its_manifest_names_and_nothing_else() {
     let server = first.up_with(&["--var", &format!("at={address}")]);
     assert_eq!(listening(&server, 1), [address]);
     // The server's first line came when the guest listened.
-    let client = TcpStream::connect(address).expect("a socket that listens");
+    let client = TcpStream::connect_timeout(&address, PATIENCE).expect("a socket that listens");
     assert_eq!(echoed(client, "from outside"), "from outside");
     ends_well(server);
     let settings = format!("listen = [\"{address}\"]\nrestart = \"never\"\nargs = [\"{other}\"]");
     let server = app("serve-std-p2", &settings).up();
     logs(&server, "service \"job\": ended with exit code 1 after ");
-    assert!(TcpStream::connect(other).is_err());
+    assert!(TcpStream::connect_timeout(&other, PATIENCE).is_err());
     ends_well(server);
 }
 

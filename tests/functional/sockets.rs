@@ -14,7 +14,7 @@ const AT_ONCE: usize = 64;
 
 /// Sends a text, ends its half, and returns all that comes back.
 fn talk(address: SocketAddr, text: &str) -> String {
-    let mut client = TcpStream::connect(address).expect("a connection");
+    let mut client = TcpStream::connect_timeout(&address, PATIENCE).expect("a connection");
     client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     client.write_all(text.as_bytes()).expect("to be read");
     client.shutdown(Shutdown::Write).expect("an end");
@@ -87,7 +87,7 @@ fn a_component_listens_where_its_service_says_and_nowhere_else() {
         let settings = format!("listen = [\"{address}\"]\nargs = [\"{elsewhere}\"]");
         let server = app(guest, &settings).up();
         logs(&server, "service \"job\": ended with exit code 1");
-        assert!(TcpStream::connect(elsewhere).is_err());
+        assert!(TcpStream::connect_timeout(&elsewhere, PATIENCE).is_err());
         server.is_alive("/");
     }
 }

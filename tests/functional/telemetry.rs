@@ -167,7 +167,12 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<String> {
         }
     }
     let mut body = String::new();
-    while chunked {
+    if !chunked {
+        let mut whole = reader.by_ref().take(length);
+        whole.read_to_string(&mut body).ok()?;
+        return Some(body);
+    }
+    loop {
         line.clear();
         reader.read_line(&mut line).ok()?;
         let size = u64::from_str_radix(line.trim_end(), 16).expect("a size");
@@ -178,12 +183,6 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<String> {
             return Some(body);
         }
     }
-    reader
-        .by_ref()
-        .take(length)
-        .read_to_string(&mut body)
-        .ok()?;
-    Some(body)
 }
 
 /// The sensor and the number of an event.
@@ -248,7 +247,8 @@ impl Scenario {
 
     /// Has the broker guest end at once, with whatever it has not written.
     fn crash_broker(&self) {
-        let mut stream = TcpStream::connect(self.broker).expect("the host listens");
+        let mut stream =
+            TcpStream::connect_timeout(&self.broker, PATIENCE).expect("the host listens");
         stream.write_all(b"crash\n").expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         // The connection ends with the guest.

@@ -211,7 +211,7 @@ fn charged(metrics: SocketAddr, component: &str) -> Result<Charged> {
 
 /// The body of the answer to a GET, which has to be 200.
 fn ask(address: SocketAddr, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(address)?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: bench\r\n\r\n")?;
     let mut text = String::new();

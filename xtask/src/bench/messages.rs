@@ -203,7 +203,7 @@ fn of_hostel(hostel: &Path, root: &Path, url: &str, options: &Options) -> Result
 
 /// `GET target`, which must be answered with 200.
 fn get(address: SocketAddr, target: &str) -> Result<()> {
-    let mut stream = TcpStream::connect(address)?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let request = format!("GET {target} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
