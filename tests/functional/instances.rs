@@ -59,7 +59,7 @@ fn a_p3_instance_serves_as_many_requests_at_once_as_concurrent_says() {
 
 #[test]
 fn an_instance_that_ran_into_its_deadline_is_not_used_again() {
-    let settings = "reuse = 100\nlimits = { deadline = \"200ms\" }";
+    let settings = "reuse = 100\nlimits = { deadline = \"2s\" }";
     let server = App::of("counter-p3", settings).up_with(&["--threads", "1"]);
     assert_eq!(server.page("/"), "seen 1 running 1\n");
     assert_eq!(server.page("/"), "seen 2 running 1\n");

@@ -95,8 +95,8 @@ fn a_message_that_fails_holds_back_its_key_until_it_is_a_dead_letter() {
 #[test]
 fn the_order_survives_the_end_of_the_process() {
     let mut messages = Messages::new("ordered_by = \"topic\"");
-    messages.send("orders.a", "sleep 3000");
-    messages.says("handled orders.a text/plain sleep 3000.", 1);
+    messages.send("orders.a", "sleep 8000");
+    messages.says("handled orders.a text/plain sleep 8000.", 1);
     for number in 0..30 {
         messages.send("orders.a", &format!("waiting{number}"));
     }
@@ -112,8 +112,8 @@ fn the_order_survives_the_end_of_the_process() {
 fn a_server_that_stops_gives_back_what_waits_in_its_order_and_uncounted() {
     // Any delivery that counted would be the last.
     let mut messages = Messages::new("ordered_by = \"topic\"\ndeliveries = 1");
-    messages.send("orders.a", "sleep 300");
-    messages.says("handled orders.a text/plain sleep 300.", 1);
+    messages.send("orders.a", "sleep 5000");
+    messages.says("handled orders.a text/plain sleep 5000.", 1);
     for number in 0..10 {
         messages.send("orders.a", &format!("waiting{number}"));
     }
@@ -131,8 +131,8 @@ fn a_server_that_stops_gives_back_what_waits_in_its_order_and_uncounted() {
 #[test]
 fn a_crowd_of_one_key_waits_and_then_holds_up_others() {
     let messages = Messages::new("ordered_by = \"topic\"\nconcurrency = 4");
-    messages.send("orders.a", "sleep 3000");
-    messages.says("handled orders.a text/plain sleep 3000.", 1);
+    messages.send("orders.a", "sleep 12000");
+    messages.says("handled orders.a text/plain sleep 12000.", 1);
     // One less than may wait.
     messages.server.page("/?send=orders.a&text=crowd&times=255");
     messages.send("orders.b", "free");
@@ -143,8 +143,8 @@ fn a_crowd_of_one_key_waits_and_then_holds_up_others() {
     messages.says("done held.", 1);
     let text = messages.server.stdout().text();
     let place = |what: &str| text.find(what).expect(what);
-    assert!(place("done free.") < place("done sleep 3000."));
-    assert!(place("done sleep 3000.") < place("handled orders.b text/plain held."));
+    assert!(place("done free.") < place("done sleep 12000."));
+    assert!(place("done sleep 12000.") < place("handled orders.b text/plain held."));
     eventually("the crowd is done", || {
         (messages.said("done crowd.") == 257).then_some(())
     });
