@@ -527,13 +527,13 @@ mod tests {
             HttpP2,
             "acme:tools/upper@1.0.0",
             None,
-            "compose the guest with the component",
+            "bind it to a component of the app",
         ),
         (
             HttpP2,
             "acme:tools/upper",
             None,
-            "compose the guest with the component",
+            "bind it to a component of the app",
         ),
         (HttpP2, "shout", None, "the guest's own world"),
         (
