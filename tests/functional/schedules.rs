@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::harness::app::App;
+use crate::harness::command::hostel_in;
 use crate::harness::eventually;
 use crate::harness::message::request;
 use crate::harness::server::{Server, refused_start};
@@ -161,9 +162,11 @@ fn an_export_is_called() {
 fn an_export_that_is_not_there_is_an_error_at_the_start() {
     let manifest = MODULE.replace("export = \"sweep\"", "export = \"swep\"");
     let app = App::new(&format!("[app]\nname = \"test\"\n{manifest}"));
-    let told = refused_start(app.folder(), &[]);
-    for part in ["module", "swep"] {
-        assert!(told.contains(part), "{told}");
+    let checked = hostel_in(app.folder(), &["check"]).failure(1);
+    for told in [refused_start(app.folder(), &[]), checked] {
+        for part in ["module", "swep"] {
+            assert!(told.contains(part), "{told}");
+        }
     }
 }
 

@@ -71,6 +71,29 @@ fn a_path_is_a_path_and_a_header_changes_nobody() {
 }
 
 #[test]
+fn no_component_can_pretend_to_another_that_a_schedule_calls_it() {
+    let server = App::new(
+        "[app]\nname = \"test\"\n[[http]]\nroute = \"/...\"\ncomponent = \"web\"\n\
+         [component.web]\nsource = \"outgoing-p2.wasm\"\n\
+         [component.web.grants]\nhttp = [\"http://callee.app.internal\"]\n\
+         [component.callee]\nsource = \"headers-p2.wasm\"\n",
+    )
+    .up();
+    for (header, arrives) in [
+        ("x-own:yes", true),
+        ("hostel-cron:sweep", false),
+        ("Hostel-Cron-Time:2026-11-20T06:00:00Z", false),
+    ] {
+        let page = server.page(&format!(
+            "/?url=http://callee.app.internal/&header={header}"
+        ));
+        let (name, _) = header.split_once(':').expect("a field");
+        let there = page.contains(&name.to_ascii_lowercase());
+        assert_eq!(there, arrives, "{page}");
+    }
+}
+
+#[test]
 fn no_client_reaches_a_component_by_its_name_inside() {
     let server = App::new(
         "[app]\nname = \"test\"\n[[http]]\nroute = \"/web\"\ncomponent = \"web\"\n\

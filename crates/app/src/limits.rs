@@ -242,6 +242,9 @@ table! {
     MESSAGE_BACKLOG_BYTES = "message_backlog_bytes", Bytes, 64 * MIB, [MIB, 16 * GIB], "crates/stores/tests/messaging/local.rs::bytes_are_bounded_too";
     /// How long a group without a subscriber is remembered once there is no room for more messages.
     MESSAGE_FORGET_MS = "message_forget", Milliseconds, 7 * 24 * HOUR, [HOUR, 365 * 24 * HOUR], "crates/stores/tests/messaging/local.rs::a_group_that_never_comes_back_is_forgotten_when_there_is_no_room";
+    /// Topics that one group subscribes to, for the brokers without a server: guests that fetch messages themselves choose
+    /// their topics. One more is refused.
+    MESSAGE_GROUP_TOPICS = "message_group_topics", Count, 10_000, [1000, 100_000], "crates/stores/tests/messaging/local.rs::the_topics_of_a_group_are_bounded";
     /// Messages of one `[[message]]` that its component works on at once.
     MESSAGE_CONCURRENCY = "message_concurrency", Count, 16, [1, 1000], "tests/functional/messages.rs::no_more_messages_are_in_flight_than_the_trigger_says";
     /// Messages of one ordered `[[message]]` that wait in this process behind others of their key; more stay with the broker.

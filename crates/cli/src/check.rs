@@ -10,7 +10,7 @@ use hostel_host::LogSink;
 use hostel_host::detect;
 use hostel_host::imports::{self, GrantNeed};
 use hostel_host::{Role, Runtime, narrowed};
-use hostel_server::{check_handlers, check_service};
+use hostel_server::check_guest;
 use serde::Serialize;
 
 use crate::args::{ConfigFlag, DataFlags, FormatFlag, GuestFlags, VariableFlags};
@@ -171,10 +171,7 @@ fn components(
         for role in roles(&resolved.app, index, code) {
             let loaded = scope.load(component, code, role, &|event| meanwhile.show(event));
             let fit = loaded.and_then(|guest| {
-                check_handlers(&resolved.app, index, role, &guest)?;
-                if role == Role::Service {
-                    check_service(&resolved.app, index, &guest)?;
-                }
+                check_guest(&resolved.app, index, role, &guest)?;
                 Ok(guest)
             });
             match fit {

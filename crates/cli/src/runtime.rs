@@ -65,6 +65,7 @@ pub(crate) fn stores(data: Option<&Path>) -> Result<Stores, LoadError> {
             backlog: limits::MESSAGE_BACKLOG.size(),
             backlog_bytes: limits::MESSAGE_BACKLOG_BYTES.size(),
             forget: limits::MESSAGE_FORGET_MS.duration(),
+            group_topics: limits::MESSAGE_GROUP_TOPICS.size(),
         },
         sql: databases(),
         ..StoresOptions::default()

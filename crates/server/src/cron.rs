@@ -22,9 +22,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hostel_app::{CronTrigger, limits, schedule};
+use hostel_app::{CronRun, CronTrigger, limits, schedule};
 use hostel_host::kv::Kv;
-use hostel_host::{LoadError, LogSink};
+use hostel_host::{Guest, LoadError, LogSink};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep};
@@ -79,6 +79,22 @@ pub(crate) fn crontab(deployment: &Deployment<'_>) -> Result<Option<Crontab>, Lo
         }
     }
     Ok(Some(crontab))
+}
+
+/// Checks a guest that was loaded to be called by its exports: that it has those which these triggers name, and that they
+/// take nothing.
+///
+/// # Errors
+/// The first one that it lacks, or that takes something.
+pub(crate) fn check<'a>(
+    triggers: impl IntoIterator<Item = &'a CronTrigger>,
+    guest: &Guest,
+) -> Result<(), LoadError> {
+    let mut triggers = triggers.into_iter();
+    triggers.try_for_each(|trigger| match &trigger.run {
+        CronRun::Export(export) => guest.prepare(export, &[]).map(drop),
+        CronRun::Job { .. } | CronRun::Path(_) => Ok(()),
+    })
 }
 
 impl Crontab {

@@ -64,6 +64,28 @@ pub(crate) fn roles_or_server(app: &App, component: usize) -> Vec<Role> {
     roles
 }
 
+/// Checks a guest of this component, loaded for `role`, for what the app's triggers want of it.
+///
+/// # Errors
+/// The first thing that it lacks.
+pub fn check_guest(
+    app: &App,
+    component: usize,
+    role: Role,
+    guest: &Guest,
+) -> Result<(), LoadError> {
+    match role {
+        Role::Call => {
+            let messages = app.messages.iter();
+            messages::check(messages.filter(|own| own.component == component), guest)?;
+            let crons = app.crons.iter();
+            cron::check(crons.filter(|own| own.component == component), guest)
+        }
+        Role::Service => service::check_guest(app, component, guest),
+        _ => Ok(()),
+    }
+}
+
 /// An app without triggers is nothing to serve.
 pub(crate) fn has_trigger(app: &App) -> Result<(), DeployError> {
     let called = |component| !app.called_by(component).is_empty();

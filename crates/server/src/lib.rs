@@ -52,14 +52,12 @@ pub use activation::{ActivationError, Inherited};
 pub use bounds::Bounds;
 pub use control::{Control, ControlError, control_socket};
 pub use cron::Crontab;
-pub use deploy::{DeployError, Deployed, deploy, load_callees, roles};
+pub use deploy::{DeployError, Deployed, check_guest, deploy, load_callees, roles};
 pub use handover::LifeLine;
 pub use live::Live;
-pub use messages::{Consumer, check as check_handlers};
+pub use messages::Consumer;
 pub use metrics::MetricsOptions;
 pub use replace::{Changes, ReplaceError, Replaced};
 pub use serve::{Draining, Outcome, ServeError, ServeOptions, serve};
-pub use service::{
-    Service, ServiceListenError, check as check_services, check_guest as check_service,
-};
+pub use service::{Service, ServiceListenError, check as check_services};
 pub use supervisor::{SuperviseError, SuperviseOptions, supervise};

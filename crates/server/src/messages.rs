@@ -31,9 +31,9 @@ use crate::deploy::Deployment;
 use crate::slot::Slot;
 use crate::worker::Phase;
 use export::Export;
-use lines::Lines;
+use lines::{Lines, give_back, meanwhile, remind_of};
 
-pub use export::check;
+pub(crate) use export::check;
 
 /// How long to wait before a broker is tried again, the first time and at the most.
 const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -265,7 +265,13 @@ impl Consumer {
                 }
                 () = &mut draining => break,
                 () = around.freed.notified(), if !room => {}
-                _tick = remind.tick(), if lines.waiting() > 0 => remind_of(lines.iter_mut()).await,
+                _tick = remind.tick(), if lines.waiting() > 0 => {
+                    let told = remind_of(lines.iter_mut());
+                    let ended: Vec<Option<String>> = meanwhile(told, &mut handling).await;
+                    for key in ended {
+                        handling.extend(lines.leave(key.as_deref()).map(&handle));
+                    }
+                }
                 Some(delivery) = deliveries.next(), if room => {
                     let arrival = self.arrival(delivery);
                     let key = arrival.key.clone();
@@ -277,7 +283,7 @@ impl Consumer {
                 since = Instant::now();
             }
         }
-        give_back(lines.take()).await;
+        meanwhile(give_back(lines.take()), &mut handling).await;
         while handling.next().await.is_some() {}
     }
 
@@ -340,9 +346,12 @@ impl Consumer {
             Verdict::Untouched => delivery.settle.release().await,
         };
         if let Err(error) = told {
+            let what = match verdict {
+                Verdict::Untouched => "the message was not handled",
+                Verdict::Done | Verdict::Again | Verdict::Over(_) => "the message was handled",
+            };
             around.log.host_fault(format_args!(
-                "component \"{}\": request {id}: the message was handled, but the broker was not told, and delivers it \
-                 again: {error}",
+                "component \"{}\": request {id}: {what}, but the broker was not told, and delivers it again: {error}",
                 self.component
             ));
         }
@@ -475,24 +484,6 @@ impl Surroundings {
 async fn draining(phase: &mut watch::Receiver<Phase>) {
     // An error means that whoever tells the phase is gone.
     let _told = phase.wait_for(|phase| *phase > Phase::Serving).await;
-}
-
-/// Tells the broker of messages that still wait. Where it cannot be told, the rest is left for the next time.
-async fn remind_of(waiting: impl Iterator<Item = &mut Arrival>) {
-    for arrival in waiting {
-        if arrival.delivery.settle.extend().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Gives messages back on which nobody has worked. Without the broker they come again when their time is over.
-async fn give_back(waiting: impl Iterator<Item = Arrival>) {
-    for arrival in waiting {
-        if arrival.delivery.settle.release().await.is_err() {
-            return;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use hostel_app::{App, CronTrigger, Digest, MessageTrigger, Resolved, ServiceTrigger};
-use hostel_host::{Fault, Guest, Progress, Role};
+use hostel_host::{Fault, Guest, LoadError, Progress, Role};
 
+use crate::cron;
 use crate::deploy::{self, DeployError, Deployed};
-use crate::service;
+use crate::messages;
 use crate::slot::Slot;
 
 /// Why the revision that is served stays.
@@ -97,6 +98,19 @@ impl Triggers {
         }
     }
 
+    /// Checks a guest, loaded for `role`: that it has the exports which these name.
+    fn check(&self, role: Role, guest: &Guest) -> Result<(), LoadError> {
+        if role != Role::Call {
+            return Ok(());
+        }
+        let messages = self.messages.iter();
+        let messages = messages.filter(|(name, _)| name == guest.name());
+        messages::check(messages.map(|(_, trigger)| trigger), guest)?;
+        let crons = self.crons.iter();
+        let crons = crons.filter(|(name, _)| name == guest.name());
+        cron::check(crons.map(|(_, trigger)| trigger), guest)
+    }
+
     /// The sections of the manifest that are others in `newer`.
     fn changed(&self, newer: &Self) -> Vec<&'static str> {
         let all = [
@@ -163,12 +177,9 @@ impl Deployed {
                     }
                     Err(error) => return Err(DeployError::from(error).into()),
                 };
-                match role {
-                    // What a service is worth only its own run can tell, which begins once it has its place.
-                    Role::Service => {
-                        service::check_guest(app, index, &guest).map_err(DeployError::from)?;
-                    }
-                    _ => warm_up(&guest)?,
+                if !self.is_fit(app, (index, role), &guest)? {
+                    still_outdated.push(place);
+                    continue;
                 }
                 fresh.push(Fresh {
                     component: index,
@@ -198,6 +209,25 @@ impl Deployed {
             any,
             restart,
         })
+    }
+
+    /// Whether a guest, loaded for `role`, is what calls that now; an error where it is not what the new revision wants.
+    fn is_fit(
+        &self,
+        app: &App,
+        (index, role): (usize, Role),
+        guest: &Guest,
+    ) -> Result<bool, ReplaceError> {
+        deploy::check_guest(app, index, role, guest).map_err(DeployError::from)?;
+        // It need not have what only the triggers of now want: they go on with the guest that has it.
+        if self.triggers.check(role, guest).is_err() {
+            return Ok(false);
+        }
+        // What a service is worth only its own run can tell, which begins once it has its place.
+        if role != Role::Service {
+            warm_up(guest)?;
+        }
+        Ok(true)
     }
 
     /// What a component is loaded for: what is wanted of it now, and what has called it since the start.
@@ -304,7 +334,10 @@ fn warm_up(guest: &Guest) -> Result<(), ReplaceError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::live::Live;
     use crate::tests::fake;
     use hostel_app::{Component, Source};
     use hostel_host::{LogSink, Runtime, RuntimeOptions};
@@ -379,5 +412,53 @@ mod tests {
             .replace(resolved(&[("/...", &[])]), &|_| {})
             .unwrap();
         assert!(!same.any && same.replaced.is_empty(), "{same:?}");
+    }
+
+    /// An app whose component exports a function of one name, and whose schedule calls one of another.
+    fn calls(exported: &str, called: &str) -> Resolved {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = format!(
+            "[app]\nname = \"test\"\n[component.a]\nsource = '(module (func (export \"{exported}\")))'\n\
+             [[cron]]\nschedule = \"@yearly\"\ncomponent = \"a\"\nexport = \"{called}\"\n"
+        );
+        std::fs::write(folder.path().join("hostel.toml"), manifest).unwrap();
+        hostel_app::resolve(folder.path(), &hostel_app::Operator::default()).unwrap()
+    }
+
+    /// The same with its only guest, as it is deployed where there is a disk for what the schedules remember.
+    fn loaded(runtime: &Runtime, resolved: Resolved) -> Deployed {
+        let scope = runtime.app("test");
+        let guest = deploy::load(&scope, &resolved, (0, Role::Call), &|_| {});
+        let app = resolved.app;
+        Deployed {
+            live: Arc::new(Live::answering(app.clone(), vec![None])),
+            triggers: Triggers::of(&app),
+            outdated: Vec::new(),
+            app,
+            scope,
+            slots: vec![Slot::new(0, Role::Call, guest.unwrap().unwrap())],
+        }
+    }
+
+    #[test]
+    fn a_build_without_the_export_that_is_called_does_not_take_its_place() {
+        let runtime = Runtime::new(RuntimeOptions::new(LogSink::null())).unwrap();
+        let mut deployed = loaded(&runtime, calls("sweep", "sweep"));
+        let has = |deployed: &Deployed, export: &str| {
+            let slot = deployed.slot("a", Role::Call).unwrap();
+            slot.current().prepare(export, &[]).is_ok()
+        };
+        let error = deployed
+            .replace(calls("clean", "sweep"), &|_| {})
+            .unwrap_err();
+        assert!(error.to_string().contains("sweep"), "{error}");
+        assert!(has(&deployed, "sweep"));
+        // The manifest names the new one: until the next start the old one is called.
+        let changes = deployed.replace(calls("clean", "clean"), &|_| {}).unwrap();
+        assert_eq!(changes.restart, ["[[cron]]"]);
+        assert!(changes.replaced.is_empty(), "{changes:?}");
+        assert!(has(&deployed, "sweep"));
+        let changes = deployed.replace(calls("sweep", "sweep"), &|_| {}).unwrap();
+        assert!(changes.restart.is_empty() && has(&deployed, "sweep"));
     }
 }

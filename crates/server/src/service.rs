@@ -130,7 +130,7 @@ pub(crate) fn services(deployment: &Deployment<'_>) -> Result<Vec<Service>, Load
 /// # Errors
 ///
 /// A place that this guest cannot have.
-pub fn check_guest(app: &App, component: usize, guest: &Guest) -> Result<(), LoadError> {
+pub(crate) fn check_guest(app: &App, component: usize, guest: &Guest) -> Result<(), LoadError> {
     let mut services = app.services.iter();
     let service = services.find(|service| service.component == component);
     service.map_or(Ok(()), |trigger| places(trigger, guest).map(drop))

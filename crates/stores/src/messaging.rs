@@ -194,6 +194,8 @@ pub struct Bounds {
     pub backlog_bytes: usize,
     /// How long a group without a subscriber is remembered once there is no room for more.
     pub forget: Duration,
+    /// Topics and patterns that groups of one name subscribe to; one more is [`Failure::Full`].
+    pub group_topics: usize,
 }
 
 impl Default for Bounds {
@@ -203,6 +205,7 @@ impl Default for Bounds {
             backlog: 100_000,
             backlog_bytes: 64 << 20,
             forget: Duration::from_secs(7 * 24 * 60 * 60),
+            group_topics: 10_000,
         }
     }
 }

@@ -85,7 +85,10 @@ impl LogSink {
     /// Lines about faults wait in the host's part of the queue, so that no flood of the guest's own output hides them.
     fn limited(&self, share: &Arc<Share>, what: impl Display) {
         if share.admits_fault() {
-            self.host_line(&format!("hostel: {what}"));
+            // Some of it may be the guest's own words, and those have no end.
+            let line = format!("hostel: {what}");
+            let most = line.floor_char_boundary(limits::LOG_LINE_BYTES.size());
+            self.host_line(line.get(..most).unwrap_or(&line));
         } else {
             self.note(share);
         }
@@ -112,6 +115,19 @@ mod tests {
     fn left_out(line: &str, of: &str) -> Option<usize> {
         let rest = line.strip_suffix(&format!(" more faults of {of} were not logged"))?;
         rest.strip_prefix("hostel: ")?.parse().ok()
+    }
+
+    #[test]
+    fn a_guest_s_words_are_no_longer_than_one_of_its_lines() {
+        let (sink, _, err) = tagged();
+        let app = sink.app(&"shop".into());
+        app.notice(&"\u{e9}".repeat(limits::LOG_LINE_BYTES.size()));
+        app.notice("short");
+        sink.flush();
+        let text = err.text();
+        let lengths: Vec<usize> = text.lines().map(str::len).collect();
+        let most = limits::LOG_LINE_BYTES.size();
+        assert!(matches!(lengths.as_slice(), [long, 13] if (most - 1..=most).contains(long)));
     }
 
     #[test]

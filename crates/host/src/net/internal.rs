@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hostel_app::grant::{NEIGHBOURS, is_neighbour};
 use http::uri::Scheme;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Full};
 use tokio::task::JoinHandle;
@@ -85,6 +85,12 @@ impl Server {
     }
 }
 
+/// Fields by which the host tells a component that a schedule calls it; nobody else may.
+const OF_SCHEDULES: [HeaderName; 2] = [
+    HeaderName::from_static("hostel-cron"),
+    HeaderName::from_static("hostel-cron-time"),
+];
+
 /// A request that may be made of a neighbour.
 pub(super) struct Visit {
     callee: Guest,
@@ -128,6 +134,9 @@ impl Visit {
     ) -> Result<Response<WasiBody>, Error> {
         let (mut parts, body) = request.into_parts();
         let declared = message::clean_request(&mut parts)?;
+        OF_SCHEDULES
+            .iter()
+            .for_each(|field| drop(parts.headers.remove(field)));
         message::address(&mut parts, &self.server, false)?;
         let only_head = parts.method == Method::HEAD;
         let limit = self.callee.limits().request_body_bytes;

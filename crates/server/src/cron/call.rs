@@ -55,10 +55,8 @@ impl Target {
         let Some(slot) = deployment.slot(trigger.component, role) else {
             return Ok(None);
         };
-        if let CronRun::Export(export) = &trigger.run {
-            // That it is there and takes nothing is found out now.
-            slot.current().prepare(export, &[])?;
-        }
+        // That an export is there and takes nothing is found out now.
+        super::check([trigger], &slot.current())?;
         let (component, app) = (slot.current().name().to_owned(), &deployment.app.name);
         Ok(Some(Self {
             slot: slot.clone(),

@@ -1,11 +1,17 @@
 //! [`Lines`]: the messages of an ordered trigger that wait behind others of their key.
 //!
-//! One message of each key is being handled; the rest of that key stands in line, in the order in which it came.
+//! One message of each key is being handled; the rest of that key stands in line, in the order in which it came. The broker is
+//! told that those are not forgotten, and gets them back when the server stops.
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 
+use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
 use hostel_app::OrderedBy;
 use hostel_host::messaging::Message;
+
+use super::Arrival;
 
 /// See the module's documentation. `T` is a delivery.
 #[derive(Debug)]
@@ -77,8 +83,40 @@ pub(super) fn key(by: Option<&OrderedBy>, message: &Message) -> Option<String> {
     }
 }
 
+/// Tells the broker of messages that still wait. Where it cannot be told, the rest is left for the next time.
+pub(super) async fn remind_of(waiting: impl Iterator<Item = &mut Arrival>) {
+    for arrival in waiting {
+        if arrival.delivery.settle.extend().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Does something with the broker, which may be slow, while guests go on; what of theirs has ended meanwhile.
+pub(super) async fn meanwhile<H: Future>(
+    told: impl Future<Output = ()>,
+    handling: &mut FuturesUnordered<H>,
+) -> Vec<H::Output> {
+    let (mut told, mut ended) = (pin!(told), Vec::new());
+    loop {
+        tokio::select! {
+            () = &mut told => return ended,
+            Some(one) = handling.next() => ended.push(one),
+        }
+    }
+}
+
+/// Gives messages back on which nobody has worked, all at once: a broker that writes them down does so together. Without the
+/// broker they come again when their time is over.
+pub(super) async fn give_back(waiting: impl Iterator<Item = Arrival>) {
+    let released = waiting.map(|arrival| arrival.delivery.settle.release());
+    let _told = join_all(released).await;
+}
+
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
 
     #[test]
@@ -101,6 +139,20 @@ mod tests {
         assert_eq!(lines.enter(Some("a"), 8), None);
         assert_eq!(lines.take().collect::<Vec<_>>(), [7, 8]);
         assert_eq!(lines.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn guests_go_on_while_the_broker_is_told_something() {
+        let (heard, waits) = oneshot::channel::<()>();
+        let mut handling = FuturesUnordered::new();
+        handling.push(async move {
+            heard.send(()).unwrap();
+            "a"
+        });
+        // The broker answers no sooner than a guest has gone on.
+        let told = async { waits.await.unwrap() };
+        assert_eq!(meanwhile(told, &mut handling).await, ["a"]);
+        assert!(meanwhile(async {}, &mut handling).await.is_empty());
     }
 
     #[test]

@@ -224,6 +224,9 @@ impl Broker {
         };
         let (subscriber, written) = {
             let mut state = self.lock();
+            if !state.groups.contains_key(&key) {
+                self.make_room_for(&mut state, &key)?;
+            }
             let now_ms = now_ms();
             let group = state.groups.entry(key.clone());
             let group = group.or_insert_with(|| Group::new(now_ms));
@@ -291,17 +294,17 @@ impl Broker {
         }
     }
 
-    /// This delivery did not take place.
-    pub(super) fn release(&self, key: &Key, id: u64, attempt: u32) {
+    /// This delivery did not take place. Whoever gives it back waits for the journal: the process may be about to end.
+    pub(super) fn release(
+        &self,
+        key: &Key,
+        id: u64,
+        attempt: u32,
+    ) -> Option<impl Future<Output = Result<()>> + use<>> {
         let mut state = self.lock();
-        let Some(group) = state.groups.get_mut(key) else {
-            return;
-        };
-        if let Some(attempts) = group.release(id, attempt)
-            && let Some(journal) = &self.journal
-        {
-            drop(journal.push(Op::Tried(key.clone(), id, attempts)));
-        }
+        let attempts = state.groups.get_mut(key)?.release(id, attempt)?;
+        let journal = self.journal.as_ref()?;
+        Some(journal.push(Op::Tried(key.clone(), id, attempts)))
     }
 
     /// The time of this delivery begins again.
@@ -361,6 +364,37 @@ impl Broker {
         if self.has_room(size) {
             return Ok(());
         }
+        self.forget(state);
+        match self.has_room(size) {
+            true => Ok(()),
+            false => Err(Failure::Full(self.why_full(state)).into()),
+        }
+    }
+
+    /// The same for a group that there is not yet.
+    fn make_room_for(&self, state: &mut State, key: &Key) -> Result<()> {
+        let most = self.bounds.group_topics;
+        let is_full = |state: &State| {
+            let mut same = state.groups.keys().filter(|other| other.name == key.name);
+            same.nth(most.saturating_sub(1)).is_some()
+        };
+        if is_full(state) {
+            self.forget(state);
+        }
+        match is_full(state) {
+            false => Ok(()),
+            true => {
+                let why = format!(
+                    "the group {} has {most} topics, and no room for more",
+                    key.name
+                );
+                Err(Failure::Full(why).into())
+            }
+        }
+    }
+
+    /// Forgets groups that nobody has subscribed for in a long time.
+    fn forget(&self, state: &mut State) {
         let now_ms = now_ms();
         let forget_ms = u64::try_from(self.bounds.forget.as_millis()).unwrap_or(u64::MAX);
         let settled_in = self.since.elapsed() >= SETTLING_IN.min(self.bounds.forget);
@@ -375,10 +409,6 @@ impl Broker {
                 }
                 !gone
             });
-        }
-        match self.has_room(size) {
-            true => Ok(()),
-            false => Err(Failure::Full(self.why_full(state)).into()),
         }
     }
 

@@ -127,8 +127,10 @@ impl Settle for Receipt {
 
     async fn release(mut self: Box<Self>) -> Result<()> {
         self.settled = true;
-        self.broker.release(&self.key, self.id, self.attempt);
-        Ok(())
+        match self.broker.release(&self.key, self.id, self.attempt) {
+            Some(written) => written.await,
+            None => Ok(()),
+        }
     }
 
     async fn extend(&mut self) -> Result<()> {

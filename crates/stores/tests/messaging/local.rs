@@ -146,6 +146,38 @@ async fn a_group_that_never_comes_back_is_forgotten_when_there_is_no_room() {
 }
 
 #[tokio::test]
+async fn the_topics_of_a_group_are_bounded() {
+    for (url, forget) in LOCAL
+        .into_iter()
+        .flat_map(|url| [(url, false), (url, true)])
+    {
+        let mut bounds = Bounds {
+            group_topics: 2,
+            ..Bounds::default()
+        };
+        if forget {
+            bounds.forget = Duration::ZERO;
+        }
+        let driver = small(url, bounds);
+        let broker = driver.fresh();
+        let _first = broker.subscribe(terms("a", "group")).await.unwrap();
+        drop(broker.subscribe(terms("b", "group")).await.unwrap());
+        // Neither another one of the same topic nor another name is one more.
+        let _same = broker.subscribe(terms("a", "group")).await.unwrap();
+        let _other = broker.subscribe(terms("c", "other")).await.unwrap();
+        let more = broker.subscribe(terms("c", "group")).await.map(drop);
+        match forget {
+            // The one that nobody subscribes for has made room.
+            true => more.unwrap(),
+            false => assert!(
+                matches!(&more, Err(Error::Failed(Failure::Full(why))) if why.contains("group")),
+                "{more:?}"
+            ),
+        }
+    }
+}
+
+#[tokio::test]
 async fn requests_that_nobody_takes_in_time_are_gone() {
     let driver = Driver::local("memory:").await;
     let broker = driver.fresh();

@@ -131,6 +131,7 @@ impl Client {
     pub fn flush(&mut self) {
         while !self.unsent.is_empty() && !self.gone {
             match self.stream.write(&self.unsent) {
+                Ok(0) => self.gone = true,
                 Ok(count) => drop(self.unsent.drain(..count)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => self.gone = true,
