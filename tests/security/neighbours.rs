@@ -71,6 +71,29 @@ fn a_path_is_a_path_and_a_header_changes_nobody() {
 }
 
 #[test]
+fn a_neighbour_cannot_pretend_to_be_a_schedule() {
+    for caller in ["outgoing-p2", "outgoing-p3"] {
+        let server = App::new(&format!(
+            "[app]\nname = \"test\"\n[[http]]\nroute = \"/...\"\ncomponent = \"web\"\n\
+             [component.web]\nsource = \"{caller}.wasm\"\n\
+             [component.web.grants]\nhttp = [\"http://job.app.internal\"]\n\
+             [component.job]\nsource = \"headers-p2.wasm\"\n"
+        ))
+        .up();
+        let page = |header: &str| {
+            server.page(&format!(
+                "/?url=http://job.app.internal/&header={header}:said"
+            ))
+        };
+        assert!(page("x-own").contains("x-own: said"), "{caller}");
+        for header in ["hostel-cron", "Hostel-Cron-Time"] {
+            let text = page(header);
+            assert!(!text.contains("said"), "{caller} {header}: {text}");
+        }
+    }
+}
+
+#[test]
 fn no_client_reaches_a_component_by_its_name_inside() {
     let server = App::new(
         "[app]\nname = \"test\"\n[[http]]\nroute = \"/web\"\ncomponent = \"web\"\n\
