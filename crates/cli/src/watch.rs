@@ -97,8 +97,9 @@ impl Watching {
 
     /// Runs the build commands until the sources are what they were when the last one began.
     fn rebuild(&mut self, streams: Streams) -> Result<(), Failure> {
+        let mut built = Ok(());
         for _ in 0..BUILDS {
-            let built = build::all(&self.path, streams);
+            built = build::all(&self.path, streams);
             if !self.watch.sources_changed() {
                 return built;
             }
@@ -106,7 +107,7 @@ impl Watching {
         output::notice(
             "the sources changed during each of several builds; the next build waits for the next change",
         );
-        Ok(())
+        built
     }
 
     fn take_over(&mut self, deployed: &mut Deployed) -> Result<Changes, Failure> {

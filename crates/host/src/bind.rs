@@ -6,13 +6,17 @@
 //! results are copied as values. Where the callee fails, the caller traps, because an import can fail in no other way; the
 //! callee's instance is dropped, and the next call gets a fresh one.
 //!
+//! A caller keeps the build of the callee that it was checked against. A new build of a callee answers new builds of its callers,
+//! which whoever replaces it loads with it; calls in flight finish on what they began with.
+//!
 //! What may be bound to what is `fit`'s business.
 
 mod fit;
+mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::Mutex as AsyncMutex;
 use wasmtime::component::{Component, Func, Instance, Linker, Val};
@@ -30,19 +34,10 @@ use crate::pool::Permit;
 use crate::state::Host;
 use fit::Fit;
 pub(crate) use fit::{is_compatible, is_meant};
+use waiting::Waiting;
 
 /// What answers a component's imports, by the names that the manifest gives them.
-pub(crate) type Bound = BTreeMap<String, Binding>;
-
-/// What answers one import.
-pub(crate) struct Binding {
-    callee: Arc<Callee>,
-    /// The build that the import has to fit: one that was loaded and has not taken its place yet, if there is such a one.
-    build: Guest,
-}
-
-/// The place of a callee: a new build of it answers calls that begin later. Callers keep it alive.
-pub(crate) struct Callee(RwLock<Guest>);
+pub(crate) type Bound = BTreeMap<String, Guest>;
 
 /// The components of one app that may answer imports of others, by name.
 #[derive(Default)]
@@ -53,9 +48,7 @@ pub(crate) struct Callees(Mutex<HashMap<Arc<str>, Known>>);
 struct Known {
     /// The guest that answers.
     guest: Weak<Inner>,
-    /// Where callers find it.
-    place: Weak<Callee>,
-    /// The newest that was loaded.
+    /// The newest that was loaded; it may still wait for its place.
     newest: Weak<Inner>,
 }
 
@@ -66,48 +59,24 @@ impl fmt::Debug for Callees {
 }
 
 impl Callees {
-    /// From now on this guest answers.
-    pub(crate) fn put(&self, name: &Arc<str>, guest: &Arc<Inner>) {
+    /// From now on this guest answers callers that are loaded later.
+    fn put(&self, name: &Arc<str>, guest: &Arc<Inner>) {
         let mut all = lock(&self.0);
-        let known = all.entry(name.clone()).or_default();
-        known.guest = Arc::downgrade(guest);
-        let callee = known.place.upgrade();
-        drop(all);
-        if let Some(callee) = callee {
-            callee.replace(Guest(guest.clone()));
-        }
+        all.entry(name.clone()).or_default().guest = Arc::downgrade(guest);
     }
 
-    /// This guest is loaded, and answers if no other does.
+    /// This guest is loaded. Callers are bound to it for as long as it is there, and else to the one that answers.
     pub(crate) fn loaded(&self, name: &Arc<str>, guest: &Arc<Inner>) {
         let mut all = lock(&self.0);
-        let known = all.entry(name.clone()).or_default();
-        known.newest = Arc::downgrade(guest);
-        let is_first = known.guest.strong_count() == 0;
-        drop(all);
-        if is_first {
-            self.put(name, guest);
-        }
+        all.entry(name.clone()).or_default().newest = Arc::downgrade(guest);
     }
 
     /// The component with this name, if it is loaded.
-    pub(crate) fn find(&self, name: &str) -> Option<Binding> {
-        let mut all = lock(&self.0);
-        let known = all.get_mut(name)?;
-        let callee = match known.place.upgrade() {
-            Some(callee) => callee,
-            None => {
-                let guest = Guest(known.guest.upgrade()?);
-                let callee = Arc::new(Callee(RwLock::new(guest)));
-                known.place = Arc::downgrade(&callee);
-                callee
-            }
-        };
-        let build = known.newest.upgrade().map(Guest);
-        Some(Binding {
-            build: build.unwrap_or_else(|| callee.current()),
-            callee,
-        })
+    fn find(&self, name: &str) -> Option<Guest> {
+        let all = lock(&self.0);
+        let known = all.get(name)?;
+        let guest = known.newest.upgrade().or_else(|| known.guest.upgrade());
+        guest.map(Guest)
     }
 
     /// What answers the component's imports; that is to be loaded before it, to be called.
@@ -116,7 +85,7 @@ impl Callees {
         component: &hostel_app::Component,
     ) -> std::result::Result<Bound, LoadError> {
         let find = |(import, name): (&String, &String)| match self.find(name) {
-            Some(binding) => Ok((import.clone(), binding)),
+            Some(guest) => Ok((import.clone(), guest)),
             None => Err(LoadError {
                 component: component.name.clone(),
                 what: format!(
@@ -133,8 +102,8 @@ impl Callees {
 }
 
 impl Guest {
-    /// From now on this guest answers the app's other components: their requests to its name, or the imports that are bound
-    /// to it. Calls that run are left alone, and so are instances that answer some instance's imports already.
+    /// From now on this guest answers the app's other components: their requests to its name, or the imports of those that are
+    /// loaded later. Calls that run are left alone.
     pub fn answer_neighbours(&self) {
         let template = &self.0.template;
         let (name, app) = (&template.component, &template.network);
@@ -146,24 +115,13 @@ impl Guest {
     }
 }
 
-impl Callee {
-    fn replace(&self, guest: Guest) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = guest;
-    }
-
-    fn current(&self) -> Guest {
-        let guest = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        guest.clone()
-    }
-}
-
 /// One function that is imported from another component.
 struct Function {
     /// Its number among all of the caller.
     number: usize,
     /// The callee's number among those of the caller.
     place: usize,
-    callee: Arc<Callee>,
+    callee: Guest,
     /// The import as the caller names it, and what it is in the callee.
     import: Arc<str>,
     export: Arc<str>,
@@ -172,20 +130,25 @@ struct Function {
 
 /// The instances that answer one instance's imports, by the numbers of their components.
 #[derive(Default)]
-pub(crate) struct Answering(Vec<Arc<AsyncMutex<Option<Open>>>>);
+pub(crate) struct Answering {
+    places: Vec<Place>,
+    waiting: Waiting,
+}
+
+/// Where the instance of one component is, between two calls.
+type Place = Arc<AsyncMutex<Option<Open>>>;
 
 impl Answering {
-    fn place(&mut self, number: usize) -> Arc<AsyncMutex<Option<Open>>> {
-        if self.0.len() <= number {
-            self.0.resize_with(number + 1, Arc::default);
+    fn place(&mut self, number: usize) -> Place {
+        if self.places.len() <= number {
+            self.places.resize_with(number + 1, Arc::default);
         }
-        self.0.get(number).cloned().unwrap_or_default()
+        self.places.get(number).cloned().unwrap_or_default()
     }
 }
 
 /// An instance that answers imports.
-struct Open {
-    guest: Guest,
+pub(crate) struct Open {
     store: Store<Host>,
     instance: Instance,
     /// By the numbers of the functions.
@@ -195,10 +158,9 @@ struct Open {
 /// Whether a guest with these imports has all that others are to answer; seen before it is compiled.
 pub(crate) fn check(imports: &[String], bound: &Bound) -> std::result::Result<(), LoadError> {
     let imports: Vec<&str> = imports.iter().map(String::as_str).collect();
-    for (written, binding) in bound {
+    for (written, callee) in bound {
         if !imports.iter().any(|import| is_meant(written, import)) {
-            let callee = binding.build.name();
-            return Err(fit::not_imported(written, callee, &imports));
+            return Err(fit::not_imported(written, callee.name(), &imports));
         }
     }
     Ok(())
@@ -212,8 +174,7 @@ pub(crate) fn link(
 ) -> std::result::Result<(), LoadError> {
     let mut places: Vec<String> = Vec::new();
     let mut number = 0;
-    for (written, Binding { callee, build }) in bound {
-        let guest = build;
+    for (written, guest) in bound {
         let Callable::Export(Linked::Component { pre, .. }) = &guest.0.callable else {
             return Err(fit::no_component(written, guest.name()));
         };
@@ -235,7 +196,7 @@ pub(crate) fn link(
                 let function = Arc::new(Function {
                     number,
                     place,
-                    callee: callee.clone(),
+                    callee: guest.clone(),
                     import: import.clone(),
                     export: export.clone(),
                     name,
@@ -274,7 +235,10 @@ fn define(linker: &mut Linker<Host>, function: Arc<Function>, is_async: bool) ->
 /// One call of an import.
 struct Call {
     function: Arc<Function>,
-    place: Arc<AsyncMutex<Option<Open>>>,
+    place: Place,
+    waiting: Waiting,
+    /// What the arguments that wait may take together.
+    waiting_most: usize,
     request: RequestId,
     chain: Chain,
 }
@@ -282,16 +246,17 @@ struct Call {
 impl Call {
     fn of(caller: &mut Host, function: &Arc<Function>) -> Result<Self> {
         let Some(chain) = caller.outgoing().chain().deeper() else {
-            let callee = function.callee.current();
-            caller.template().too_deep(callee.name());
+            let callee = function.callee.name();
+            caller.template().too_deep(callee);
             wasmtime::bail!(
-                "its call of `{}` through `{}` would be one too many, one behind the other",
-                callee.name(),
+                "its call of `{callee}` through `{}` would be one too many, one behind the other",
                 function.import
             );
         };
         Ok(Self {
             place: caller.answering().place(function.place),
+            waiting: caller.answering().waiting.clone(),
+            waiting_most: caller.template().limits.host_bytes,
             request: caller.request().get(),
             chain,
             function: function.clone(),
@@ -300,29 +265,36 @@ impl Call {
 
     /// One call at a time: an instance answers one after the other. Dropping this drops the callee's instance.
     async fn make(self, params: &[Val], results: &mut [Val]) -> Result<()> {
-        let mut place = self.place.lock().await;
-        let kept = place.take();
-        let guest = match &kept {
-            Some(open) => open.guest.clone(),
-            None => self.function.callee.current(),
+        let mut place = match self.place.try_lock() {
+            Ok(place) => place,
+            Err(_) => {
+                let Some(_held) = self.waiting.hold(params, self.waiting_most) else {
+                    wasmtime::bail!(
+                        "calls of its imports that wait for their turn hold more than {} bytes, its limit `host_bytes`",
+                        self.waiting_most
+                    );
+                };
+                self.place.lock().await
+            }
         };
-        match self.answered(&guest, kept, params, results).await {
+        let kept = place.take();
+        match self.answered(kept, params, results).await {
             Ok(open) => {
                 *place = Some(open);
                 Ok(())
             }
-            Err(fault) => Err(self.failed(&guest, fault)),
+            Err(fault) => Err(self.failed(fault)),
         }
     }
 
     /// The callee's part, under its own clock and with a permit of its own.
     async fn answered(
         &self,
-        guest: &Guest,
         kept: Option<Open>,
         params: &[Val],
         results: &mut [Val],
     ) -> std::result::Result<Open, Fault> {
+        let guest = &self.function.callee;
         let template = &guest.0.template;
         template.metrics.calls.add(1);
         let (_permit, _ticking, clock) = match template.metered {
@@ -337,7 +309,7 @@ impl Call {
         let mut clock = clock.owned_by(&template.metrics).until(self.chain.due());
         let mut open = match kept {
             Some(open) => open,
-            None => meter::run(&mut clock, self.open(guest)).await??,
+            None => meter::run(&mut clock, self.open()).await??,
         };
         let function = open.function(&self.function)?;
         let host = open.store.data_mut();
@@ -352,23 +324,22 @@ impl Call {
     }
 
     /// A fresh instance.
-    async fn open(&self, guest: &Guest) -> std::result::Result<Open, Fault> {
-        let Warm { store, exports, .. } = http::instantiate(&guest.0, self.request).await?;
+    async fn open(&self) -> std::result::Result<Open, Fault> {
+        let callee = &self.function.callee.0;
+        let Warm { store, exports, .. } = http::instantiate(callee, self.request).await?;
         match exports {
             Exports::Component(instance) => Ok(Open {
-                guest: guest.clone(),
                 store,
                 instance,
                 functions: Vec::new(),
             }),
-            _ => Err(Fault::BadGuest(
-                "it is no component with exports any more".into(),
-            )),
+            _ => Err(Fault::BadGuest("it is no component with exports".into())),
         }
     }
 
     /// What the caller fails of; the operator is told of the callee's fault here.
-    fn failed(&self, callee: &Guest, fault: Fault) -> wasmtime::Error {
+    fn failed(&self, fault: Fault) -> wasmtime::Error {
+        let callee = &self.function.callee;
         callee.report(self.request, &fault);
         wasmtime::Error::from(CalleeFailed {
             callee: callee.name().to_owned(),
@@ -393,10 +364,9 @@ impl Open {
         });
         let function = index.and_then(|index| self.instance.get_func(&mut *store, index));
         let Some(function) = function else {
-            // Only a build that came later can lack what was checked when the caller was loaded.
             let (name, export) = (&wanted.name, &wanted.export);
             return Err(Fault::BadGuest(format!(
-                "it exports no `{name}` of `{export}` any more"
+                "it exports no `{name}` of `{export}`"
             )));
         };
         if self.functions.len() <= wanted.number {
@@ -458,23 +428,34 @@ mod tests {
         scope.load(&component, code, role, &|_| {}).unwrap()
     }
 
+    /// It exports the interface, and lacks what the others have in it.
+    const EMPTY: &[u8] =
+        br#"(component (instance $x) (export "shop:pricing/api@1.0.0" (instance $x)))"#;
+
     #[test]
-    fn a_new_build_answers_instances_that_begin_later() {
+    fn a_caller_keeps_the_build_that_it_was_checked_against() {
         let runtime = runtime(None);
         let scope = runtime.app("test");
+        let shop = || load(&scope, "shop", &code("shop-p2"), Role::Serve);
         let first = load(&scope, "pricing", &code("pricing-p2"), Role::Call);
-        let shop = load(&scope, "shop", &code("shop-p2"), Role::Serve);
-        assert_eq!(block_on(ask(&shop, "/?item=tea")), "200");
-        // A build that lacks what the first one had.
-        let empty = br#"(component (instance $x) (export "shop:pricing/api@1.0.0" (instance $x)))"#;
-        let second = load(&scope, "pricing", empty, Role::Call);
-        assert_eq!(block_on(ask(&shop, "/?item=tea")), "200");
-        second.answer_neighbours();
-        assert_eq!(block_on(ask(&shop, "/?item=tea")), "trap");
         first.answer_neighbours();
-        assert_eq!(block_on(ask(&shop, "/?item=tea")), "200");
-        // The caller keeps what answers it.
+        let old = shop();
+        // A revision that is not taken over after all changes nothing.
+        drop(load(&scope, "pricing", EMPTY, Role::Call));
+        let same = shop();
+        // The new build has other limits, by which it can be told from the old one.
+        let mut component = Component::new("pricing", Source::InlineWat, b"other");
+        component.limits.memory_bytes = 16 << 20;
+        let build = scope.load(&component, &code("pricing-p2"), Role::Call, &|_| {});
+        let second = build.unwrap();
+        let new = shop();
+        second.answer_neighbours();
+        first.retire();
+        // Callers keep what answers them.
         drop((first, second));
-        assert_eq!(block_on(ask(&shop, "/?item=tea")), "200");
+        for (shop, grown) in [(&old, "200"), (&same, "200"), (&new, "trap")] {
+            assert_eq!(block_on(ask(shop, "/?item=tea")), "200");
+            assert_eq!(block_on(ask(shop, "/?act=grow:64")), grown);
+        }
     }
 }

@@ -31,6 +31,18 @@ impl Chain {
         Self { due, ..self }
     }
 
+    /// What an instance is part of that has several calls in flight, all of them as deep as this one: which of them calls
+    /// further nobody can tell, so it has the time of the one with most.
+    pub(crate) fn beside(self, other: Self) -> Self {
+        let due = self.due.zip(other.due).map(|(one, other)| one.max(other));
+        Self { due, ..self }
+    }
+
+    /// How many calls of guests by guests lead here.
+    pub(crate) fn depth(self) -> u32 {
+        self.depth
+    }
+
     /// When its time is over.
     pub(crate) fn due(self) -> Option<Instant> {
         self.due
@@ -48,6 +60,14 @@ mod tests {
             chain = chain.deeper().unwrap();
         }
         assert_eq!(chain.deeper(), None);
+    }
+
+    #[test]
+    fn calls_side_by_side_have_the_time_of_the_one_with_most() {
+        let [long, short] = [60_000, 10].map(|ms| Chain::default().within(Some(ms)));
+        assert_eq!(long.beside(short).due(), long.due());
+        assert_eq!(short.beside(long).due(), long.due());
+        assert_eq!(short.beside(Chain::default()).due(), None);
     }
 
     #[test]

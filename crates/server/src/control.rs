@@ -7,7 +7,7 @@
 //! A component is loaded when it is first called, from the file that the app was started with; a file that has changed since
 //! is refused.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::io::{Read, Write};
@@ -268,14 +268,28 @@ impl Callee {
             return Ok(guest.clone());
         }
         // What its imports are bound to has to be there before it, and stays.
-        for callee in self.app.callees_first() {
-            if self.app.is_bound(callee) && callee != index && !guests.contains_key(&callee) {
-                guests.insert(callee, self.load(callee)?);
+        let needed = self.needed(name);
+        for at in self.app.callees_first() {
+            let component = self.app.components.get(at);
+            let is_needed = component.is_some_and(|one| needed.contains(&*one.name));
+            if is_needed && !guests.contains_key(&at) {
+                guests.insert(at, self.load(at)?);
             }
         }
-        let guest = self.load(index)?;
-        guests.insert(index, guest.clone());
-        Ok(guest)
+        let guest = guests.get(&index).cloned();
+        guest.map_or_else(|| self.load(index), Ok)
+    }
+
+    /// The component, and all that its imports and theirs are bound to.
+    fn needed<'a>(&'a self, name: &'a str) -> BTreeSet<&'a str> {
+        let (mut needed, mut ahead) = (BTreeSet::new(), vec![name]);
+        while let Some(name) = ahead.pop() {
+            if needed.insert(name) {
+                let callees = self.app.component(name).map(|one| one.bind.values());
+                ahead.extend(callees.into_iter().flatten().map(String::as_str));
+            }
+        }
+        needed
     }
 
     fn load(&self, index: usize) -> Result<Guest, LoadError> {

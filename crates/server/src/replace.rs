@@ -396,6 +396,52 @@ mod tests {
         assert_eq!(changed(&renamed), ["the app's name"]);
     }
 
+    /// A service that calls a function of the interface, and the component that has such a function.
+    fn bound(wanted: &str, offered: &str) -> Resolved {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = format!(
+            r#"[app]
+name = "test"
+[component.callee]
+source = '''(component
+    (core module $m (func (export "f") (result i32) i32.const 7))
+    (core instance $i (instantiate $m))
+    (func $f (result u32) (canon lift (core func $i "f")))
+    (instance $x (export "{offered}" (func $f)))
+    (export "a:b/c@1.0.0" (instance $x)))'''
+[component.caller]
+source = '''(component
+    (import "a:b/c@1.0.0" (instance $c (export "{wanted}" (func (result u32)))))
+    (core func $f (canon lower (func $c "{wanted}")))
+    (core module $m (import "" "f" (func $f (result i32))) (func (export "run") call $f drop))
+    (core instance $i (instantiate $m (with "" (instance (export "f" (func $f))))))
+    (func (export "run") (canon lift (core func $i "run"))))'''
+bind = {{ "a:b/c" = "callee" }}
+[[service]]
+component = "caller"
+export = "run"
+"#
+        );
+        std::fs::write(folder.path().join("hostel.toml"), manifest).unwrap();
+        hostel_app::resolve(folder.path(), &hostel_app::Operator::default()).unwrap()
+    }
+
+    #[test]
+    fn an_interface_changes_once_both_sides_of_it_have() {
+        let runtime = Runtime::new(RuntimeOptions::new(LogSink::null())).unwrap();
+        let mut deployed = deploy::deploy(&runtime, bound("one", "one"), &|_| {}).unwrap();
+        for (wanted, offered) in [("one", "two"), ("two", "one")] {
+            let error = deployed.replace(bound(wanted, offered), &|_| {});
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("has no function"), "{error}");
+            let same = deployed.replace(bound("one", "one"), &|_| {}).unwrap();
+            assert!(same.replaced.is_empty(), "nothing had changed: {same:?}");
+        }
+        let changes = deployed.replace(bound("two", "two"), &|_| {}).unwrap();
+        let names: Vec<_> = changes.replaced.iter().map(|one| &*one.component).collect();
+        assert_eq!(names, ["callee", "caller"]);
+    }
+
     #[test]
     fn a_revision_without_triggers_is_refused_like_an_app_without_any() {
         let server = include_bytes!("../../../tests/fixtures/silent-server.wat");

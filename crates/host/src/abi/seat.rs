@@ -18,6 +18,7 @@ use tokio::time::{Sleep, sleep_until};
 use crate::abi::http::{self, Broken};
 use crate::abi::life::{Job, Outbox, live};
 use crate::abi::place::Place;
+use crate::chain::Chain;
 use crate::fault::Fault;
 use crate::guest::{Inner, RequestId};
 use crate::lanes::{self, Work};
@@ -37,7 +38,6 @@ pub(super) struct Seat {
     /// Only its own task may turn it, in the slow lane.
     slow: AtomicBool,
     requests_max: u32,
-    concurrent_max: u32,
     deadline: Option<Duration>,
     /// Of the values that its instance begins with, or older.
     generation: u64,
@@ -103,7 +103,6 @@ impl Seat {
             idle,
             slow: AtomicBool::new(false),
             requests_max: guest.reuse.requests,
-            concurrent_max: guest.reuse.concurrent,
             deadline: template.limits.deadline_ms.map(Duration::from_millis),
             generation: template.settings.generation(),
         });
@@ -126,8 +125,9 @@ impl Seat {
         same
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        lock(&self.book).places.len() < self.concurrent_max as usize
+    /// Looks at its requests.
+    pub(super) fn with_places<R>(&self, look: impl FnOnce(&[Place]) -> R) -> R {
+        look(&lock(&self.book).places)
     }
 
     /// Charges a poll of the instance; the fault once its requests have used up what they may.
@@ -172,18 +172,10 @@ impl Seat {
     }
 
     /// A request has a place in it from now on.
-    pub(super) fn enter(&self, permit: Permit, request: RequestId, due: Option<Instant>) {
-        let place = Place {
-            request,
-            due,
-            answered: false,
-            over: false,
-            permit: Some(permit),
-            reader: None,
-        };
+    pub(super) fn enter(&self, permit: Permit, request: RequestId, chain: Chain) {
         let mut book = lock(&self.book);
         book.accepted = book.accepted.saturating_add(1);
-        book.places.push(place);
+        book.places.push(Place::new(permit, request, chain));
         book.afterwork = None;
     }
 
@@ -396,7 +388,10 @@ impl Seat {
         let next = match book.left {
             _ if waiting => {
                 let places = book.places.iter().filter(|place| !place.over);
-                places.filter_map(|place| place.due).min().or(Some(soon))
+                places
+                    .filter_map(|place| place.chain.due())
+                    .min()
+                    .or(Some(soon))
             }
             // Whoever is still here has been given up.
             _ if book.retired || (idle && spent) => None,

@@ -57,7 +57,9 @@ pub(crate) async fn answer(
     call: Call,
 ) -> Result<Response<ResponseBody>, Fault> {
     let (answer, receiver) = oneshot::channel();
+    let mut call = call;
     let ticket = Ticket::take(guest, permit, &call);
+    call.chain = ticket.seat.with_places(Place::chain).unwrap_or(call.chain);
     let job = Job {
         request,
         call,
@@ -109,7 +111,9 @@ impl Ticket {
         let mut crew = lock(&guest.crew.0);
         let seats = crew.entry(std::thread::current().id()).or_default();
         seats.retain(|seat| seat.may_accept() && seat.is_of(generation));
-        let free = seats.iter().find(|seat| seat.has_room());
+        let (most, chain) = (guest.reuse.concurrent, call.chain);
+        let is_room = |places: &[Place]| Place::is_room(places, most, chain);
+        let free = seats.iter().find(|seat| seat.with_places(is_room));
         let seat = match free {
             Some(seat) => seat.clone(),
             None => {
@@ -119,7 +123,7 @@ impl Ticket {
             }
         };
         drop(crew);
-        seat.enter(permit, request, call.chain.due());
+        seat.enter(permit, request, call.chain);
         Self { seat, request }
     }
 
@@ -148,7 +152,7 @@ impl Ticket {
         if !self.seat.is_slow() {
             return false;
         }
-        let Some(due) = self.with_place(|place| place.due).flatten() else {
+        let Some(due) = self.with_place(|place| place.chain.due()).flatten() else {
             return false;
         };
         let alarm = alarm.get_or_insert_with(|| Box::pin(sleep_until(due.into())));
@@ -164,5 +168,55 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.seat.leave(self.request);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hostel_app::{Component, Reuse, Source};
+
+    use super::*;
+    use crate::testing::{block_on, code, runtime};
+    use crate::{Chain, Role};
+
+    #[test]
+    fn requests_of_one_instance_stand_equally_deep() {
+        let (runtime, code) = (runtime(None), code("hello-p3"));
+        let mut component = Component::new("web", Source::InlineWat, &code);
+        component.reuse = Reuse {
+            requests: 100,
+            concurrent: 4,
+        };
+        let guest = runtime
+            .app("test")
+            .load(&component, &code, Role::Serve, &|_| {});
+        let guest = guest.unwrap();
+        let within = |chain: Chain, ms| Call {
+            id: RequestId::next(),
+            scheme: ::http::uri::Scheme::HTTP,
+            chain: chain.within(Some(ms)),
+        };
+        let direct = Chain::default();
+        let inside = direct.deeper().unwrap();
+        block_on(async {
+            let take = |call: &Call| Ticket::take(&guest.0, Permit::uncounted(), call);
+            let calls = [
+                (direct, 60_000),
+                (inside, 50),
+                (direct, 50),
+                (inside, 60_000),
+            ];
+            let calls = calls.map(|(chain, ms)| within(chain, ms));
+            let tickets: Vec<Ticket> = calls.iter().map(take).collect();
+            let is_same =
+                |one: usize, other: usize| Arc::ptr_eq(&tickets[one].seat, &tickets[other].seat);
+            assert!(is_same(0, 2) && is_same(1, 3) && !is_same(0, 1));
+            // Whoever has little time left takes none from the others.
+            let due = |at: usize| tickets[at].seat.with_places(Place::chain).unwrap().due();
+            assert_eq!(
+                (due(0), due(1)),
+                (calls[0].chain.due(), calls[3].chain.due())
+            );
+        });
     }
 }

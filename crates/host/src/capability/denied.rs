@@ -139,9 +139,12 @@ impl Template {
     pub(crate) fn no_neighbour(&self, name: &str, all: &str) {
         let (component, key) = (&self.component, format!("{name}?"));
         if self.granted.told.is_new(Wanted::Neighbour, &key) {
+            let those = match all {
+                "" => "none answers any".to_owned(),
+                all => format!("those that do are: {all}"),
+            };
             self.say(&format!(
-                "component \"{component}\": no component of the app answers requests to \"{name}.{NEIGHBOURS}\"; those that do \
-                 are: {all}"
+                "component \"{component}\": no component of the app answers requests to \"{name}.{NEIGHBOURS}\"; {those}"
             ));
         }
     }

@@ -29,6 +29,12 @@ use crate::fault::Fault;
 use crate::guest::{Call, Guest, Inner, RequestBody, RequestId};
 use crate::lock::lock;
 
+/// Fields by which the host tells a guest what it is called for, which no other guest is to say.
+const OF_HOST: [HeaderName; 2] = [
+    HeaderName::from_static("hostel-cron"),
+    HeaderName::from_static("hostel-cron-time"),
+];
+
 /// The components of one app that answer requests of the others, by their names in lower case. They are not kept alive by
 /// this: whoever serves the app has them.
 #[derive(Default)]
@@ -64,7 +70,8 @@ impl Neighbours {
 
     fn names(&self) -> String {
         let all = lock(&self.0);
-        let mut names: Vec<&str> = all.values().map(|(name, _)| &**name).collect();
+        let there = all.values().filter(|(_, held)| held.strong_count() > 0);
+        let mut names: Vec<&str> = there.map(|(name, _)| &**name).collect();
         names.sort_unstable();
         names.join(", ")
     }
@@ -84,12 +91,6 @@ impl Server {
         Some(label.filter(|label| !label.contains('.')).unwrap_or(""))
     }
 }
-
-/// Fields by which the host tells a component that a schedule calls it; nobody else may.
-const OF_SCHEDULES: [HeaderName; 2] = [
-    HeaderName::from_static("hostel-cron"),
-    HeaderName::from_static("hostel-cron-time"),
-];
 
 /// A request that may be made of a neighbour.
 pub(super) struct Visit {
@@ -134,9 +135,9 @@ impl Visit {
     ) -> Result<Response<WasiBody>, Error> {
         let (mut parts, body) = request.into_parts();
         let declared = message::clean_request(&mut parts)?;
-        OF_SCHEDULES
-            .iter()
-            .for_each(|field| drop(parts.headers.remove(field)));
+        for name in OF_HOST {
+            parts.headers.remove(name);
+        }
         message::address(&mut parts, &self.server, false)?;
         let only_head = parts.method == Method::HEAD;
         let limit = self.callee.limits().request_body_bytes;
