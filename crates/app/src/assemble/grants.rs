@@ -202,6 +202,7 @@ fn grant_to(grants: &mut Grants, grant: GrantArg) {
         GrantArg::Messaging(label) => drop(grants.messaging.clients.insert(label)),
         GrantArg::Publish(topics) => grants.messaging.publish.push(topics),
         GrantArg::Request(topics) => grants.messaging.request.push(topics),
+        GrantArg::Subscribe(topics) => grants.messaging.subscribe.push(topics),
         GrantArg::Secret(name) => drop(grants.secrets.insert(name)),
     }
 }
