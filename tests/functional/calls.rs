@@ -306,6 +306,20 @@ fn original_guests_have_the_topics_that_the_manifest_names_and_no_other() {
 }
 
 #[test]
+fn a_topic_is_granted_by_the_flag_that_the_log_names() {
+    let app = probe("");
+    let subscribe = ["old.probe.subscribe_to", "1"];
+    let told = call_in(app.folder(), &subscribe).failure(134);
+    let flag = told
+        .lines()
+        .find_map(|line| line.split_once("or start with --grant "))
+        .map(|(_, flag)| flag.trim().to_owned())
+        .expect("a flag");
+    let granted = [&["--grant", &flag], &subscribe[..]].concat();
+    assert_eq!(call_in(app.folder(), &granted).success(), "1\n");
+}
+
+#[test]
 fn an_instance_reads_so_many_topics_and_no_more() {
     let topics = "[component.probe.grants]\nmessaging = { subscribe = [\"*\"] }";
     let app = probe(topics);
@@ -370,6 +384,25 @@ fn an_instance_holds_so_many_answers_and_no_more() {
 }
 
 #[test]
+fn an_instance_holds_so_many_bytes_of_answers_and_no_more() {
+    let sink = Upstream::http("x".repeat(40_000).leak());
+    let url = format!("http://{}/", sink.address());
+    let grant = format!("http=http://{}", sink.address());
+    let flags = ["--grant", &grant, "--limit", "host_bytes=64KiB"];
+    let app = probe("");
+    let hold = |count| {
+        let arguments = [&flags[..], &["old.probe.hold", &url, count]].concat();
+        call_in(app.folder(), &arguments)
+    };
+    assert_eq!(hold("1").success(), "0\n");
+    let told = hold("2").failure(134);
+    assert!(
+        told.contains("the answers that it holds have more than 65536 bytes"),
+        "{told}"
+    );
+}
+
+#[test]
 fn original_guests_speak_to_a_broker_guest_where_they_are_told_to() {
     let broker = Upstream::saying("alerts it was hot");
     let address = broker.address().to_string();
@@ -414,8 +447,12 @@ struct Running {
 
 impl Running {
     fn of(app: App) -> Self {
+        Self::with(app, &[])
+    }
+
+    fn with(app: App, flags: &[&str]) -> Self {
         let data = tempfile::tempdir().expect("a folder");
-        let server = Server::launch(app.folder(), data.path(), &[]);
+        let server = Server::launch(app.folder(), data.path(), flags);
         Self { app, data, server }
     }
 
@@ -513,6 +550,41 @@ fn a_component_that_others_are_bound_to_is_called_in_the_running_app() {
 }
 
 #[test]
+fn calls_of_a_running_app_meet_the_build_that_watch_took_over() {
+    let running = Running::with(App::new(SHOP), &["--watch"]);
+    let asked = ["shop.web.stock.total", "[]"];
+    assert_eq!(running.call(&asked).success(), "0\n");
+    std::fs::copy(guest("hello-p2"), running.app.path("calls-p2.wasm")).expect("a copy");
+    running
+        .server
+        .stderr()
+        .wait_for("component \"web\" replaced");
+    let told = running.call(&asked).failure(2);
+    assert!(told.contains("no function `stock.total`"), "{told}");
+    std::fs::write(running.app.path("hostel.toml"), "no manifest").expect("a manifest");
+    let stays = "the change is not taken over";
+    running.server.stderr().wait_for(stays);
+    let told = running.call(&asked).failure(2);
+    assert!(told.contains("no function `stock.total`"), "{told}");
+}
+
+#[test]
+fn a_call_of_a_running_app_has_its_neighbours_and_what_its_imports_are_bound_to() {
+    let running = Running::of(App::new(
+        "[app]\nname = \"shop\"\n[[http]]\nroute = \"/...\"\ncomponent = \"web\"\n\
+         [component.web]\nsource = \"shop-p2.wasm\"\n[component.web.bind]\n\"shop:pricing/api\" = \"pricing\"\n\
+         [component.pricing]\nsource = \"pricing-p2.wasm\"\n[component.pricing.grants]\nhttp = \
+         [\"http://web.app.internal\"]\n",
+    ));
+    let through = "get:http://web.app.internal/?item=tea";
+    for _ in 0..2 {
+        let told = running.call(&["shop.pricing.api.act", through]).success();
+        assert_eq!(told, "\"200\"\n");
+    }
+    assert_eq!(running.server.page("/?item=tea"), "300\n");
+}
+
+#[test]
 fn the_control_socket_goes_with_the_server_and_one_left_behind_is_replaced() {
     let mut running = Running::of(App::new(SHOP));
     running.server.signal(rustix::process::Signal::KILL);
@@ -537,6 +609,10 @@ fn a_request_that_is_too_long_is_refused() {
     let mut answer = String::new();
     let _cut = stream.read_to_string(&mut answer);
     assert!(answer.contains("no line of at most 1MiB"), "{answer}");
+    let long = "x".repeat(100_000);
+    let arguments = [&["shop.web.greet"], &[long.as_str(); 11][..]].concat();
+    let told = running.call(&arguments).failure(2);
+    assert!(told.contains("send fewer or shorter arguments"), "{told}");
     let mut stream = UnixStream::connect(running.socket("shop")).expect("a connection");
     stream.write_all(b"no JSON\n").expect("sent");
     let mut answer = String::new();

@@ -237,11 +237,24 @@ fn a_service_manager_hears_of_the_server() {
         ("NOTIFY_SOCKET", notify),
         ("WATCHDOG_USEC", "20000".to_owned()),
     ];
+    let app = self::app(
+        "run-service-p1",
+        "args = [\"stubborn\"]\nstop_timeout = \"500ms\"",
+    );
     let server = Server::launch_with_env(app.folder(), &data(), &[], &variables);
     hears("READY=1");
     hears("WATCHDOG=1");
     hears("WATCHDOG=1");
-    drop(server);
+    server.signal(Signal::TERM);
+    let said = || {
+        let mut bytes = [0; 64];
+        let length = manager.recv(&mut bytes).expect("a datagram");
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    while said() != "STOPPING=1" {}
+    // It goes on to live while it drains.
+    hears("WATCHDOG=1");
+    hears("WATCHDOG=1");
 }
 
 /// What comes back for this text; the client has a connection before the guest has.

@@ -37,7 +37,7 @@ pub(crate) const KINDS: [&str; 10] = [
 ];
 
 /// What `--grant` takes.
-const ARGS: [&str; 11] = [
+const ARGS: [&str; 12] = [
     "http",
     "tcp",
     "udp",
@@ -48,6 +48,7 @@ const ARGS: [&str; 11] = [
     "messaging",
     "publish",
     "request",
+    "subscribe",
     "secrets",
 ];
 
@@ -74,6 +75,8 @@ pub enum GrantArg {
     Publish(String),
     /// `request=orders.*`
     Request(String),
+    /// `subscribe=orders.*`: messages that the guest fetches itself.
+    Subscribe(String),
     /// `secrets=api-key`
     Secret(String),
 }
@@ -106,6 +109,7 @@ impl FromStr for GrantArg {
             "messaging" => label(value).map(Self::Messaging),
             "publish" => topics(value).map(Self::Publish),
             "request" => topics(value).map(Self::Request),
+            "subscribe" => topics(value).map(Self::Subscribe),
             "secrets" => secret(value).map(Self::Secret),
             unknown => Err(GrantError::new(
                 format!("unknown grant \"{unknown}\""),
@@ -163,6 +167,7 @@ mod tests {
             ("messaging=bus", GrantArg::Messaging("bus".to_owned())),
             ("publish=a.*", GrantArg::Publish("a.*".to_owned())),
             ("request=>", GrantArg::Request(">".to_owned())),
+            ("subscribe=a", GrantArg::Subscribe("a".to_owned())),
             ("secrets=api-key", GrantArg::Secret("api-key".to_owned())),
         ] {
             assert_eq!(text.parse(), Ok(grant));

@@ -97,7 +97,8 @@ pub(crate) struct GuestFlags {
     #[arg(long = "dir", value_name = "HOST::GUEST", value_parser = directory)]
     dirs: Vec<FileGrant>,
     /// Grant something to the guest: http=URL, tcp=ADDRESS:PORT, udp=…, listen=… (`*` matches anything), keyvalue=LABEL,
-    /// blobstore=…, sql=…, messaging=…, publish=TOPICS, request=TOPICS, secrets=NAME; repeatable.
+    /// blobstore=…, sql=…, messaging=…, publish=TOPICS, request=TOPICS, subscribe=TOPICS,
+    /// secrets=NAME; repeatable.
     #[arg(long = "grant", value_name = "KIND=VALUE", value_parser = grant)]
     grants: Vec<GrantArg>,
     /// Set a limit of the guest, such as memory=64MiB or deadline=5s; repeatable.

@@ -330,10 +330,14 @@ fn call_running(args: &Args, target: &Target<'_>) -> Result<ExitCode, Failure> {
 
 fn exchange(socket: &Path, request: &serde_json::Value) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.write_all(format!("{request}\n").as_bytes())?;
+    // A request that is too long is answered before it is read to its end.
+    let sent = stream.write_all(format!("{request}\n").as_bytes());
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    serde_json::from_str(&line).map_err(io::Error::from)
+    let read = BufReader::new(stream).read_line(&mut line);
+    serde_json::from_str(&line).map_err(|error| match sent.and(read) {
+        Ok(_) => error.into(),
+        Err(error) => error,
+    })
 }
 
 fn arguments(args: &Args, words: &[String]) -> Result<Arguments, Failure> {

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use hostel_app::{App, ListenOn, ServiceTrigger, limits, resolve};
 use hostel_host::LogSink;
 use hostel_server::{
-    Bounds, Control, ControlError, Inherited, LifeLine, MetricsOptions, Outcome, ServeError,
-    ServeOptions, check_services, deploy, serve,
+    Bounds, Control, ControlError, Inherited, LifeLine, MetricsOptions, Outcome, Revision,
+    ServeError, ServeOptions, check_services, deploy, serve,
 };
 
 use crate::args::{ConfigFlag, DataFlags, GuestFlags, VariableFlags, address, listen};
@@ -166,8 +166,7 @@ fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, F
         .into_iter()
         .for_each(|line| meanwhile.later(line));
     let runtime = runtime::start(&args.data, &config, &log, &meanwhile)?;
-    let control =
-        runtime::folder(&args.data).map(|data| Control::prepare(&data, &runtime, &resolved));
+    let revision = Revision::of(&resolved);
     let deployed = deploy(&runtime, resolved, &|event| meanwhile.show(event)).map_err(|error| {
         meanwhile.tell();
         Failure::from(error).in_app(&app)
@@ -184,7 +183,8 @@ fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, F
         runtime,
         ready: Box::new(|address| output::status(&format!("metrics at http://{address}/metrics"))),
     });
-    let control = control.map(Control::open).and_then(|opened| match opened {
+    let data = runtime::folder(&args.data);
+    let control = data.and_then(|data| match Control::open(&data, &deployed, revision) {
         Ok(control) => Some(control),
         // It is the other one's.
         Err(ControlError::Taken(_)) => None,
@@ -195,6 +195,7 @@ fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, F
             None
         }
     });
+    let revisions = control.as_ref().map(Control::revisions);
     // Guests that run from the start write before the server is ready; its line is the first all the same.
     let held = log.hold();
     let live = deployed.live.clone();
@@ -205,7 +206,7 @@ fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, F
         meanwhile.tell();
         drop(held);
         if let Some(watching) = watching {
-            watching.start(deployed);
+            watching.start(deployed, revisions);
         }
     });
     drop(control);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hostel_app::{App, Operator, files, resolve};
 use hostel_server::watch::{Sources, Watch};
-use hostel_server::{Changes, Deployed, Replaced};
+use hostel_server::{Changes, Deployed, Replaced, Revision, Revisions};
 
 use crate::args::Format;
 use crate::build::{self, Streams};
@@ -37,6 +37,8 @@ pub(crate) struct Watching {
     build: Option<Streams>,
     operator: Operator,
     watch: Watch,
+    /// Who else has to know of what is taken over.
+    revisions: Option<Revisions>,
 }
 
 impl Watching {
@@ -49,13 +51,15 @@ impl Watching {
             build,
             operator,
             watch: Watch::new(&files(path), None),
+            revisions: None,
         };
         watching.watch.look_at_sources(watching.sources(None));
         watching
     }
 
     /// Takes over changes from now on, for as long as the process lives.
-    pub(crate) fn start(mut self, mut deployed: Deployed) {
+    pub(crate) fn start(mut self, mut deployed: Deployed, revisions: Option<Revisions>) {
+        self.revisions = revisions;
         let thread = std::thread::Builder::new().name("watch".into());
         let started = thread.spawn(move || {
             self.watch
@@ -116,7 +120,12 @@ impl Watching {
         let resolved = resolve(&self.path, &self.operator)?;
         let app = resolved.app.clone();
         let meanwhile = Meanwhile::default();
-        let outcome = deployed.replace(resolved, &|event| meanwhile.show(event));
+        let revision = Revision::of(&resolved);
+        let replace = || deployed.replace(resolved, &|event| meanwhile.show(event));
+        let outcome = match &self.revisions {
+            Some(revisions) => revisions.follow(revision, replace),
+            None => replace(),
+        };
         meanwhile.end();
         let changes = outcome.map_err(|error| Failure::from(error).in_app(&app))?;
         self.watch.look_at_sources(self.sources(Some(&app)));

@@ -235,7 +235,8 @@ impl Runtime {
     }
 }
 
-/// One app in this host.
+/// One app in this host. Clones are the same app.
+#[derive(Clone)]
 pub struct AppScope {
     shared: Arc<Shared>,
     name: Arc<str>,

@@ -4,10 +4,12 @@
 //! line and gets one back. A call runs on a fresh instance, beside those that serve: the app's broker and stores are the same,
 //! also those in memory. A thread of its own does all that; what waits here waits for nobody else.
 //!
-//! A component is loaded when it is first called, from the file that the app was started with; a file that has changed since
-//! is refused.
+//! A component is loaded when it is first called, from the file that the app was started with, or that `up --watch` took over
+//! last; a file that has changed since is refused. It is loaded in the scope of the app that is served: it shares its CPU and
+//! its connections, and calls the same neighbours.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::fmt;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::io::{Read, Write};
@@ -15,24 +17,31 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hostel_app::{App, Digest, Resolved, Reuse, Source, limits, nearest};
-use hostel_host::{
-    AppScope, Argument, Arguments, Guest, LoadError, RequestId, Returned, Role, Runtime,
-};
+use hostel_app::{App, Component, Digest, Resolved, Reuse, Source, limits, nearest};
+use hostel_host::{AppScope, Argument, Arguments, Guest, LoadError, RequestId, Returned, Role};
 use serde_json::{Value as Json, json};
 
+use crate::deploy::Deployed;
 use crate::worker;
 
 /// How long to wait where no connection can be accepted.
 const REST: Duration = Duration::from_millis(100);
 
 /// A control socket; removed with this.
-#[derive(Debug)]
 pub struct Control {
     path: PathBuf,
+    callee: Arc<Callee>,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Drop for Control {
@@ -49,11 +58,61 @@ pub fn control_socket(data: &Path, app: &str) -> PathBuf {
 
 /// The app as whoever calls it by this socket sees it.
 struct Callee {
-    app: App,
     scope: AppScope,
+    revision: Mutex<Revision>,
+}
+
+/// A revision of an app, and what was loaded of it to be called.
+#[derive(Debug)]
+pub struct Revision {
+    app: App,
     /// Code that is in no file.
     inline: Vec<Option<Vec<u8>>>,
-    guests: Mutex<HashMap<usize, Guest>>,
+    guests: HashMap<usize, Guest>,
+}
+
+impl Revision {
+    /// Nothing is loaded yet.
+    pub fn of(resolved: &Resolved) -> Self {
+        let code = resolved.app.components.iter().zip(&resolved.code);
+        let inline = code.map(|(component, code)| match component.source {
+            Source::InlineWat => Some(code.clone()),
+            Source::File(_) => None,
+        });
+        Self {
+            app: resolved.app.clone(),
+            inline: inline.collect(),
+            guests: HashMap::new(),
+        }
+    }
+}
+
+/// The way to tell a control socket of newer revisions.
+#[derive(Clone)]
+pub struct Revisions(Arc<Callee>);
+
+impl fmt::Debug for Revisions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Revisions").finish_non_exhaustive()
+    }
+}
+
+impl Revisions {
+    /// Has `take_over` serve the newer revision; if it does, calls that come from then on are calls of that one. Meanwhile
+    /// nothing of the older one is loaded, so that no caller is linked with what is about to go.
+    ///
+    /// # Errors
+    /// What `take_over` returns; then nothing has changed.
+    pub fn follow<T, E>(
+        &self,
+        newer: Revision,
+        take_over: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut revision = self.0.revision();
+        let taken = take_over()?;
+        *revision = newer;
+        Ok(taken)
+    }
 }
 
 /// Why there is no control socket.
@@ -67,41 +126,32 @@ pub enum ControlError {
     Io(#[from] io::Error),
 }
 
-/// A control socket that is not open yet.
-pub struct Prepared {
-    path: PathBuf,
-    callee: Callee,
-}
-
 impl Control {
-    /// What a control socket of this app in this data folder needs. Nothing is made yet.
-    pub fn prepare(data: &Path, runtime: &Runtime, resolved: &Resolved) -> Prepared {
-        let code = resolved.app.components.iter().zip(&resolved.code);
-        let inline = code.map(|(component, code)| match component.source {
-            Source::InlineWat => Some(code.clone()),
-            Source::File(_) => None,
-        });
-        Prepared {
-            path: control_socket(data, &resolved.app.name),
-            callee: Callee {
-                scope: runtime.app(&resolved.app.name),
-                app: resolved.app.clone(),
-                inline: inline.collect(),
-                guests: Mutex::default(),
-            },
-        }
-    }
-
-    /// Opens the socket and answers on it until the process ends.
+    /// Opens the socket of an app that was deployed and answers on it until the process ends.
     ///
     /// # Errors
     /// The folder or the socket cannot be made, or another process answers there.
-    pub fn open(prepared: Prepared) -> Result<Self, ControlError> {
-        let Prepared { path, callee } = prepared;
-        let (listener, callee) = (bind(&path)?, Arc::new(callee));
+    pub fn open(
+        data: &Path,
+        deployed: &Deployed,
+        revision: Revision,
+    ) -> Result<Self, ControlError> {
+        let path = control_socket(data, &revision.app.name);
+        let listener = bind(&path)?;
+        let callee = Arc::new(Callee {
+            scope: deployed.scope.clone(),
+            revision: Mutex::new(revision),
+        });
+        let control = Self { path, callee };
+        let callee = control.callee.clone();
         let thread = std::thread::Builder::new().name("control".into());
         thread.spawn(move || answer_all(&listener, &callee))?;
-        Ok(Self { path })
+        Ok(control)
+    }
+
+    /// For whoever replaces what is served.
+    pub fn revisions(&self) -> Revisions {
+        Revisions(self.callee.clone())
     }
 }
 
@@ -242,18 +292,20 @@ impl Callee {
         }
     }
 
-    /// The component's guest, loaded when it is first called.
+    fn revision(&self) -> MutexGuard<'_, Revision> {
+        self.revision.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The component's guest, loaded when it is first called. What its imports are bound to is loaded with the app.
     fn guest(&self, name: &str) -> Result<Guest, LoadError> {
-        let mut components = self.app.components.iter();
+        let mut revision = self.revision();
+        let app = &revision.app;
+        let mut components = app.components.iter();
         let Some(index) = components.position(|component| component.name == name) else {
-            let mut names = self
-                .app
-                .components
-                .iter()
-                .map(|component| component.name.as_str());
+            let mut names = app.components.iter().map(|component| &*component.name);
             return Err(LoadError {
                 component: String::new(),
-                what: format!("the app `{}` has no component `{name}`", self.app.name),
+                what: format!("the app `{}` has no component `{name}`", app.name),
                 help: match nearest(name, names.clone()) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!(
@@ -263,36 +315,24 @@ impl Callee {
                 },
             });
         };
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(guest) = guests.get(&index) {
+        if let Some(guest) = revision.guests.get(&index) {
             return Ok(guest.clone());
         }
-        // What its imports are bound to has to be there before it, and stays.
-        let needed = self.needed(name);
-        for at in self.app.callees_first() {
-            let component = self.app.components.get(at);
-            let is_needed = component.is_some_and(|one| needed.contains(&*one.name));
-            if is_needed && !guests.contains_key(&at) {
-                guests.insert(at, self.load(at)?);
-            }
-        }
-        let guest = guests.get(&index).cloned();
-        guest.map_or_else(|| self.load(index), Ok)
+        let (component, code) = revision.part(index)?;
+        // Nothing of one call is left to the next, whatever those that serve do.
+        let component = Component {
+            reuse: Reuse::default(),
+            ..component.clone()
+        };
+        let guest = self.scope.load(&component, &code, Role::Call, &|_| {})?;
+        revision.guests.insert(index, guest.clone());
+        Ok(guest)
     }
+}
 
-    /// The component, and all that its imports and theirs are bound to.
-    fn needed<'a>(&'a self, name: &'a str) -> BTreeSet<&'a str> {
-        let (mut needed, mut ahead) = (BTreeSet::new(), vec![name]);
-        while let Some(name) = ahead.pop() {
-            if needed.insert(name) {
-                let callees = self.app.component(name).map(|one| one.bind.values());
-                ahead.extend(callees.into_iter().flatten().map(String::as_str));
-            }
-        }
-        needed
-    }
-
-    fn load(&self, index: usize) -> Result<Guest, LoadError> {
+impl Revision {
+    /// A component and its code, which is still what it was.
+    fn part(&self, index: usize) -> Result<(&Component, Vec<u8>), LoadError> {
         let gone = |what: String| LoadError {
             component: String::new(),
             what,
@@ -308,18 +348,13 @@ impl Callee {
             (Source::InlineWat, Some(code)) => code.clone(),
             (Source::InlineWat, None) => return Err(gone("its text is gone".to_owned())),
         };
-        if Digest::of(&code) != component.digest {
-            return Err(gone(format!(
+        match Digest::of(&code) == component.digest {
+            true => Ok((component, code)),
+            false => Err(gone(format!(
                 "the file of the component `{}` has changed since the app was started",
                 component.name
-            )));
+            ))),
         }
-        // Nothing of one call is left to the next, whatever those that serve do.
-        let component = hostel_app::Component {
-            reuse: Reuse::default(),
-            ..component.clone()
-        };
-        self.scope.load(&component, &code, Role::Call, &|_| {})
     }
 }
 

@@ -50,7 +50,7 @@ mod worker;
 
 pub use activation::{ActivationError, Inherited};
 pub use bounds::Bounds;
-pub use control::{Control, ControlError, control_socket};
+pub use control::{Control, ControlError, Revision, Revisions, control_socket};
 pub use cron::Crontab;
 pub use deploy::{DeployError, Deployed, check_guest, deploy, load_callees, roles};
 pub use handover::LifeLine;

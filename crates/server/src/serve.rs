@@ -255,6 +255,8 @@ pub(crate) async fn supervise<C: Callee>(
         () = team.all_ended(options.draining.as_deref()) => return team.join(Outcome::Drained),
         () = stop() => true,
         () = sleep_until(end) => false,
+        // The manager goes on to wait for it.
+        () = manager.watchdog() => false,
     };
     let calls = team.draining().calls;
     team.phase.send_replace(Phase::Over);

@@ -48,8 +48,8 @@ impl Assembly<'_, '_> {
         };
         for (kind, text) in of_variables {
             match self.of_variable(kind, &text) {
-                Some((grant, Giver::Operator)) => add(&mut grants, grant),
-                Some((grant, Giver::Author)) => grant_to(&mut grants, grant),
+                Some((grant, Giver::CommandLine)) => add(&mut grants, grant),
+                Some((grant, Giver::Elsewhere)) => grant_to(&mut grants, grant),
                 None => {}
             }
         }
@@ -74,7 +74,7 @@ impl Assembly<'_, '_> {
     }
 
     /// A grant of the network whose address a variable says, and who says it. The operator does where the grant is nothing
-    /// but a variable that the operator gave a value: then the operator has named the address.
+    /// but a variable with a value from the command line: then the operator has named the address, for this app.
     fn of_variable(&mut self, kind: &str, written: &At<String>) -> Option<(GrantArg, Giver)> {
         let whole = whole_variable(&written.value).and_then(|name| self.values.get(name));
         let giver = match whole {
@@ -103,7 +103,7 @@ impl Assembly<'_, '_> {
             _ => value,
         };
         match format!("{kind}={value}").parse() {
-            Ok(grant) => Some((grant, giver.unwrap_or(Giver::Author))),
+            Ok(grant) => Some((grant, giver.unwrap_or(Giver::Elsewhere))),
             Err(GrantError { what, help }) => {
                 self.report
                     .at(Kind::BadGrant, written.span.clone(), what, help);
@@ -202,6 +202,7 @@ fn grant_to(grants: &mut Grants, grant: GrantArg) {
         GrantArg::Messaging(label) => drop(grants.messaging.clients.insert(label)),
         GrantArg::Publish(topics) => grants.messaging.publish.push(topics),
         GrantArg::Request(topics) => grants.messaging.request.push(topics),
+        GrantArg::Subscribe(topics) => grants.messaging.subscribe.push(topics),
         GrantArg::Secret(name) => drop(grants.secrets.insert(name)),
     }
 }

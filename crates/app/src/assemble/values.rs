@@ -22,7 +22,7 @@ use crate::variable::{Origin, Variable};
 /// What is known of a variable when the app is resolved.
 #[derive(Debug)]
 pub(super) enum Value {
-    /// All of it, and whether the operator gave it.
+    /// All of it, and who gave it.
     Known(String, Giver),
     /// Where it comes from.
     Later(Variable),
@@ -36,10 +36,10 @@ pub(super) enum Value {
 /// Who gave a variable its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Giver {
-    /// The manifest, as the default.
-    Author,
-    /// The command line or the operator's file.
-    Operator,
+    /// The command line: the operator, for this app.
+    CommandLine,
+    /// The operator's file, which is for all apps, or the manifest, as the default.
+    Elsewhere,
 }
 
 impl Value {
@@ -115,9 +115,10 @@ impl Assembly<'_, '_> {
         };
         // Whoever named a place does not expect another value from elsewhere when it is empty.
         let named = given.is_some() || server.variables.contains_key(name);
-        let giver = match origins.is_empty() {
-            true => Giver::Author,
-            false => Giver::Operator,
+        // A value of the operator's file may be meant for another app, whose author did not have to guess its name.
+        let giver = match given {
+            Some(_) => Giver::CommandLine,
+            None => Giver::Elsewhere,
         };
         if let Some(default) = default.filter(|_| !named) {
             origins.push(Origin::Given(Secret::new(default)));

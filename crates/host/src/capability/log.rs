@@ -142,10 +142,16 @@ impl LogSink {
         &self.0.host
     }
 
-    /// A line of the host's own on standard error. Anything that can happen often goes through `fault_log`.
+    /// A line of the host's own on standard error. Anything that can happen often goes through `fault_log`. What a guest said
+    /// of its failure may be in it, so that it is cut like a guest's own.
     pub(super) fn host_line(&self, text: &str) {
-        let mut line = Vec::with_capacity(text.len() + 1);
-        escape_into(&mut line, text.as_bytes());
+        let whole = text.as_bytes();
+        let cut = whole.get(..limits::LOG_LINE_BYTES.size());
+        let mut line = Vec::with_capacity(cut.unwrap_or(whole).len() + 1);
+        escape_into(&mut line, cut.unwrap_or(whole));
+        if cut.is_some_and(|cut| cut.len() < whole.len()) {
+            line.extend_from_slice("…".as_bytes());
+        }
         self.send(&self.0.host, Channel::Err, line);
     }
 
@@ -361,6 +367,20 @@ pub(super) mod tests {
             out.text().lines().map(str::len).collect::<Vec<_>>(),
             [limits::LOG_LINE_BYTES.size(), 4]
         );
+    }
+
+    #[test]
+    fn a_line_of_the_host_s_is_cut_as_well() {
+        let (sink, _, err) = sink(Style::Tagged);
+        let most = limits::LOG_LINE_BYTES.size();
+        for length in [most, most + 1, 64 * most] {
+            sink.host_line(&"x".repeat(length));
+        }
+        sink.flush();
+        let shown = |cut: bool| "x".repeat(most) + if cut { "…" } else { "" };
+        let text = err.text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines, [shown(false), shown(true), shown(true)]);
     }
 
     /// A writer that never returns until the test lets it.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -40,8 +40,7 @@ impl StdinStream for UntilStop {
     }
 
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
-        let stop = self.0.clone();
-        Box::new(End(Box::pin(Self::end(stop))))
+        Box::new(End(Some(Box::pin(Self::end(self.0.clone())))))
     }
 }
 
@@ -61,8 +60,8 @@ impl InputStream for UntilStop {
     }
 }
 
-/// The same as a reader.
-struct End(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+/// The same as a reader; `None` behind the end, which may be read again and again.
+struct End(Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>);
 
 impl AsyncRead for End {
     fn poll_read(
@@ -70,6 +69,30 @@ impl AsyncRead for End {
         cx: &mut Context<'_>,
         _: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll(cx).map(Ok)
+        if let Some(end) = &mut self.0 {
+            ready!(end.as_mut().poll(cx));
+            self.0 = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[test]
+    fn the_end_is_read_again_and_again() {
+        let (tell, stop) = watch::channel(false);
+        let mut input = Box::into_pin(UntilStop::new(stop).async_stream());
+        let mut read = || input.read(&mut [0; 4]).now_or_never().map(Result::unwrap);
+        assert_eq!(read(), None);
+        tell.send(true).unwrap();
+        for _ in 0..3 {
+            assert_eq!(read(), Some(0));
+        }
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Sessions(BTreeMap<u32, Session>);
 struct Session {
     headers: HeaderMap,
     body: Bytes,
+    /// What it came with; parts that were read go with the whole.
+    bytes: usize,
 }
 
 impl Sessions {
@@ -53,6 +55,12 @@ impl Sessions {
         let handle = free.unwrap_or(u32::MAX);
         self.0.insert(handle, session);
         handle
+    }
+
+    /// Bytes of all of them.
+    fn bytes(&self) -> usize {
+        let sizes = self.0.values().map(|session| session.bytes);
+        sizes.fold(0, usize::saturating_add)
     }
 }
 
@@ -136,7 +144,7 @@ fn add_readers(linker: &mut Linker<Host>) -> Result<()> {
             let mut guest = Guest(caller);
             let room = usize::try_from(len.cast_unsigned()).unwrap_or(0);
             let Some(session) = guest.host().http_sessions.0.get_mut(&handle) else {
-                wasmtime::bail!("it reads the body of an answer that it does not hold")
+                return Ok(Code::InvalidHandle as u32);
             };
             let part = session.body.slice(..room.min(session.body.len()));
             session.body.advance(part.len());
@@ -247,11 +255,15 @@ async fn send(
     })?;
     let (head, body) = response.into_parts();
     let most = guest.host().template().limits.host_bytes;
-    let body = Limited::new(body, most).collect().await;
+    // A service may have as many bytes anew in every period, but never hold more at once.
+    let left = most.saturating_sub(guest.host().http_sessions.bytes());
+    let body = Limited::new(body, left).collect().await;
     let body = match body {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
-            let error = format!("an answer has more than {most} bytes, its limit `host_bytes`");
+            let error = format!(
+                "the answers that it holds have more than {most} bytes, its limit `host_bytes`"
+            );
             return Err(Failed::Guest(wasmtime::Error::msg(error)));
         }
         Err(_) => return Err(Failed::Code(Code::Request)),
@@ -260,10 +272,12 @@ async fn send(
     let headers: usize = headers
         .map(|(name, value)| name.as_str().len() + value.len())
         .sum();
-    guest.host().meter.keep(body.len() + headers)?;
+    let bytes = body.len() + headers;
+    guest.host().meter.keep(bytes)?;
     let session = Session {
         headers: head.headers,
         body,
+        bytes,
     };
     let handle = guest.host().http_sessions.open(session);
     guest.write(status_out, &head.status.as_u16().to_le_bytes())?;

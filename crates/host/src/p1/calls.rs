@@ -7,6 +7,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use tokio::task::yield_now;
 use wasmtime::Result;
 use wasmtime_wasi::p1::wasi_snapshot_preview1 as preview1;
 use wiggle::GuestMemory;
@@ -367,6 +368,9 @@ async fn receive(
             if bytes == 0 || how.peek || !(full || how.all) {
                 return Ok(total);
             }
+            if how.all && !full {
+                yield_now().await;
+            }
             rest = rest.get_mut(bytes..).ok_or(Errno::FAULT)?;
         }
     }
@@ -385,6 +389,10 @@ async fn send(
         let rest = rest(memory, &buffers, total);
         if rest.is_empty() {
             return u32::try_from(total).map_err(|_| Errno::INVAL);
+        }
+        if total > 0 {
+            // A peer that takes as fast as the guest gives must not keep this thread for itself.
+            yield_now().await;
         }
         match stream.send(&rest).await {
             Ok(bytes) => total += bytes,
