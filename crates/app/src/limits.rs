@@ -261,7 +261,6 @@ table! {
     REQUEST_TIMEOUT_MS = "request_timeout", Milliseconds, 5 * SECOND, [SECOND, MINUTE], "tests/functional/messages.rs::a_request_that_nobody_answers_ends";
 
     // Messages that an instance fetches itself.
-
     /// Topics that one instance may have subscribed to; one more fails inside the guest.
     INSTANCE_SUBSCRIPTIONS = "instance_subscriptions", Count, 64, [1, 1024], "tests/functional/calls.rs::an_instance_reads_so_many_topics_and_no_more";
     /// How long a read waits for a message that may be on its way.
@@ -274,7 +273,6 @@ table! {
     EXPERIMENTAL_HTTP_SESSIONS = "experimental_http_sessions", Count, 42, [1, 1024], "tests/functional/calls.rs::an_instance_holds_so_many_answers_and_no_more";
 
     // Guests that call guests.
-
     /// Calls of one guest by another of its app that may lie one behind the other, over HTTP and through imports together;
     /// one more fails inside the guest.
     CALL_DEPTH = "call_depth", Count, 8, [1, 8], "tests/limits::call_depth";
@@ -306,7 +304,6 @@ table! {
     POLL_SUBSCRIPTIONS = "poll_subscriptions", Count, 8192, [64, 65_536], "crates/host/src/p1/tests/calls.rs::a_call_waits_for_so_many_things_and_no_more";
 
     // The control socket of a running app.
-
     /// Who is answered at once on the control socket; others wait.
     CONTROL_CONNECTIONS = "control_connections", Count, 8, [1, 1000], "tests/functional/calls.rs::a_control_socket_answers_its_callers_in_turns";
     /// Size of a request on the control socket; a larger one is refused.

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use hostel_app::{App, ListenOn, ServiceTrigger, limits, resolve};
 use hostel_host::LogSink;
 use hostel_server::{
-    Bounds, Control, ControlError, Inherited, LifeLine, MetricsOptions, Outcome, Revision,
-    ServeError, ServeOptions, check_services, deploy, serve,
+    Bounds, Control, ControlError, Deployed, Inherited, LifeLine, MetricsOptions, Outcome,
+    Revision, ServeError, ServeOptions, check_services, deploy, serve,
 };
 
 use crate::args::{ConfigFlag, DataFlags, GuestFlags, VariableFlags, address, listen};
@@ -134,6 +134,27 @@ fn build_streams() -> Streams {
     }
 }
 
+/// The way in for `hostel call --running`; an app is served without it, too.
+fn control(
+    args: &Args,
+    deployed: &Deployed,
+    revision: Revision,
+    meanwhile: &Meanwhile,
+) -> Option<Control> {
+    let data = runtime::folder(&args.data)?;
+    match Control::open(&data, deployed, revision) {
+        Ok(control) => Some(control),
+        // It is the other one's.
+        Err(ControlError::Taken(_)) => None,
+        Err(ControlError::Io(error)) => {
+            meanwhile.later(format!(
+                "`hostel call --running` cannot reach this app: {error}"
+            ));
+            None
+        }
+    }
+}
+
 /// Serves in this process.
 fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, Failure> {
     let config = args.config.read(&args.variables)?;
@@ -183,18 +204,7 @@ fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, F
         runtime,
         ready: Box::new(|address| output::status(&format!("metrics at http://{address}/metrics"))),
     });
-    let data = runtime::folder(&args.data);
-    let control = data.and_then(|data| match Control::open(&data, &deployed, revision) {
-        Ok(control) => Some(control),
-        // It is the other one's.
-        Err(ControlError::Taken(_)) => None,
-        Err(ControlError::Io(error)) => {
-            meanwhile.later(format!(
-                "`hostel call --running` cannot reach this app: {error}"
-            ));
-            None
-        }
-    });
+    let control = control(args, &deployed, revision, &meanwhile);
     let revisions = control.as_ref().map(Control::revisions);
     // Guests that run from the start write before the server is ready; its line is the first all the same.
     let held = log.hold();

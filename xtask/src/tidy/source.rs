@@ -30,10 +30,10 @@ pub(super) fn code_only(text: &str) -> String {
 
 /// The lines before a file's first inline test module. The formatter leaves such a module at the end.
 pub(super) fn without_tests(text: &str) -> &str {
-    let Some(start) = text.find("#[cfg(test)]\nmod tests {") else {
-        return text;
-    };
-    text.get(..start).unwrap_or(text)
+    let marks = ["", "pub(super) ", "pub(crate) "]
+        .map(|visible| format!("#[cfg(test)]\n{visible}mod tests {{"));
+    let start = marks.iter().filter_map(|mark| text.find(mark)).min();
+    start.and_then(|start| text.get(..start)).unwrap_or(text)
 }
 
 /// The names of all tests: functions under a test attribute, those of a program of its own that say so in the line above, and
@@ -199,5 +199,7 @@ mod tests {
         assert_eq!(without_tests(text), "fn a() {}\n");
         assert_eq!(test_names(text), ["b", "c"]);
         assert_eq!(without_tests("fn a() {}"), "fn a() {}");
+        let shared = text.replace("mod tests", "pub(super) mod tests");
+        assert_eq!(without_tests(&shared), "fn a() {}\n");
     }
 }
