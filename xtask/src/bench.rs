@@ -16,6 +16,7 @@ mod contender;
 mod load;
 pub(crate) mod machine;
 mod messages;
+mod metered;
 mod options;
 pub(crate) mod proc;
 mod report;

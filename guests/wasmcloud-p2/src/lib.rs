@@ -40,7 +40,11 @@ fn told(request: &IncomingRequest) -> Result<String, String> {
     let body = query("text").unwrap_or_default().into_bytes();
     if let Some(subject) = query("send") {
         let reply_to = query("reply");
-        consumer::publish(&BrokerMessage { subject, body, reply_to })?;
+        consumer::publish(&BrokerMessage {
+            subject,
+            body,
+            reply_to,
+        })?;
         return Ok("sent\n".to_string());
     }
     let timeout = query("timeout").and_then(|text| text.parse().ok());

@@ -58,7 +58,12 @@ async fn told(request: &Request) -> Result<String, Error> {
     wasip3::spawn_local(write);
     if let Some(subject) = query("send") {
         let reply_to = query("reply");
-        consumer::publish(BrokerMessage { subject, body, reply_to }).await?;
+        consumer::publish(BrokerMessage {
+            subject,
+            body,
+            reply_to,
+        })
+        .await?;
         return Ok("sent\n".to_string());
     }
     let timeout = query("timeout").and_then(|text| text.parse().ok());

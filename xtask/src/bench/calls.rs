@@ -4,15 +4,14 @@
 //! Hostel's metrics charge it, per call. Like the other benches it judges nothing: the goals are printed beside the figures.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::contender::{Scratch, pinned};
 use super::machine;
+use super::metered::{ask, charged, free_address};
 use super::server::Server;
 use crate::shell;
 
@@ -27,8 +26,6 @@ usage: cargo xtask bench calls [--rounds N] [--hostel PATH] [--guests FOLDER]
 const REQUESTS: u32 = 5_000;
 /// Calls through an import in one round.
 const IMPORTS: u32 = 100_000;
-/// How long one round may take.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 const MANIFEST: &str = r#"
 [app]
@@ -185,47 +182,6 @@ fn print(way: &Way, figures: &[Figure]) {
         median(|figure| figure.whole_us - figure.callee_us),
         way.goal_us
     );
-}
-
-/// What the metrics say of one component.
-struct Charged {
-    calls: f64,
-    cpu_seconds: f64,
-}
-
-fn charged(metrics: SocketAddr, component: &str) -> Result<Charged> {
-    let text = ask(metrics, "/metrics")?;
-    let label = format!("component=\"{component}\"");
-    let sum = |name: &str| -> f64 {
-        let lines = text
-            .lines()
-            .filter(|line| line.starts_with(name) && line.contains(&label));
-        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        values.sum()
-    };
-    Ok(Charged {
-        calls: sum("hostel_calls_total{"),
-        cpu_seconds: sum("hostel_cpu_seconds_total{"),
-    })
-}
-
-/// The body of the answer to a GET, which has to be 200.
-fn ask(address: SocketAddr, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: bench\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    let (head, body) = text
-        .split_once("\r\n\r\n")
-        .context("an answer without a head")?;
-    ensure!(head.contains(" 200 "), "{path}: {head}\n{body}");
-    Ok(body.to_owned())
-}
-
-/// An address that was free a moment ago.
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 #[cfg(test)]

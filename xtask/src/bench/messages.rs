@@ -1,13 +1,12 @@
 //! `cargo xtask bench messages`: messages through a broker without a server to a guest, beside the same broker and no guest.
 //!
 //! Many requests at once publish, each its messages one after the other, as a crowd of clients would; a second component handles
-//! them. A run is over when the handler has come to the last one. The control (`crates/stores/examples/messages.rs`) does
+//! them. A run is over when the handler has been called with the last one, as the server's metrics count it. The control (`crates/stores/examples/messages.rs`) does
 //! the same with tasks in the place of requests and an acknowledgement in the place of the guest. They take turns, so that drift of the
 //! machine hits both. Nothing is pinned: a server and its handlers are to use what there is.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -17,6 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::contender::Scratch;
+use super::metered::{PATIENCE, ask, charged, free_address};
 use super::server::Server;
 use super::{machine, root, run};
 use crate::shell;
@@ -35,8 +35,8 @@ const BROKERS: [(&str, &str, f64); 2] = [
     ("memory", "memory:", 25_000.0),
 ];
 const GUEST: &str = "message-bench-p2.wasm";
-/// A run that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How often it is asked how far the handler is.
+const LOOK: Duration = Duration::from_millis(2);
 
 const MANIFEST: &str = r#"
 [app]
@@ -48,7 +48,7 @@ component = "publisher"
 
 [component.publisher]
 source = "message-bench-p2.wasm"
-grants = { messaging = { publish = ["bench.*"], request = ["bench.*"] } }
+grants = { messaging = { publish = ["bench.*"] } }
 limits = { concurrency = 1000, deadline = "120s" }
 
 [[message]]
@@ -180,39 +180,37 @@ fn of_hostel(hostel: &Path, root: &Path, url: &str, options: &Options) -> Result
         .arg("--data")
         .arg(path("data"));
     command.arg("--config").arg(path("server.toml"));
-    command.args(["--listen", "127.0.0.1:0"]);
+    let metrics = free_address()?;
+    command.args(["--listen", "127.0.0.1:0", "--metrics"]);
+    command.arg(metrics.to_string());
     let server = Server::start("hostel", command)?;
     let address = server.address();
     // Warm: code, instances, files.
-    get(address, "/?times=100&ask=1")?;
+    ask(address, "/?times=100")?;
+    handled(metrics, 100)?;
     let target = format!("/?times={}", options.messages / options.publishers);
     let begin = Instant::now();
     let publishing: Vec<_> = (0..options.publishers)
         .map(|_| {
             let target = target.clone();
-            thread::spawn(move || get(address, &target))
+            thread::spawn(move || ask(address, &target))
         })
         .collect();
     for published in publishing {
         let published = published.join();
         published.map_err(|_| anyhow::anyhow!("a publisher panicked"))??;
     }
-    get(address, "/?ask=1")?;
+    handled(metrics, 100 + options.messages)?;
     Ok(options.messages as f64 / begin.elapsed().as_secs_f64())
 }
 
-/// `GET target`, which must be answered with 200.
-fn get(address: SocketAddr, target: &str) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let request = format!("GET {target} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    ensure!(
-        answer.starts_with("HTTP/1.1 200 "),
-        "{target} was answered with {answer}"
-    );
+/// Waits until the handler has been called so often since the start.
+fn handled(metrics: SocketAddr, calls: usize) -> Result<()> {
+    let begin = Instant::now();
+    while charged(metrics, "handler")?.calls < calls as f64 {
+        ensure!(begin.elapsed() < PATIENCE, "messages were not handled");
+        thread::park_timeout(LOOK);
+    }
     Ok(())
 }
 
