@@ -987,6 +987,17 @@ fn a_grant_whose_address_the_operator_gave_is_the_operator_s() {
     assert_eq!(grants.tcp[0].to_string(), "10.0.0.1:9000");
     assert_eq!(grants.listen.len(), 1);
     assert!(grants.operator.tcp.is_empty());
+    // Nor does one of the operator's file, which is for all apps.
+    let file = dir.path().join("server.toml");
+    fs::write(&file, "[variables]\nurl = \"http://127.0.0.1:9\"\n").unwrap();
+    let operator = Operator {
+        server: hostel_app::ServerConfig::read(&file).unwrap().into(),
+        ..Operator::default()
+    };
+    let app = resolve(dir.path(), &operator).unwrap().app;
+    let grants = &app.components[0].grants;
+    assert_eq!(grants.http[1].to_string(), "http://127.0.0.1:9");
+    assert!(grants.operator.http.is_empty());
     for url in ["", "ftp://x", "http://"] {
         let (kind, _) = first_error(given(&[("url", url)]));
         assert_eq!(kind, Kind::BadGrant, "{url:?}");
