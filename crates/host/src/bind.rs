@@ -30,7 +30,6 @@ use crate::fault::Fault;
 use crate::guest::{Guest, Inner, RequestId, fault_of};
 use crate::lock::lock;
 use crate::meter::{self, Clock};
-use crate::pool::Permit;
 use crate::state::Host;
 use fit::Fit;
 pub(crate) use fit::{is_compatible, is_meant};
@@ -297,13 +296,10 @@ impl Call {
         let guest = &self.function.callee;
         let template = &guest.0.template;
         template.metrics.calls.add(1);
-        let (_permit, _ticking, clock) = match template.metered {
-            true => (
-                guest.0.permits.acquire().await?,
-                Some(guest.0.ticker.enter()),
-                Clock::start(&template.limits),
-            ),
-            false => (Permit::uncounted(), None, Clock::off(&template.limits)),
+        let _permit = guest.0.permit().await?;
+        let (_ticking, clock) = match template.metered {
+            true => (Some(guest.0.ticker.enter()), Clock::start(&template.limits)),
+            false => (None, Clock::off(&template.limits)),
         };
         let chain = self.chain.within(template.limits.deadline_ms);
         let mut clock = clock.owned_by(&template.metrics).until(self.chain.due());

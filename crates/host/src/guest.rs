@@ -174,10 +174,7 @@ impl Guest {
         call: Call,
     ) -> Result<::http::Response<ResponseBody>, Fault> {
         self.0.template.metrics.calls.add(1);
-        let permit = match self.0.template.metered {
-            true => self.0.permits.acquire().await?,
-            false => Permit::uncounted(),
-        };
+        let permit = self.0.permit().await?;
         http::answer(&self.0, permit, request, call).await
     }
 
@@ -193,10 +190,7 @@ impl Guest {
         id: RequestId,
     ) -> Result<Handled, Fault> {
         self.0.template.metrics.calls.add(1);
-        let permit = match self.0.template.metered {
-            true => self.0.permits.acquire().await?,
-            false => Permit::uncounted(),
-        };
+        let permit = self.0.permit().await?;
         let letter = Letter::received(message, broker);
         message::handle(&self.0, permit, letter, id).await
     }
@@ -246,10 +240,7 @@ impl Guest {
     /// The fault, where it did not return. That it returned an error is no fault: see [`Returned::error`].
     pub async fn call_prepared(&self, call: Prepared, id: RequestId) -> Result<Returned, Fault> {
         self.0.template.metrics.calls.add(1);
-        let permit = match self.0.template.metered {
-            true => self.0.permits.acquire().await?,
-            false => Permit::uncounted(),
-        };
+        let permit = self.0.permit().await?;
         export::run(&self.0, permit, call, id).await
     }
 
@@ -316,6 +307,14 @@ impl Guest {
 }
 
 impl Inner {
+    /// A place among the calls of the component, after a wait in line if it must be; without budgets there is no line.
+    pub(crate) async fn permit(&self) -> Result<Permit, Fault> {
+        match self.template.metered {
+            true => self.permits.acquire().await,
+            false => Ok(Permit::uncounted()),
+        }
+    }
+
     /// An instance that may answer again. Those that began with values which have changed since are dropped.
     pub(crate) fn idle_instance(&self) -> Option<Warm> {
         loop {

@@ -57,4 +57,4 @@ pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};
 pub use hostel_stores::{kv, messaging};
 pub use net::narrowed::{Narrowed, narrowed};
 pub use runtime::{AppScope, Progress, Role, Runtime, RuntimeOptions};
-pub use turn::Turn;
+pub use turn::{SCHEDULE_FIELD, SCHEDULE_TIME_FIELD, Turn};

@@ -15,6 +15,11 @@ use crate::guest::{Call, Guest, RequestBody, RequestId};
 use crate::pool::Permit;
 use crate::state::Stdio;
 
+/// The field of a request by which the host tells a guest which schedule calls it; nobody else may say it.
+pub const SCHEDULE_FIELD: &str = "hostel-cron";
+/// The field that tells for which of its times.
+pub const SCHEDULE_TIME_FIELD: &str = "hostel-cron-time";
+
 /// A place among the calls of a component; see [`Guest::turn`].
 pub struct Turn(Permit);
 
@@ -34,12 +39,9 @@ impl Guest {
     /// # Errors
     /// `busy`, where there was none in all that time.
     pub async fn turn(&self, patience: Duration) -> Result<Turn, Fault> {
-        if !self.0.template.metered {
-            return Ok(Turn(Permit::uncounted()));
-        }
         let begin = Instant::now();
         loop {
-            match self.0.permits.acquire().await {
+            match self.0.permit().await {
                 Err(Fault::Busy(_)) if begin.elapsed() < patience => sleep(BUSY).await,
                 permit => return Ok(Turn(permit?)),
             }

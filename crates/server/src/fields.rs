@@ -1,6 +1,7 @@
 //! Header fields that belong to one connection, not to a message, and so never cross the host in either direction
 //! (RFC 9110 section 7.6.1); those by which the host itself tells a guest what it is called for; and fields that may not stand in a trailer (section 6.5.1).
 
+use hostel_host::{SCHEDULE_FIELD, SCHEDULE_TIME_FIELD};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// What is always taken out. `Expect` is answered by hyper, `HTTP2-Settings` goes with `Upgrade: h2c`.
@@ -15,8 +16,8 @@ const CONNECTION_FIELDS: [HeaderName; 12] = [
     header::UPGRADE,
     HeaderName::from_static("http2-settings"),
     header::EXPECT,
-    HeaderName::from_static("hostel-cron"),
-    HeaderName::from_static("hostel-cron-time"),
+    HeaderName::from_static(SCHEDULE_FIELD),
+    HeaderName::from_static(SCHEDULE_TIME_FIELD),
 ];
 
 /// Framing and authority: a `Connection` that names one of these is an attempt to make hosts disagree.
@@ -40,8 +41,8 @@ impl ConnectionFields {
             "upgrade" => 7,
             "http2-settings" => 8,
             "expect" => 9,
-            "hostel-cron" => 10,
-            "hostel-cron-time" => 11,
+            SCHEDULE_FIELD => 10,
+            SCHEDULE_TIME_FIELD => 11,
             _ => return false,
         };
         self.0 |= 1 << bit;

@@ -3,10 +3,7 @@
 
 use wasip2::clocks::monotonic_clock::now;
 use wasip2::exports::http::incoming_handler::Guest;
-use wasip2::http::outgoing_handler;
-use wasip2::http::types::{
-    ErrorCode, Fields, IncomingRequest, OutgoingRequest, ResponseOutparam, Scheme,
-};
+use wasip2::http::types::{ErrorCode, IncomingRequest, ResponseOutparam};
 
 struct Bench;
 
@@ -30,18 +27,7 @@ impl Guest for Bench {
 
 fn timed(url: &str) -> Result<u64, ErrorCode> {
     let begin = now();
-    let (_, authority, path) = query::url(url).ok_or(ErrorCode::HttpRequestUriInvalid)?;
-    let request = OutgoingRequest::new(Fields::new());
-    let invalid = |()| ErrorCode::HttpRequestUriInvalid;
-    request.set_scheme(Some(&Scheme::Http)).map_err(invalid)?;
-    request.set_authority(Some(authority)).map_err(invalid)?;
-    request.set_path_with_query(Some(path)).map_err(invalid)?;
-    let answer = outgoing_handler::handle(request, None)?;
-    answer.subscribe().block();
-    let response = answer
-        .get()
-        .expect("it was awaited")
-        .expect("it is taken once")?;
+    let response = http_p2::get(url)?;
     let body = response.consume().expect("the first call for the body");
     let stream = body.stream().expect("the first call for the stream");
     while stream.blocking_read(4096).is_ok() {}

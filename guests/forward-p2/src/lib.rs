@@ -3,10 +3,7 @@
 
 use wasip2::cli::environment::get_environment;
 use wasip2::exports::http::incoming_handler::Guest;
-use wasip2::http::outgoing_handler;
-use wasip2::http::types::{
-    ErrorCode, Fields, IncomingRequest, OutgoingRequest, ResponseOutparam, Scheme,
-};
+use wasip2::http::types::{ErrorCode, IncomingRequest, ResponseOutparam};
 
 struct Forward;
 
@@ -24,20 +21,8 @@ impl Guest for Forward {
 fn ask() -> Result<String, ErrorCode> {
     let environment = get_environment();
     let upstream = environment.iter().find(|(name, _)| name == "UPSTREAM");
-    let (_, authority, path) = upstream
-        .and_then(|(_, url)| query::url(url))
-        .ok_or(ErrorCode::HttpRequestUriInvalid)?;
-    let request = OutgoingRequest::new(Fields::new());
-    let invalid = |()| ErrorCode::HttpRequestUriInvalid;
-    request.set_scheme(Some(&Scheme::Http)).map_err(invalid)?;
-    request.set_authority(Some(authority)).map_err(invalid)?;
-    request.set_path_with_query(Some(path)).map_err(invalid)?;
-    let answer = outgoing_handler::handle(request, None)?;
-    answer.subscribe().block();
-    let response = answer
-        .get()
-        .expect("it was awaited")
-        .expect("it is taken once")?;
+    let (_, url) = upstream.ok_or(ErrorCode::HttpRequestUriInvalid)?;
+    let response = http_p2::get(url)?;
     let body = response.consume().expect("the first call for the body");
     let stream = body.stream().expect("the first call for the stream");
     let mut text = Vec::new();

@@ -1,12 +1,14 @@
-//! The few lines that every `wasi:http` 0.2 guest here needs: read a query switch, answer in one call.
+//! The few lines that every `wasi:http` 0.2 guest here needs: read a query switch, ask another server, answer in one call.
 //!
 //! It hides nothing that a guest is there to show: a guest about bodies, trailers or headers speaks to
 //! `wasi:http` itself.
 
 use std::io::Write;
 
+use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
+    ErrorCode, Fields, IncomingRequest, IncomingResponse, OutgoingBody, OutgoingRequest,
+    OutgoingResponse, ResponseOutparam, Scheme,
 };
 
 /// The value of `key` in the request's query, percent-decoded; `None` where it is not given.
@@ -19,6 +21,22 @@ pub fn number(request: &IncomingRequest, key: &str, default: u64) -> u64 {
     query(request, key)
         .and_then(|value| value.parse().ok())
         .unwrap_or(default)
+}
+
+/// Sends a GET without fields to a URL, as `http`, and waits for the head of the answer.
+pub fn get(url: &str) -> Result<IncomingResponse, ErrorCode> {
+    let (_, authority, path) = query::url(url).ok_or(ErrorCode::HttpRequestUriInvalid)?;
+    let request = OutgoingRequest::new(Fields::new());
+    let invalid = |()| ErrorCode::HttpRequestUriInvalid;
+    request.set_scheme(Some(&Scheme::Http)).map_err(invalid)?;
+    request.set_authority(Some(authority)).map_err(invalid)?;
+    request.set_path_with_query(Some(path)).map_err(invalid)?;
+    let answer = outgoing_handler::handle(request, None)?;
+    answer.subscribe().block();
+    answer
+        .get()
+        .expect("it was awaited")
+        .expect("it is taken once")
 }
 
 /// Answers with `status` and `text` as a whole: head, body, end.

@@ -5,8 +5,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use wasip2::http::outgoing_handler;
-use wasip2::http::types::{ErrorCode, Fields, OutgoingRequest, Scheme};
+use wasip2::http::types::ErrorCode;
 
 wit_bindgen::generate!({ path: "wit", world: "pricing" });
 
@@ -65,17 +64,5 @@ impl Guest for Pricing {
 
 /// The status of the answer to a GET.
 fn status(url: &str) -> Result<String, ErrorCode> {
-    let (_, authority, path) = query::url(url).ok_or(ErrorCode::HttpRequestUriInvalid)?;
-    let request = OutgoingRequest::new(Fields::new());
-    let invalid = |()| ErrorCode::HttpRequestUriInvalid;
-    request.set_scheme(Some(&Scheme::Http)).map_err(invalid)?;
-    request.set_authority(Some(authority)).map_err(invalid)?;
-    request.set_path_with_query(Some(path)).map_err(invalid)?;
-    let answer = outgoing_handler::handle(request, None)?;
-    answer.subscribe().block();
-    let response = answer
-        .get()
-        .expect("it was awaited")
-        .expect("it is taken once")?;
-    Ok(response.status().to_string())
+    Ok(http_p2::get(url)?.status().to_string())
 }

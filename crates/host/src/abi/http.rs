@@ -239,10 +239,7 @@ pub(crate) async fn instantiate(guest: &Inner, request: RequestId) -> Result<War
 
 /// Makes an instance under the guest's budget and drops it.
 pub(crate) async fn warm_up(guest: &Arc<Inner>) -> Result<(), Fault> {
-    let permit = match guest.template.metered {
-        true => guest.permits.acquire().await?,
-        false => Permit::uncounted(),
-    };
+    let permit = guest.permit().await?;
     let id = RequestId::next();
     let begun = guest.clone();
     let work: Work = Box::pin(async move { Ok(instantiate(&begun, id).await?) });

@@ -28,11 +28,12 @@ use crate::chain::Chain;
 use crate::fault::Fault;
 use crate::guest::{Call, Guest, Inner, RequestBody, RequestId};
 use crate::lock::lock;
+use crate::turn::{SCHEDULE_FIELD, SCHEDULE_TIME_FIELD};
 
 /// Fields by which the host tells a guest what it is called for, which no other guest is to say.
 const OF_HOST: [HeaderName; 2] = [
-    HeaderName::from_static("hostel-cron"),
-    HeaderName::from_static("hostel-cron-time"),
+    HeaderName::from_static(SCHEDULE_FIELD),
+    HeaderName::from_static(SCHEDULE_TIME_FIELD),
 ];
 
 /// The components of one app that answer requests of the others, by their names in lower case. They are not kept alive by

@@ -10,6 +10,7 @@ use futures::future::{BoxFuture, FutureExt};
 use hostel_app::{CronRun, CronTrigger, limits, schedule};
 use hostel_host::{
     BodyError, Call, Chain, Fault, Guest, Job, LoadError, RequestBody, RequestId, Role,
+    SCHEDULE_FIELD, SCHEDULE_TIME_FIELD,
 };
 use http::uri::Scheme;
 use http::{Request, header};
@@ -20,8 +21,6 @@ use crate::slot::Slot;
 
 /// Which schedule, and which of its times, a program runs for.
 const VARIABLES: [&str; 2] = ["HOSTEL_CRON", "HOSTEL_CRON_TIME"];
-/// The same for a request; `fields` takes them out of what clients send.
-const FIELDS: [&str; 2] = ["hostel-cron", "hostel-cron-time"];
 
 /// Who runs for a schedule.
 pub(super) trait Runs: Send + Sync {
@@ -123,8 +122,8 @@ impl Target {
         Request::post(format!("http://{}{path}", self.authority))
             .header(header::HOST, self.authority.as_str())
             .header(header::CONTENT_LENGTH, 0)
-            .header(FIELDS[0], self.name.as_str())
-            .header(FIELDS[1], time)
+            .header(SCHEDULE_FIELD, self.name.as_str())
+            .header(SCHEDULE_TIME_FIELD, time)
             .body(RequestBody::new(empty))
     }
 }
