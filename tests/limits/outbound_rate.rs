@@ -47,7 +47,12 @@ fn a_turn_that_is_too_far_away_fails_inside_the_guest() {
         .filter(|answer| answer.text().contains("ConnectionLimitReached"))
         .count();
     assert!(fine >= 1 && refused >= 1, "{fine} {refused}");
-    assert_eq!(upstream.heard().len(), fine);
+    // Of one that was connected in its last moment the guest may not have seen the answer.
+    let heard = upstream.heard().len();
+    assert!(
+        (fine..=answers.len() - refused).contains(&heard),
+        "{heard} were heard, {fine} answered and {refused} refused"
+    );
 }
 
 #[test]
