@@ -59,6 +59,10 @@ pub struct App {
     pub crons: Vec<CronTrigger>,
     /// Which components run all the time.
     pub services: Vec<ServiceTrigger>,
+    /// Where it is served unless the operator says otherwise.
+    pub listen: Option<ListenOn>,
+    /// A path that answers `OK` as long as the app is served, before every route.
+    pub health: Option<String>,
 }
 
 /// What calls a component.
@@ -349,6 +353,8 @@ pub struct Component {
     pub on_start: Option<String>,
     /// Imports that another component of the app answers, each with that one's name.
     pub bind: BTreeMap<String, String>,
+    /// How it is called if it is a program that answers requests.
+    pub cgi: Cgi,
 }
 
 impl Component {
@@ -368,6 +374,7 @@ impl Component {
             reuse: Reuse::default(),
             on_start: None,
             bind: BTreeMap::new(),
+            cgi: Cgi::default(),
         }
     }
 }
@@ -397,6 +404,27 @@ impl Default for Reuse {
             concurrent: 1,
         }
     }
+}
+
+/// How a program answers requests, as CGI has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cgi {
+    /// Its arguments, as one text: `${SCRIPT_NAME}` and `${ARGS}` stand for the path and the words of the query. `None`: the path,
+    /// then each part of the query.
+    pub argv: Option<String>,
+    /// The scripts that it runs, if it is an interpreter.
+    pub scripts: Option<Scripts>,
+}
+
+/// Files that an interpreter runs, each found by the path of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scripts {
+    /// The guest's name of the folder that paths are looked up in; in one of its granted directories.
+    pub root: String,
+    /// Ends of names that make a file a script, without the dot.
+    pub extensions: Vec<String>,
+    /// The scripts that answer for a folder, the first that is there.
+    pub index: Vec<String>,
 }
 
 /// Everything a component may reach. Empty means: nothing.

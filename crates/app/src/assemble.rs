@@ -82,6 +82,8 @@ pub(crate) fn assemble(
         messages,
         crons,
         services,
+        listen: manifest.listen,
+        health: manifest.health.map(|path| path.value),
     };
     app.digest = digest::of_app(&app, folder);
     Some(Resolved { app, code })
@@ -125,6 +127,7 @@ impl Assembly<'_, '_> {
                 host,
                 methods,
                 component,
+                entrypoint,
             } = text;
             let (host, host_span) = host.map_or((None, 0..0), |host| (Some(host.value), host.span));
             let (methods, methods_span) =
@@ -134,6 +137,7 @@ impl Assembly<'_, '_> {
                 host,
                 methods,
                 component: self.index(&component, names),
+                entrypoint: entrypoint.map(|export| export.value),
                 line: self.report.line(route.span.start),
             });
             spans.push(RouteSpans {
@@ -267,6 +271,7 @@ impl Assembly<'_, '_> {
                 reuse: text.reuse,
                 on_start: text.on_start.map(|export| export.value),
                 bind,
+                cgi: text.cgi,
             },
             code,
         ))

@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use crate::app::{
-    App, Component, CronRun, CronTrigger, Digest, Grants, MessageTrigger, MessagingGrants, Missed,
-    OperatorGrants, OrderedBy, Overlap, Ready, Reuse, ServiceTrigger,
+    App, Cgi, Component, CronRun, CronTrigger, Digest, Grants, MessageTrigger, MessagingGrants,
+    Missed, OperatorGrants, OrderedBy, Overlap, Ready, Reuse, Scripts, ServiceTrigger,
 };
 use crate::grant::FileGrant;
 use crate::limits::Limits;
@@ -27,6 +27,8 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
         messages,
         crons,
         services,
+        listen,
+        health,
     } = app;
     let mut out = Canonical::default();
     out.text("hostel app 1");
@@ -58,6 +60,9 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
             .iter()
             .map(|trigger| canonical(|out| write_service(out, trigger, components))),
     );
+    let listen = listen.as_ref().map(ToString::to_string);
+    out.option(listen.as_deref());
+    out.option(health.as_deref());
     Digest::of(&out.0)
 }
 
@@ -88,6 +93,7 @@ fn write_component(out: &mut Canonical, component: &Component, folder: &Path) {
         reuse,
         on_start,
         bind,
+        cgi,
     } = component;
     out.text(name);
     out.bytes(&digest.0);
@@ -120,6 +126,24 @@ fn write_component(out: &mut Canonical, component: &Component, folder: &Path) {
     for (import, callee) in bind {
         out.text(import);
         out.text(callee);
+    }
+    write_cgi(out, cgi);
+}
+
+fn write_cgi(out: &mut Canonical, Cgi { argv, scripts }: &Cgi) {
+    out.option(argv.as_deref());
+    out.number(u64::from(scripts.is_some()));
+    if let Some(Scripts {
+        root,
+        extensions,
+        index,
+    }) = scripts
+    {
+        out.text(root);
+        for names in [extensions, index] {
+            out.number(names.len() as u64);
+            names.iter().for_each(|name| out.text(name));
+        }
     }
 }
 
@@ -269,6 +293,7 @@ fn write_route(out: &mut Canonical, route: &Route, components: &[Component]) {
         host,
         methods,
         component,
+        entrypoint,
         line: _,
     } = route;
     out.text(pattern);
@@ -279,6 +304,7 @@ fn write_route(out: &mut Canonical, route: &Route, components: &[Component]) {
             .get(*component)
             .map(|component| component.name.as_str()),
     );
+    out.option(entrypoint.as_deref());
 }
 
 fn write_message(out: &mut Canonical, trigger: &MessageTrigger, components: &[Component]) {

@@ -3,6 +3,7 @@
 //! Everything that can be judged from the text alone is judged here: keys, types, names, grants, limits. Nothing here
 //! opens another file or knows what the command line said; that is `resolve`.
 
+mod cgi;
 mod component;
 mod cron;
 mod grants;
@@ -25,6 +26,7 @@ pub(crate) use service::ServiceText;
 use crate::error::{Kind, Report};
 use crate::fields::{At, Fields, Value, described, string, wrong_type};
 use crate::limits;
+use crate::listen_on::ListenOn;
 
 /// A whole manifest.
 #[derive(Debug, Default)]
@@ -38,6 +40,10 @@ pub(crate) struct Manifest {
     pub(crate) messages: Vec<MessageText>,
     pub(crate) crons: Vec<CronText>,
     pub(crate) services: Vec<ServiceText>,
+    /// Where it is served unless the operator says otherwise.
+    pub(crate) listen: Option<ListenOn>,
+    /// The path of the health check.
+    pub(crate) health: Option<At<String>>,
 }
 
 /// One entry of `[variables]`.
@@ -60,6 +66,7 @@ pub(crate) struct HttpText {
     pub(crate) host: Option<At<String>>,
     pub(crate) methods: Option<At<Vec<String>>>,
     pub(crate) component: At<String>,
+    pub(crate) entrypoint: Option<At<String>>,
 }
 
 /// Reads a manifest. What is wrong goes into the report, and what is returned holds whatever could be read all the
@@ -83,7 +90,7 @@ pub(crate) fn parse(report: &mut Report<'_>) -> Option<Manifest> {
             "variables",
         ],
     );
-    let (name, version) = app(report, &root);
+    let (name, version, health) = app(report, &root);
     if !["http", "message", "cron", "service"]
         .into_iter()
         .any(|trigger| root.get(trigger).is_some())
@@ -120,10 +127,15 @@ pub(crate) fn parse(report: &mut Report<'_>) -> Option<Manifest> {
             &limits::SERVICES_MAX,
             service::read,
         ),
+        listen: None,
+        health,
     })
 }
 
-fn app(report: &mut Report<'_>, root: &Fields<'_, '_>) -> (String, Option<String>) {
+fn app(
+    report: &mut Report<'_>,
+    root: &Fields<'_, '_>,
+) -> (String, Option<String>, Option<At<String>>) {
     let Some(value) = root.get("app") else {
         let help = "add [app] with name = \"...\"";
         report.whole(Kind::MissingKey, "the manifest has no [app]", help);
@@ -132,7 +144,7 @@ fn app(report: &mut Report<'_>, root: &Fields<'_, '_>) -> (String, Option<String
     let Some(fields) = Fields::new(report, "[app]".to_owned(), value) else {
         return Default::default();
     };
-    fields.only(report, &["name", "version"]);
+    fields.only(report, &["name", "version", "health"]);
     fields.required(report, "name", "\"...\"");
     let name = fields.string(report, "name");
     if let Some(name) = &name {
@@ -141,7 +153,9 @@ fn app(report: &mut Report<'_>, root: &Fields<'_, '_>) -> (String, Option<String
     let version = fields
         .string(report, "version")
         .map(|version| version.value);
-    (name.map(|name| name.value).unwrap_or_default(), version)
+    let health = fields.string(report, "health");
+    let name = name.map(|name| name.value).unwrap_or_default();
+    (name, version, health)
 }
 
 /// Names appear in log lines, metrics and addresses, so they are plain.
@@ -309,7 +323,10 @@ fn triggers<T>(
 }
 
 fn http(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Option<HttpText> {
-    fields.only(report, &["route", "component", "host", "methods"]);
+    fields.only(
+        report,
+        &["route", "component", "host", "methods", "entrypoint"],
+    );
     let route = fields
         .required(report, "route", "\"/...\"")
         .and_then(|_| fields.string(report, "route"));
@@ -333,6 +350,7 @@ fn http(report: &mut Report<'_>, fields: &Fields<'_, '_>) -> Option<HttpText> {
         host,
         methods,
         component: component?,
+        entrypoint: fields.string(report, "entrypoint"),
     })
 }
 

@@ -154,6 +154,7 @@ fn resolve_bare(
         host: None,
         methods: None,
         component: At::new(name.clone(), 0..0),
+        entrypoint: None,
     };
     let manifest = Manifest {
         name,

@@ -10,6 +10,7 @@ mod pattern;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::limits;
 use pattern::Segment;
@@ -17,7 +18,7 @@ use pattern::Segment;
 /// The routes of one app, ready to be searched.
 #[derive(Debug, Clone, Default)]
 pub struct Routes {
-    all: Vec<Route>,
+    all: Vec<Arc<Route>>,
     /// The only route there is, when it takes everything.
     takes_all: Option<usize>,
     any_host: Paths,
@@ -35,6 +36,8 @@ pub struct Route {
     pub methods: Vec<String>,
     /// Index into [`crate::App::components`].
     pub component: usize,
+    /// The export that answers, where the ABI leaves a choice; `None` = the one that it names itself.
+    pub entrypoint: Option<String>,
     /// Line in the manifest, from 1; 0 where no manifest was written.
     pub line: usize,
 }
@@ -43,7 +46,7 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Match<'a> {
     /// This route answers.
-    Found(&'a Route),
+    Found(&'a Arc<Route>),
     /// The path has routes, but not for this method; these are their methods, sorted, for the `Allow` header.
     MethodNotAllowed(Vec<&'a str>),
     /// No route has this path.
@@ -130,6 +133,7 @@ impl Routes {
             host: None,
             methods: Vec::new(),
             component,
+            entrypoint: None,
             line: 0,
         };
         Self::build(vec![route], vec![(0, vec![Segment::Rest])])
@@ -150,7 +154,7 @@ impl Routes {
             _ => None,
         };
         let mut routes = Self {
-            all,
+            all: all.into_iter().map(Arc::new).collect(),
             takes_all,
             ..Self::default()
         };
@@ -199,14 +203,14 @@ impl Routes {
     }
 
     /// Every route, in the manifest's order.
-    pub fn all(&self) -> &[Route] {
+    pub fn all(&self) -> &[Arc<Route>] {
         &self.all
     }
 }
 
 /// One request on its way through the routes.
 struct Search<'r, 'q> {
-    all: &'r [Route],
+    all: &'r [Arc<Route>],
     method: &'q str,
     path_fits: bool,
     /// The methods of the routes whose path fitted.
@@ -215,7 +219,7 @@ struct Search<'r, 'q> {
 
 impl<'r> Search<'r, '_> {
     /// Of routes with equal paths, the one that has the method; at most one does.
-    fn pick(&mut self, routes: &[usize]) -> Option<&'r Route> {
+    fn pick(&mut self, routes: &[usize]) -> Option<&'r Arc<Route>> {
         for route in routes.iter().filter_map(|index| self.all.get(*index)) {
             if route.methods.is_empty() || route.methods.iter().any(|method| method == self.method)
             {
@@ -287,7 +291,7 @@ impl Paths {
         }
     }
 
-    fn find<'r>(&self, search: &mut Search<'r, '_>, path: &str) -> Option<&'r Route> {
+    fn find<'r>(&self, search: &mut Search<'r, '_>, path: &str) -> Option<&'r Arc<Route>> {
         if let Some(routes) = self.exact.get(path)
             && let Some(route) = search.pick(routes)
         {
@@ -303,7 +307,7 @@ impl Paths {
         search: &mut Search<'r, '_>,
         node: usize,
         rest: Option<&str>,
-    ) -> Option<&'r Route> {
+    ) -> Option<&'r Arc<Route>> {
         let node = self.nodes.get(node)?;
         let below = match rest {
             None => search.pick(&node.end),

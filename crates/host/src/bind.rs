@@ -107,7 +107,9 @@ impl Guest {
         let template = &self.0.template;
         let (name, app) = (&template.component, &template.network);
         match self.0.callable {
-            Callable::HttpP2(_) | Callable::HttpP3(_) => app.neighbours.put(name, &self.0),
+            Callable::HttpP2(_) | Callable::HttpP3(_) | Callable::Cgi(_) | Callable::Handle(_) => {
+                app.neighbours.put(name, &self.0)
+            }
             Callable::Export(_) => app.callees.put(name, &self.0),
             Callable::Message(_) | Callable::Command(_) | Callable::Init(_) => {}
         }

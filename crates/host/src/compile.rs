@@ -21,7 +21,7 @@ use wasmtime::{Engine, Module, ResourcesRequired};
 use wasmtime_wasi_http::{p2, p3};
 
 use crate::abi::{Callable, command::Command, init};
-use crate::abi::{export, message::handlers};
+use crate::abi::{export, handle, message::handlers};
 use crate::bind::{self, Bound};
 use crate::cache::{Artifact, Cache, Fresh, Key};
 use crate::detect::{self, Abi, DetectError, Detected, Need};
@@ -120,11 +120,12 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
     detected.needs.retain(|need| !bound(need));
     let abi = choose(&detected, job.role)?;
     bind::check(&detected.imports, job.bound)?;
-    imports::check(&detected, abi).map_err(|missing| error(missing.what, missing.help))?;
-    let flavor = flavor(&detected, abi);
+    let linked_by = detected.linked_by(abi);
+    imports::check(&detected, linked_by).map_err(|missing| error(missing.what, missing.help))?;
+    let flavor = flavor(&detected, linked_by);
     let half = shared.half(flavor).map_err(|cause| host_error(&cause))?;
-    let callable = match abi {
-        Abi::CommandP1 | Abi::ExportModule | Abi::Init => {
+    let callable = match linked_by {
+        Abi::CommandP1 | Abi::ExportModule | Abi::Init | Abi::Handle => {
             let module: Module = compile(shared, half, job, &binary)?;
             fits(job.limits, Some(module.resources_required()))?;
             let modules = match job.role {
@@ -141,6 +142,8 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
                 Abi::ExportModule => Callable::Export(export::Linked::module(pre)),
                 Abi::Init if !init::fits(&module) => return Err(other_init()),
                 Abi::Init => Callable::Init(pre),
+                Abi::Handle => Callable::Handle(handle::Linked::new(pre)),
+                Abi::Cgi => Callable::Cgi(Command::P1(pre)),
                 _ => Callable::Command(Command::P1(pre)),
             }
         }
@@ -151,7 +154,12 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
             if !job.bound.is_empty() {
                 bind::link(linker.to_mut(), &component, job.bound)?;
             }
-            link(&linker, &component, abi).map_err(|cause| link_error(abi, &cause))?
+            let linked = link(&linker, &component, linked_by);
+            let linked = linked.map(|callable| match (abi, callable) {
+                (Abi::Cgi, Callable::Command(command)) => Callable::Cgi(command),
+                (_, callable) => callable,
+            });
+            linked.map_err(|cause| link_error(abi, &cause))?
         }
     };
     Ok(Loaded {
@@ -226,6 +234,8 @@ fn flavor(detected: &Detected, abi: Abi) -> Flavor {
         Abi::Export
         | Abi::ExportModule
         | Abi::Init
+        | Abi::Handle
+        | Abi::Cgi
         | Abi::HttpP2
         | Abi::MessageP2
         | Abi::MessageWasmcloudP2
@@ -244,7 +254,7 @@ fn link(linker: &Linker<Host>, component: &Component, abi: Abi) -> wasmtime::Res
         Abi::MessageP2 | Abi::MessageWasmcloudP2 | Abi::MessageWasmcloudP3 => {
             Callable::Message(handlers::Linked::new(pre, abi)?)
         }
-        Abi::Export | Abi::ExportModule | Abi::Init => {
+        Abi::Export | Abi::ExportModule | Abi::Init | Abi::Handle | Abi::Cgi => {
             Callable::Export(export::Linked::component(pre))
         }
         Abi::CommandP2 | Abi::CommandP1 => Callable::Command(Command::P2(

@@ -35,6 +35,10 @@ pub enum Abi {
     CommandP3,
     /// A core module of server-side-wasm, started by its export `init`.
     Init,
+    /// A core module of serverless-wasm, which answers requests through functions of the module `env`.
+    Handle,
+    /// A command that answers requests: CGI.
+    Cgi,
     /// A component, called by the names of its exports.
     Export,
     /// A core module, called by the names of its exports.
@@ -46,9 +50,10 @@ const MESSAGE_HANDLER: &str = "wasi:messaging/incoming-handler@0.2.0-draft";
 
 impl Abi {
     /// Every ABI that a binary shows by itself, in the order in which one is preferred where it has several.
-    pub const ALL: [Abi; 9] = [
+    pub const ALL: [Abi; 10] = [
         Abi::HttpP3,
         Abi::HttpP2,
+        Abi::Handle,
         Abi::MessageP2,
         Abi::MessageWasmcloudP3,
         Abi::MessageWasmcloudP2,
@@ -70,6 +75,8 @@ impl Abi {
             Abi::CommandP2 => "command-p2",
             Abi::CommandP3 => "command-p3",
             Abi::Init => "init",
+            Abi::Handle => "handle",
+            Abi::Cgi => "cgi",
             Abi::Export => "export",
             Abi::ExportModule => "export-module",
         }
@@ -77,7 +84,7 @@ impl Abi {
 
     /// Answers HTTP requests.
     pub const fn is_http(self) -> bool {
-        matches!(self, Abi::HttpP2 | Abi::HttpP3)
+        matches!(self, Abi::HttpP2 | Abi::HttpP3 | Abi::Handle | Abi::Cgi)
     }
 
     /// Runs once, from its arguments to an exit code.
@@ -95,7 +102,10 @@ impl Abi {
 
     /// Is a core module.
     pub const fn is_module(self) -> bool {
-        matches!(self, Abi::CommandP1 | Abi::ExportModule | Abi::Init)
+        matches!(
+            self,
+            Abi::CommandP1 | Abi::ExportModule | Abi::Init | Abi::Handle
+        )
     }
 
     /// The ABI that a component's export of this name stands for.
@@ -223,9 +233,18 @@ impl Detected {
         self.abis.iter().copied().find(started)
     }
 
-    /// The ABI by which `hostel up` calls it.
+    /// The ABI by which `hostel up` calls it: a command answers as a CGI program does.
     pub fn http_abi(&self) -> Option<Abi> {
-        self.abis.iter().copied().find(|abi| abi.is_http())
+        let served = self.abis.iter().copied().find(|abi| abi.is_http());
+        served.or_else(|| self.command_abi().map(|_| Abi::Cgi))
+    }
+
+    /// The ABI whose imports and exports it has, where it is called by `abi`.
+    pub(crate) fn linked_by(&self, abi: Abi) -> Abi {
+        match abi {
+            Abi::Cgi => self.command_abi().unwrap_or(abi),
+            abi => abi,
+        }
     }
 
     /// The ABI by which messages are handed to it.

@@ -4,12 +4,14 @@
 //! what it may cost is `meter`; who waits is `pool`.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
 use hostel_app::Reuse;
 use hostel_app::limits::{self, Limits};
+use hostel_app::route::Route;
 use hostel_stores::messaging::{Message, Messaging};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::runtime::Handle;
@@ -89,6 +91,17 @@ pub struct Call {
     pub scheme: ::http::uri::Scheme,
     /// Which guests' calls it is part of; the default for a trigger's.
     pub chain: Chain,
+    /// Where it comes from, if it came by a route.
+    pub origin: Option<Origin>,
+}
+
+/// What a request's way to its guest was. A guest that is told of it has no other way to know.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The client's address.
+    pub client: IpAddr,
+    /// The route.
+    pub route: Arc<Route>,
 }
 
 /// One component, ready to be called. Clones are the same guest.
@@ -280,7 +293,10 @@ impl Guest {
     /// # Errors
     /// The fault, where no instance comes about.
     pub async fn warm_up(&self) -> Result<(), Fault> {
-        if matches!(self.0.callable, Callable::Command(_) | Callable::Init(_)) {
+        if matches!(
+            self.0.callable,
+            Callable::Command(_) | Callable::Init(_) | Callable::Cgi(_) | Callable::Handle(_)
+        ) {
             return Ok(());
         }
         match http::warm_up(&self.0).await {

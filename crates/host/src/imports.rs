@@ -20,11 +20,12 @@ pub use offers::{
 /// What the linker of an ABI implements; the newest last. Empty for a core module, which has [`PREVIEW1_FUNCTIONS`].
 pub fn offered(abi: Abi) -> &'static [&'static Offer] {
     match abi {
-        Abi::CommandP1 | Abi::ExportModule | Abi::Init => &[],
+        Abi::CommandP1 | Abi::ExportModule | Abi::Init | Abi::Handle => &[],
         Abi::HttpP2 | Abi::CommandP2 => &[&WASI_0_2],
         // On the engine that its imports and exports ask for.
         Abi::HttpP3
         | Abi::CommandP3
+        | Abi::Cgi
         | Abi::MessageP2
         | Abi::MessageWasmcloudP2
         | Abi::MessageWasmcloudP3

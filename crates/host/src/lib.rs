@@ -53,7 +53,7 @@ pub use compile::{CompileCaps, Compiler, CompilerProcess, LoadError, compile_gue
 pub use compose::{Part, compose};
 pub use detect::Abi;
 pub use fault::{Fault, Level, Row};
-pub use guest::{BodyError, Call, Guest, RequestBody, RequestId};
+pub use guest::{BodyError, Call, Guest, Origin, RequestBody, RequestId};
 pub use hostel_stores::{kv, messaging};
 pub use net::narrowed::{Narrowed, narrowed};
 pub use runtime::{AppScope, Progress, Role, Runtime, RuntimeOptions};

@@ -77,6 +77,7 @@ pub(crate) async fn ask(guest: &Guest, path: &str) -> String {
         id: RequestId::next(),
         scheme: ::http::uri::Scheme::HTTP,
         chain: crate::Chain::default(),
+        origin: None,
     };
     match guest.handle_http(request, call).await {
         Err(fault) => fault.row().name.to_owned(),

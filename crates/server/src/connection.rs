@@ -73,7 +73,7 @@ pub(crate) async fn serve<C: Callee>(seat: Seat<C>, mut tcp: TcpStream) {
     };
     // Nobody there: too slow to say a word, or gone.
     let Ok(Some(opening)) = opening else { return };
-    let wire = Arc::new(Wire::new(worker.clone(), opening.is_http2()));
+    let wire = Arc::new(Wire::new(worker.clone(), seat.client, opening.is_http2()));
     let io = TokioIo::new(GuardedStream::new(tcp, opening, wire.clone()));
     let service = service_fn({
         let wire = wire.clone();

@@ -11,7 +11,10 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use hostel_app::limits::Limits;
-use hostel_host::{BodyError, Call, Chain, Fault, Guest, RequestBody, RequestId, ResponseBody};
+use hostel_app::route::Route;
+use hostel_host::{
+    BodyError, Call, Chain, Fault, Guest, Origin, RequestBody, RequestId, ResponseBody,
+};
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -73,6 +76,8 @@ impl Callee for Guest {
 /// A request on its way to its guest.
 struct Admitted {
     request: Request<RequestBody>,
+    /// What led to its guest.
+    route: Arc<Route>,
     /// Tells afterwards whether the body was cut off; `None` without a body.
     trouble: Option<Arc<Trouble>>,
 }
@@ -119,12 +124,13 @@ fn admit<C: Callee>(
 ) -> Result<Admitted, Refusal> {
     let worker = &*flight.wire.worker;
     request::admit(&mut parts, &worker.authority)?;
-    let guest = route(worker.routed(&parts))?;
+    let (guest, route) = route(worker.routed(&parts))?;
     let limit = guest.limits().request_body_bytes;
     let (body, trouble) = body(incoming, limit, &worker.bounds)?;
     flight.guest = Some(guest);
     Ok(Admitted {
         request: Request::from_parts(parts, body),
+        route,
         trouble,
     })
 }
@@ -143,6 +149,10 @@ async fn call<C: Callee>(
         id: flight.id,
         scheme: Scheme::HTTP,
         chain: Chain::default(),
+        origin: Some(Origin {
+            client: flight.wire.client,
+            route: admitted.route,
+        }),
     };
     let mut call = pin!(guest.call(admitted.request, call));
     let waiting = Waiting(flight);
@@ -200,9 +210,9 @@ fn respond<C: Callee>(
     }
 }
 
-fn route<C>(routed: Routed<C>) -> Result<C, Refusal> {
+fn route<C>(routed: Routed<C>) -> Result<(C, Arc<Route>), Refusal> {
     match routed {
-        Routed::Guest(guest) => Ok(guest),
+        Routed::Guest(guest, route) => Ok((guest, route)),
         Routed::NotFound => Err(Refusal::plain(
             StatusCode::NOT_FOUND,
             "no route has this path",

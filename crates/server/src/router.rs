@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use hostel_app::route::{Match, Routes};
+use hostel_app::route::{Match, Route, Routes};
 use http::header;
 use http::request::Parts;
 
@@ -35,8 +35,8 @@ pub(crate) struct Reader<C>(Arc<Mutex<Arc<Table<C>>>>);
 /// Where a request leads.
 #[derive(Debug)]
 pub(crate) enum Routed<C> {
-    /// To this guest.
-    Guest(C),
+    /// To this guest, by this route.
+    Guest(C, Arc<Route>),
     /// Nowhere by this method; the value of `Allow`.
     MethodNotAllowed(String),
     /// Nowhere.
@@ -91,7 +91,7 @@ impl<C: Clone> Reader<C> {
         let (method, path) = (parts.method.as_str(), parts.uri.path());
         match table.routes.find(host, method, path) {
             Match::Found(route) => match table.guests.get(route.component) {
-                Some(Some(guest)) => Routed::Guest(guest.clone()),
+                Some(Some(guest)) => Routed::Guest(guest.clone(), route.clone()),
                 Some(None) | None => Routed::NotFound,
             },
             Match::MethodNotAllowed(methods) => Routed::MethodNotAllowed(methods.join(", ")),
@@ -128,7 +128,10 @@ mod tests {
         let router = Router::new(routes(&[("/a", &["GET", "PUT"])]), vec![Some("web")]);
         let reader = router.reader();
         let routed = |method, target| reader.route(&parts(method, target, "h"));
-        assert!(matches!(routed(Method::GET, "/a?b"), Routed::Guest("web")));
+        assert!(matches!(
+            routed(Method::GET, "/a?b"),
+            Routed::Guest("web", _)
+        ));
         assert!(matches!(routed(Method::GET, "/b"), Routed::NotFound));
         let Routed::MethodNotAllowed(allow) = routed(Method::POST, "/a") else {
             panic!("POST was routed");
@@ -150,13 +153,13 @@ mod tests {
         let (first, second) = (router.reader(), router.reader());
         drop(router.reader());
         let get = |target| parts(Method::GET, target, "h");
-        let Routed::Guest(in_flight) = first.route(&get("/a")) else {
+        let Routed::Guest(in_flight, _) = first.route(&get("/a")) else {
             panic!("no guest");
         };
         router.replace(routes(&[("/b", &[])]), vec![Some(Arc::new("new"))]);
         for reader in [&first, &second, &router.reader()] {
             assert!(matches!(reader.route(&get("/a")), Routed::NotFound));
-            let Routed::Guest(guest) = reader.route(&get("/b")) else {
+            let Routed::Guest(guest, _) = reader.route(&get("/b")) else {
                 panic!("no guest");
             };
             assert_eq!(*guest, "new");

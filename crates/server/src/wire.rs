@@ -4,6 +4,7 @@
 //! All of them run on the connection's own thread, so every field has one writer at a time and relaxed loads and
 //! stores suffice; the atomics are there because tokio's tasks must be `Send`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 
@@ -16,6 +17,8 @@ use crate::worker::Worker;
 pub(crate) struct Wire<C> {
     /// The thread it lives on.
     pub(crate) worker: Arc<Worker<C>>,
+    /// Who is at the other end.
+    pub(crate) client: IpAddr,
     /// Speaks HTTP/2: many requests at once, framing is hyper's alone.
     pub(crate) h2: bool,
     position: AtomicU8,
@@ -46,9 +49,10 @@ pub(crate) enum Wait {
 }
 
 impl<C> Wire<C> {
-    pub(crate) fn new(worker: Arc<Worker<C>>, h2: bool) -> Self {
+    pub(crate) fn new(worker: Arc<Worker<C>>, client: IpAddr, h2: bool) -> Self {
         Self {
             worker,
+            client,
             h2,
             position: AtomicU8::new(Position::Between as u8),
             heads: AtomicU32::new(0),

@@ -332,6 +332,7 @@ impl Drop for Running {
 /// The right to be one of the open connections; given back on drop.
 pub(crate) struct Seat<C> {
     pub(crate) worker: Arc<Worker<C>>,
+    pub(crate) client: IpAddr,
     network: Network,
 }
 
@@ -342,6 +343,7 @@ impl<C> Seat<C> {
         worker.open.fetch_add(1, Relaxed);
         Ok(Self {
             worker: worker.clone(),
+            client: address,
             network,
         })
     }

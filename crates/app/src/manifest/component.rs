@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
+use super::cgi;
 use super::grants::{self, GrantsText};
-use crate::app::Reuse;
+use crate::app::{Cgi, Reuse};
 use crate::error::{Kind, Report};
 use crate::fields::{At, Fields, Value, decimal, wrong_type};
 use crate::limits::{self, Limits, Unit};
@@ -29,6 +30,7 @@ pub(crate) struct ComponentText {
     pub(crate) on_start: Option<At<String>>,
     /// Imports, each with the component that answers it.
     pub(crate) bind: Vec<(At<String>, At<String>)>,
+    pub(crate) cgi: Cgi,
 }
 
 /// What `source` names.
@@ -55,6 +57,7 @@ impl ComponentText {
             limits_written: Vec::new(),
             on_start: None,
             bind: Vec::new(),
+            cgi: Cgi::default(),
         }
     }
 }
@@ -78,6 +81,7 @@ pub(super) fn read(
         "limits",
         "on_start",
         "bind",
+        "cgi",
     ];
     fields.only(report, &known);
     let env = fields.pairs(report, "env");
@@ -108,6 +112,7 @@ pub(super) fn read(
         limits_written,
         on_start: fields.string(report, "on_start"),
         bind: fields.pairs(report, "bind"),
+        cgi: cgi::read(report, &fields, &name),
         name,
     })
 }

@@ -10,6 +10,7 @@ fn route(pattern: &str, host: Option<&str>, methods: &[&str], component: usize) 
         host: host.map(str::to_owned),
         methods: methods.iter().map(|method| (*method).to_owned()).collect(),
         component,
+        entrypoint: None,
         line: component + 1,
     }
 }
@@ -383,13 +384,13 @@ fn split(path: &str) -> Vec<&str> {
         .collect()
 }
 
-fn specified<'a>(all: &'a [Route], host: Option<&str>, method: &str, path: &str) -> Match<'a> {
-    let on_path: Vec<&Route> = all
+fn specified<'a>(all: &'a [Arc<Route>], host: Option<&str>, method: &str, path: &str) -> Match<'a> {
+    let on_path: Vec<&Arc<Route>> = all
         .iter()
         .filter(|route| route.host.is_none() || route.host.as_deref() == host)
         .filter(|route| fits(&split(&route.pattern), &split(path)))
         .collect();
-    let better = |one: &&&Route, other: &&&Route| -> Ordering {
+    let better = |one: &&&Arc<Route>, other: &&&Arc<Route>| -> Ordering {
         let key = |route: &Route| (route.host.is_some(), rank(&split(&route.pattern)));
         key(one).cmp(&key(other))
     };
@@ -451,7 +452,7 @@ proptest! {
             }
         }
         let routes = Routes::new(all.clone()).expect("no duplicates");
-        prop_assert_eq!(routes.find(host, method, &path), specified(&all, host, method, &path));
+        prop_assert_eq!(routes.find(host, method, &path), specified(routes.all(), host, method, &path));
     }
 
     #[test]

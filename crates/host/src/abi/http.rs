@@ -24,7 +24,7 @@ use crate::abi::detached::{self, Detached};
 use crate::abi::export::{self, Prepared, Returned};
 use crate::abi::message::Handled;
 use crate::abi::response::{Ahead, Late, ResponseBody};
-use crate::abi::{Callable, Exports, Warm, http_p2, http_p3, message, shared, start};
+use crate::abi::{Callable, Exports, Warm, cgi, handle, http_p2, http_p3, message, shared, start};
 use crate::capability::messaging::Letter;
 use crate::fault::Fault;
 use crate::guest::{Call, Inner, RequestBody, RequestId, fault_of};
@@ -84,7 +84,11 @@ pub(crate) async fn answer(
     }
     let (sender, mut receiver) = oneshot::channel();
     let id = call.id;
-    let work = work(guest.clone(), id, Task::Request(request, call, sender));
+    let work = match &guest.callable {
+        Callable::Cgi(_) => cgi::work(guest.clone(), request, call, sender),
+        Callable::Handle(_) => handle::work(guest.clone(), request, call, sender),
+        _ => work(guest.clone(), id, Task::Request(request, call, sender)),
+    };
     let mut running = Running::new(guest, permit, work, id).until(due);
     if guest.lanes.begins_slow(&guest.account) {
         running.leave_fast_lane();
@@ -261,7 +265,9 @@ async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Faul
         Callable::HttpP3(pre) => pre.instantiate_async(&mut store).await.map(Exports::P3),
         Callable::Message(linked) => linked.instantiate(&mut store).await.map(Exports::Message),
         Callable::Export(linked) => export::instantiate(linked, &mut store).await,
-        Callable::Command(_) | Callable::Init(_) => Err(not_answering()),
+        Callable::Command(_) | Callable::Init(_) | Callable::Cgi(_) | Callable::Handle(_) => {
+            Err(not_answering())
+        }
     };
     match exports {
         Ok(exports) => Ok(Warm {
@@ -289,7 +295,11 @@ async fn instantiate_and_start(
         Callable::HttpP2(_) => p2::bindings::Proxy::new(store, &instance).map(Exports::P2),
         Callable::HttpP3(_) => p3::bindings::Service::new(store, &instance).map(Exports::P3),
         Callable::Message(linked) => linked.of(store, &instance).map(Exports::Message),
-        Callable::Command(_) | Callable::Export(_) | Callable::Init(_) => Err(not_answering()),
+        Callable::Command(_)
+        | Callable::Export(_)
+        | Callable::Init(_)
+        | Callable::Cgi(_)
+        | Callable::Handle(_) => Err(not_answering()),
     }
 }
 

@@ -1,9 +1,11 @@
 //! How a guest is called: one file per ABI, and `http` for what the two HTTP ABIs share.
 
+pub(crate) mod cgi;
 pub(crate) mod command;
 mod detached;
 mod drive;
 pub(crate) mod export;
+pub(crate) mod handle;
 pub(crate) mod http;
 pub(crate) mod http_p2;
 pub(crate) mod http_p3;
@@ -32,6 +34,10 @@ pub(crate) enum Callable {
     Export(export::Linked),
     /// A core module that runs all the time once its `init` is called.
     Init(wasmtime::InstancePre<Host>),
+    /// A program that answers requests.
+    Cgi(command::Command),
+    /// A core module of serverless-wasm.
+    Handle(handle::Linked),
 }
 
 impl Callable {
@@ -41,9 +47,9 @@ impl Callable {
             Self::HttpP2(pre) => Some(pre.instance_pre()),
             Self::HttpP3(pre) => Some(pre.instance_pre()),
             Self::Message(linked) => Some(linked.instance_pre()),
-            Self::Command(command) => command.component(),
+            Self::Command(command) | Self::Cgi(command) => command.component(),
             Self::Export(linked) => linked.as_component(),
-            Self::Init(_) => None,
+            Self::Init(_) | Self::Handle(_) => None,
         }
     }
 }

@@ -195,6 +195,7 @@ mod tests {
             id: RequestId::next(),
             scheme: ::http::uri::Scheme::HTTP,
             chain: chain.within(Some(ms)),
+            origin: None,
         };
         let direct = Chain::default();
         let inside = direct.deeper().unwrap();

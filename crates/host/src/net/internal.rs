@@ -160,6 +160,7 @@ impl Visit {
             id,
             scheme: Scheme::HTTP,
             chain: self.chain,
+            origin: None,
         };
         let patience = options.and_then(|options| options.first_byte_timeout);
         let response = match answered(self.callee, request, call, patience).await? {

@@ -99,6 +99,7 @@ impl Target {
                     id,
                     scheme: Scheme::HTTP,
                     chain: Chain::default(),
+                    origin: None,
                 };
                 let answer = guest.handle_http_in_turn(turn, request, call).await?;
                 let status = answer.status();

@@ -26,6 +26,7 @@ pub(crate) fn app(routes: &[(&str, &[&str])]) -> App {
         host: None,
         methods: methods.iter().map(|method| (*method).to_owned()).collect(),
         component: 0,
+        entrypoint: None,
         line: 0,
     };
     App {
@@ -37,6 +38,8 @@ pub(crate) fn app(routes: &[(&str, &[&str])]) -> App {
         messages: Vec::new(),
         crons: Vec::new(),
         services: Vec::new(),
+        listen: None,
+        health: None,
     }
 }
 
