@@ -6,7 +6,7 @@ use std::fs;
 use crate::harness::app::App;
 use crate::harness::command::hostel;
 use crate::harness::guest;
-use crate::harness::message::{Answer, chunk, chunked_head, get, last_chunk, post, request};
+use crate::harness::message::{Answer, chunk, chunked_head, last_chunk, post, request};
 use crate::harness::server::{Server, refused_start};
 
 /// A preview-1 module, and components of WASI 0.2 and 0.3.
