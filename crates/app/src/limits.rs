@@ -493,6 +493,8 @@ table! {
     CRONS_MAX = "crons", Count, 10_000, [1, 100_000], "crates/app/tests/resolve.rs::cron_and_service_triggers_are_bounded";
     /// `[[service]]` sections of one app.
     SERVICES_MAX = "services", Count, 100, [1, 1000], "crates/app/tests/resolve.rs::cron_and_service_triggers_are_bounded";
+    /// Routes that one guest prints itself (`_routes`); with more of them the app is not served.
+    DISCOVERED_ROUTES = "discovered_routes", Count, 1_000, [1, 10_000], "tests/functional::dialects";
     /// Segments of one route.
     ROUTE_SEGMENTS_MAX = "route_segments", Count, 64, [1, 256], "crates/app/src/route/tests.rs::every_malformed_route_is_reported";
 }
