@@ -164,7 +164,7 @@ pub fn deploy(
     let Deployment { scope, slots, .. } = deployment;
     Ok(Deployed {
         live: Arc::new(Live {
-            router: Router::new(app.routes.clone(), guests),
+            router: Router::new(app.routes.clone(), app.health.clone(), guests),
             consumers,
             crontab,
             services,

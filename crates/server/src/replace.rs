@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use hostel_app::{App, CronTrigger, Digest, MessageTrigger, Resolved, ServiceTrigger};
+use hostel_app::{App, CronTrigger, Digest, ListenOn, MessageTrigger, Resolved, ServiceTrigger};
 use hostel_host::{Fault, Guest, LoadError, Progress, Role};
 
 use crate::cron;
@@ -67,6 +67,7 @@ pub struct Replaced {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Triggers {
     app: String,
+    listen: Option<ListenOn>,
     messages: Vec<(String, MessageTrigger)>,
     crons: Vec<(String, CronTrigger)>,
     services: Vec<(String, ServiceTrigger)>,
@@ -92,6 +93,7 @@ impl Triggers {
         });
         Self {
             app: app.name.clone(),
+            listen: app.listen.clone(),
             messages: messages.collect(),
             crons: crons.collect(),
             services: services.collect(),
@@ -115,6 +117,7 @@ impl Triggers {
     fn changed(&self, newer: &Self) -> Vec<&'static str> {
         let all = [
             ("the app's name", self.app != newer.app),
+            ("listen_address", self.listen != newer.listen),
             ("[[message]]", self.messages != newer.messages),
             ("[[cron]]", self.crons != newer.crons),
             ("[[service]]", self.services != newer.services),
@@ -265,7 +268,10 @@ impl Deployed {
             .iter()
             .map(|component| server(&component.name));
         let servers = servers.collect();
-        self.live.router.replace(app.routes.clone(), servers);
+        let health = app.health.clone();
+        self.live
+            .router
+            .replace(app.routes.clone(), health, servers);
         // A trigger that stays goes on with the last guest that it had.
         let wanted: Vec<(&str, Vec<Role>)> = (0..)
             .zip(&app.components)
