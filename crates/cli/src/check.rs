@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hostel_app::{App, Component, Resolved, ServerConfig, resolve};
+use hostel_app::{App, Component, Resolved, ServerConfig, has_manifest, resolve};
 use hostel_host::LogSink;
 use hostel_host::detect;
 use hostel_host::imports::{self, GrantNeed};
@@ -112,19 +112,19 @@ fn app_path(args: &Args) -> Option<&Path> {
     match &args.path {
         Some(path) => Some(path),
         None if args.config.config.is_none() => Some(here),
-        None => here.join("hostel.toml").exists().then_some(here),
+        None => has_manifest(here).then_some(here),
     }
 }
 
 fn check_app(args: &Args, config: &Arc<ServerConfig>, path: &Path) -> Result<AppReport, Failure> {
     let resolved = resolve(path, &args.guest.operator(&args.variables, config))?;
     let meanwhile = Meanwhile::default();
-    let unheard = resolved.app.unheard();
-    unheard.into_iter().for_each(|line| meanwhile.later(line));
+    let app = &resolved.app;
+    let notes = app.notes.iter().cloned().chain(app.unheard());
+    notes.for_each(|line| meanwhile.later(line));
     let runtime = runtime::start(&args.data, config, &LogSink::null(), &meanwhile)?;
     let components = components(&runtime, &resolved, &meanwhile);
     meanwhile.tell();
-    let app = &resolved.app;
     Ok(AppReport {
         app: app.name.clone(),
         version: app.version.clone(),
