@@ -205,6 +205,10 @@ fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, F
         meanwhile.tell();
         Failure::from(error).in_app(&app)
     })?;
+    deployed
+        .notes
+        .iter()
+        .for_each(|line| meanwhile.later(line.clone()));
     let mut options = options(args, &log);
     (options.listen, options.inherited) = (listen, inherited);
     let mut ready_line = "listening";
