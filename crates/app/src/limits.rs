@@ -272,6 +272,12 @@ table! {
     /// Answers that an instance may hold of `wasi_experimental_http`; beyond it a request fails inside the guest.
     EXPERIMENTAL_HTTP_SESSIONS = "experimental_http_sessions", Count, 42, [1, 1024], "tests/functional/calls.rs::an_instance_holds_so_many_answers_and_no_more";
 
+    // Modules of serverless-wasm.
+    /// Connections that a module of serverless-wasm may have open in one request; for one more it is told -2.
+    HANDLE_CONNECTIONS = "handle_connections", Count, 100, [1, 1024], "tests/faults/handle.rs::connections_that_are_never_closed_have_an_end";
+    /// Files that a module of serverless-wasm may have open in one request; for one more it is told -2.
+    HANDLE_FILES = "handle_files", Count, 64, [1, 1024], "tests/functional/handle.rs::a_module_has_so_many_files_open_and_no_more";
+
     // Guests that call guests.
     /// Calls of one guest by another of its app that may lie one behind the other, over HTTP and through imports together;
     /// one more fails inside the guest.
