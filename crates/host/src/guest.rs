@@ -291,7 +291,7 @@ impl Guest {
     pub async fn warm_up(&self) -> Result<(), Fault> {
         if matches!(
             self.0.callable,
-            Callable::Command(_) | Callable::Init(_) | Callable::Cgi(_) | Callable::Handle(_)
+            Callable::Command(_) | Callable::Init(_) | Callable::Cgi(_)
         ) {
             return Ok(());
         }
