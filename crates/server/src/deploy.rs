@@ -11,6 +11,7 @@ use hostel_app::{App, CalledBy, Resolved};
 use hostel_host::{AppScope, Guest, LoadError, Progress, Role, Runtime};
 
 use crate::cron;
+use crate::discovery::{self, Routing};
 use crate::live::Live;
 use crate::messages;
 use crate::replace::Triggers;
@@ -82,8 +83,21 @@ pub fn check_guest(
             cron::check(crons.filter(|own| own.component == component), guest)
         }
         Role::Service => service::check_guest(app, component, guest),
+        Role::Serve => check_entrypoints(app, component, guest),
         _ => Ok(()),
     }
+}
+
+/// Checks that a guest has the exports that its routes name.
+pub(crate) fn check_entrypoints(
+    app: &App,
+    component: usize,
+    guest: &Guest,
+) -> Result<(), LoadError> {
+    let routes = app.routes.all().iter();
+    let own = routes.filter(|route| route.component == component);
+    let mut named = own.filter_map(|route| route.entrypoint.as_deref());
+    named.try_for_each(|name| guest.check_entrypoint(name))
 }
 
 /// An app without triggers is nothing to serve.
@@ -107,6 +121,10 @@ pub struct Deployed {
     pub(crate) slots: Vec<Slot>,
     /// What calls its guests; that stays as it was at first.
     pub(crate) triggers: Triggers,
+    /// What is worth a line to whoever starts it.
+    pub notes: Vec<String>,
+    /// Routes that its components have printed.
+    pub(crate) routing: Routing,
     /// Places whose guest is of an older revision, because the newest is not fit for them.
     pub(crate) outdated: Vec<(String, Role)>,
 }
@@ -141,18 +159,23 @@ pub fn deploy(
     let scope = runtime.app(&resolved.app.name);
     let mut slots = Vec::new();
     let mut guests = vec![None; resolved.app.components.len()];
+    let mut routing = Routing::new();
     for index in resolved.app.callees_first() {
         for role in roles_or_server(&resolved.app, index) {
             let Some(guest) = load(&scope, &resolved, (index, role), progress)? else {
                 continue;
             };
             if let (Role::Serve, Some(place)) = (role, guests.get_mut(index)) {
+                check_entrypoints(&resolved.app, index, &guest)?;
+                let printed = discovery::ask(&resolved.app, index, &guest)?;
+                routing.insert(guest.name().to_owned(), printed);
                 *place = Some(guest.clone());
             }
             slots.push(Slot::new(index, role, guest));
         }
     }
     let app = resolved.app;
+    let (routes, notes) = discovery::routes(&app, &routing)?;
     let deployment = Deployment {
         scope,
         app: &app,
@@ -164,12 +187,14 @@ pub fn deploy(
     let Deployment { scope, slots, .. } = deployment;
     Ok(Deployed {
         live: Arc::new(Live {
-            router: Router::new(app.routes.clone(), guests),
+            router: Router::new(routes, app.health.clone(), guests),
             consumers,
             crontab,
             services,
         }),
         triggers: Triggers::of(&app),
+        notes,
+        routing,
         outdated: Vec::new(),
         app,
         scope,
@@ -237,6 +262,7 @@ impl Deployment<'_> {
 mod tests {
     use super::*;
     use crate::tests::fake::app;
+    use hostel_app::route::{Route, Routes};
     use hostel_host::{LogSink, RuntimeOptions};
 
     fn deployed(routes: &[(&str, &[&str])], code: &str) -> Result<Deployed, DeployError> {
@@ -251,9 +277,22 @@ mod tests {
     const COMMAND: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
     #[test]
-    fn a_command_is_no_server_and_says_how_to_run_it() {
-        let message = deployed(&[("/...", &[])], COMMAND).unwrap_err().to_string();
-        for part in ["web", "command-p1", "hostel run"] {
+    fn a_command_is_served_and_its_entrypoints_are_looked_for() {
+        assert!(deployed(&[("/...", &[])], COMMAND).is_ok());
+        let mut app = app(&[("/...", &[])]);
+        let mut all: Vec<Route> = app
+            .routes
+            .all()
+            .iter()
+            .map(|r| r.as_ref().clone())
+            .collect();
+        all[0].entrypoint = Some("_strat".into());
+        app.routes = Routes::new(all).unwrap();
+        let code = vec![COMMAND.into()];
+        let runtime = Runtime::new(RuntimeOptions::new(LogSink::null())).unwrap();
+        let refused = deploy(&runtime, Resolved { app, code }, &|_| {}).unwrap_err();
+        let message = refused.to_string();
+        for part in ["web", "`_strat`", "did you mean `_start`"] {
             assert!(message.contains(part), "{message}");
         }
     }
