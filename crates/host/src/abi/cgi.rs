@@ -3,6 +3,8 @@
 //! The request is its arguments, its environment and its standard input; what it prints is the answer. Every request has a fresh
 //! instance.
 
+pub(crate) mod scripts;
+
 use std::sync::Arc;
 
 use http::Request;
