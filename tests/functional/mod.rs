@@ -27,6 +27,9 @@ mod messages;
 mod metrics;
 mod neighbours;
 mod network;
+// With guests that other languages' tool chains make: `cargo xtask test --all`.
+#[cfg(feature = "languages")]
+mod polyglot;
 mod ready_line;
 mod routes;
 mod run;

@@ -254,6 +254,7 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
         store_key_bytes,
         store_value_bytes,
         outbound_rate,
+        http_sessions,
     } = limits;
     for bound in [deadline_ms, cpu_ms, store_bytes] {
         out.number(u64::from(bound.is_some()));
@@ -273,7 +274,7 @@ fn write_limits(out: &mut Canonical, limits: &Limits) {
     ] {
         out.number(*number);
     }
-    for number in [table_elements, concurrency, queue_depth] {
+    for number in [table_elements, concurrency, queue_depth, http_sessions] {
         out.number(u64::from(*number));
     }
     for number in [

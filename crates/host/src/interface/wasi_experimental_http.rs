@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes};
-use hostel_app::limits;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use wasmtime::{Caller, Linker, Result};
@@ -200,7 +199,8 @@ fn read_request(
     texts: [(i32, i32); 3],
     (body, body_len): (i32, i32),
 ) -> Result<Readable> {
-    if guest.host().http_sessions.0.len() >= limits::EXPERIMENTAL_HTTP_SESSIONS.size() {
+    let most = guest.host().template().limits.http_sessions;
+    if guest.host().http_sessions.0.len() as u64 >= u64::from(most) {
         return Ok(Err(Code::TooManySessions));
     }
     let mut read = Vec::with_capacity(texts.len());
