@@ -11,21 +11,29 @@ mod asset;
 mod disk;
 mod path;
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
 use hostel_app::app::Scripts;
-use hostel_app::{Component, Grants};
+use hostel_app::{Cgi, Component, Grants};
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use wasmtime_wasi_http::WasiBody;
 
 use self::disk::{Disk, Kind};
 use self::path::Step;
+use crate::abi::cgi::environment::{Variable, decoded};
 use crate::abi::response::{self, ResponseBody};
 use crate::fault::Fault;
 use crate::guest::RequestBody;
 use crate::state::Template;
+
+/// Its file, in a template of arguments.
+const SCRIPT_FILENAME: &str = "${SCRIPT_FILENAME}";
+/// Its path below the root, there.
+const SCRIPT_NAME: &str = "${SCRIPT_NAME}";
 
 /// The files of one component.
 #[derive(Debug)]
@@ -43,7 +51,7 @@ pub(crate) struct Script {
     root: String,
     /// Its path below that, from "/" on.
     name: String,
-    /// What the path of the request has behind it.
+    /// What the path of the request has behind it, as it was sent.
     rest: String,
 }
 
@@ -68,34 +76,65 @@ enum Found {
 
 impl Script {
     /// Its file, as the guest opens it.
-    pub(crate) fn file(&self) -> String {
+    fn file(&self) -> String {
         format!("{}{}", self.root, self.name)
     }
 
-    /// The variables that an interpreter knows its script by; they replace those of the same names. `uri` is what the client asked
-    /// for.
-    pub(crate) fn variables(&self, uri: &Uri) -> Vec<(&'static str, String)> {
+    /// Tells its program where it is, by the variables that interpreters know a script by. `uri` is what the client asked for.
+    pub(super) fn tell(&self, env: &mut Vec<Variable>, uri: &Uri, scheme: &Scheme) {
+        let told = self.variables(uri, scheme);
+        env.retain(|(name, _)| told.iter().all(|(known, _)| known != name));
+        let told = told.into_iter();
+        env.extend(told.map(|(name, value)| (Cow::Borrowed(name), value)));
+    }
+
+    fn variables(&self, uri: &Uri, scheme: &Scheme) -> Vec<(&'static str, String)> {
         let asked = uri
             .path_and_query()
             .map_or("/", http::uri::PathAndQuery::as_str);
-        let translated = match self.rest.is_empty() {
+        let rest = decoded(&self.rest);
+        let translated = match rest.is_empty() {
             true => String::new(),
-            false => format!("{}{}", self.root, self.rest),
+            false => format!("{}{rest}", self.root),
         };
         let root = match self.root.is_empty() {
             true => "/".to_owned(),
             false => self.root.clone(),
         };
-        vec![
+        let mut told = vec![
             ("DOCUMENT_ROOT", root),
-            ("PATH_INFO", self.rest.clone()),
+            ("PATH_INFO", rest),
             ("PATH_TRANSLATED", translated),
             // Without it php-cgi takes its caller for somebody who knows nothing of scripts, and refuses to run any.
             ("REDIRECT_STATUS", "200".to_owned()),
             ("REQUEST_URI", asked.to_owned()),
             ("SCRIPT_FILENAME", self.file()),
             ("SCRIPT_NAME", self.name.clone()),
-        ]
+            ("X_RAW_PATH_INFO", self.rest.clone()),
+        ];
+        if *scheme == Scheme::HTTPS {
+            told.push(("HTTPS", "on".to_owned()));
+        }
+        told
+    }
+
+    /// The arguments of its program: the template's words, of which none is a client's to choose, or the component's own and the
+    /// script.
+    pub(super) fn arguments(&self, cgi: &Cgi, own: &[String]) -> Vec<String> {
+        if let Some(template) = &cgi.argv {
+            let word = |word: &str| {
+                // Each is looked for in the template only: the name of a file cannot bring the other.
+                let mut parts = word.split(SCRIPT_NAME);
+                let parts = parts
+                    .by_ref()
+                    .map(|part| part.replace(SCRIPT_FILENAME, &self.file()));
+                parts.collect::<Vec<_>>().join(&self.name)
+            };
+            return template.split_whitespace().map(word).collect();
+        }
+        let name = std::iter::once(self.name.clone());
+        let own = own.iter().cloned();
+        name.chain(own).chain([self.file()]).collect()
     }
 }
 
@@ -204,8 +243,7 @@ impl Site {
             extension.is_some_and(|is| extensions.iter().any(|one| one == is))
         };
         if among(&self.scripts.extensions) {
-            let rest = path::decoded(rest);
-            return Found::Script(self.script(name, rest));
+            return Found::Script(self.script(name, rest.to_owned()));
         }
         match rest.is_empty() && among(&self.scripts.assets) {
             true => Found::Asset(self.full(&name)),
@@ -227,7 +265,7 @@ impl Site {
     fn fall_back(&self, disk: &mut Disk<'_>, script: &str, path: &str) -> io::Result<Found> {
         let name = format!("/{script}");
         Ok(match disk.kind(&self.full(&name))? {
-            Kind::File => Found::Script(self.script(name, path::decoded(path))),
+            Kind::File => Found::Script(self.script(name, path.to_owned())),
             Kind::Folder | Kind::Other => Found::Nothing,
         })
     }

@@ -74,7 +74,7 @@ fn a_path_leads_to_the_file_that_is_in_it_and_the_rest_is_the_script_s() {
     for (path, to) in [
         ("/a.php", "/site/a.php "),
         ("/a.php/", "/site/a.php /"),
-        ("/a.php/x/..%2fy", "/site/a.php /x/../y"),
+        ("/a.php/x/..%2fy", "/site/a.php /x/..%2fy"),
         ("/b/c%20d.php", "/site/b/c d.php "),
         ("/b/style.css", "/site/b/style.css"),
         ("/b/style.css/more", "nothing"),
@@ -192,7 +192,7 @@ fn a_path_that_leads_nowhere_is_the_fallback_s() {
     for (path, to) in [
         ("/a.php", "/site/a.php "),
         ("/", "/site/app/front.php /"),
-        ("/blog/2026%20a", "/site/app/front.php /blog/2026 a"),
+        ("/blog/2026%20a", "/site/app/front.php /blog/2026%20a"),
         ("/.git/config", "/site/app/front.php /.git/config"),
     ] {
         assert_eq!(led(&site, path), to, "{path}");
@@ -248,9 +248,42 @@ fn a_script_is_told_where_it_is() {
         ("REQUEST_URI", "/a.php/x%20y?q=1"),
         ("SCRIPT_FILENAME", "/site/a.php"),
         ("SCRIPT_NAME", "/a.php"),
+        ("X_RAW_PATH_INFO", "/x%20y"),
+        ("HTTPS", "on"),
     ];
-    let expected = expected.map(|(name, value)| (name, value.to_owned()));
-    assert_eq!(script.variables(&uri), expected);
+    let mut env = vec![
+        (Cow::Borrowed("PATH_INFO"), "/".to_owned()),
+        (Cow::Borrowed("QUERY_STRING"), "q=1".to_owned()),
+    ];
+    script.tell(&mut env, &uri, &Scheme::HTTPS);
+    assert_eq!(env.remove(0), ("QUERY_STRING".into(), "q=1".to_owned()));
+    let told: Vec<_> = env
+        .iter()
+        .map(|(name, value)| (&**name, &**value))
+        .collect();
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn what_a_client_sends_is_part_of_one_argument_or_of_none() {
+    let script = Script {
+        root: "/site".to_owned(),
+        name: "/a ${SCRIPT_FILENAME} -x.rb".to_owned(),
+        rest: "/-y".to_owned(),
+    };
+    let file = "/site/a ${SCRIPT_FILENAME} -x.rb";
+    let own = ["-W".to_owned()];
+    let plain = script.arguments(&Cgi::default(), &own);
+    assert_eq!(plain, [&script.name, "-W", file]);
+    let cgi = Cgi {
+        argv: Some("ruby  -W ${SCRIPT_FILENAME} --of=${SCRIPT_NAME} ${OTHER}".to_owned()),
+        ..Cgi::default()
+    };
+    let of = format!("--of={}", script.name);
+    assert_eq!(
+        script.arguments(&cgi, &own),
+        ["ruby", "-W", file, &of, "${OTHER}"]
+    );
 }
 
 fn request(method: &str, path: &str, known: &str) -> Request<RequestBody> {
