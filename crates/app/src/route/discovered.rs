@@ -121,14 +121,18 @@ impl Routes {
             drafts.extend(last_words(group));
             if drafts.len() > most {
                 return Err(PrintedError {
-                    what: format!("with what `_routes` printed, the app has more than {most} routes"),
+                    what: format!(
+                        "with what `_routes` printed, the app has more than {most} routes"
+                    ),
                     help: "print routes that end in \"/...\"".to_owned(),
                 });
             }
         }
         let mut notes = Vec::new();
         for (index, what) in answered_before(&drafts).into_iter().rev() {
-            notes.push(format!("of what `_routes` printed, {what}: the first of them is used"));
+            notes.push(format!(
+                "of what `_routes` printed, {what}: the first of them is used"
+            ));
             drafts.remove(index);
         }
         notes.reverse();
@@ -191,7 +195,9 @@ fn answered_before(drafts: &[Draft]) -> Vec<(usize, String)> {
     let segments = drafts.iter().map(|(_, segments)| segments.clone());
     let patterns: Vec<_> = segments.enumerate().collect();
     let errors = duplicates(&routes, &patterns);
-    let errors = errors.into_iter().filter(|error| error.fault == RouteFault::Duplicate);
+    let errors = errors
+        .into_iter()
+        .filter(|error| error.fault == RouteFault::Duplicate);
     errors.map(|error| (error.route, error.what)).collect()
 }
 
@@ -223,11 +229,9 @@ mod tests {
     /// The pattern, the entry point and the component that answer a path.
     fn found<'r>(routes: &'r Routes, path: &str) -> Option<(&'r str, Option<&'r str>, usize)> {
         match routes.find(None, "GET", path) {
-            Match::Found(route) => Some((
-                &route.pattern,
-                route.entrypoint.as_deref(),
-                route.component,
-            )),
+            Match::Found(route) => {
+                Some((&route.pattern, route.entrypoint.as_deref(), route.component))
+            }
             _ => None,
         }
     }
@@ -242,7 +246,11 @@ mod tests {
             .collect();
         assert_eq!(
             seen,
-            [("/exact", "on_exact", 2), ("/wild/...", "on_wild", 3), ("bare", "_start", 5)]
+            [
+                ("/exact", "on_exact", 2),
+                ("/wild/...", "on_wild", 3),
+                ("bare", "_start", 5)
+            ]
         );
     }
 
@@ -253,9 +261,18 @@ mod tests {
         for (text, what) in [
             ("", "`_routes` printed nothing"),
             (" \n\r\n", "`_routes` printed nothing"),
-            ("/a a\n/b\n", "line 2 of what `_routes` printed, \"/b\", is not a path"),
-            ("/a a b", "line 1 of what `_routes` printed, \"/a a b\", is not a path"),
-            ("/a?b a", "has no path: the route \"/a?b\" is more than a path"),
+            (
+                "/a a\n/b\n",
+                "line 2 of what `_routes` printed, \"/b\", is not a path",
+            ),
+            (
+                "/a a b",
+                "line 1 of what `_routes` printed, \"/a a b\", is not a path",
+            ),
+            (
+                "/a?b a",
+                "has no path: the route \"/a?b\" is more than a path",
+            ),
             (&many, "`_routes` printed more than 1000 routes"),
             (&long, "has no path: the route"),
         ] {
@@ -268,7 +285,13 @@ mod tests {
     #[test]
     fn printed_paths_lie_below_the_guest_s_own_route() {
         let text = "/exact on_exact\n/wildcard/... on_wildcard\nmain _start";
-        for (own, below) in [("/", ""), ("/p", "/p"), ("/p/", "/p"), ("/p/...", "/p"), ("/...", "")] {
+        for (own, below) in [
+            ("/", ""),
+            ("/p", "/p"),
+            ("/p/", "/p"),
+            ("/p/...", "/p"),
+            ("/...", ""),
+        ] {
             let routes = extended(&[own], Spelling::Rest, text).routes;
             for (path, pattern, entrypoint) in [
                 ("/exact", "/exact", "on_exact"),
@@ -292,12 +315,21 @@ mod tests {
         let path = "/e/one/two/three/four";
         for (text, entrypoint) in [(narrow_last, "three"), (wide_last, "one")] {
             let routes = extended(&["/e"], Spelling::Rest, text).routes;
-            assert_eq!(found(&routes, path).and_then(|found| found.1), Some(entrypoint));
+            assert_eq!(
+                found(&routes, path).and_then(|found| found.1),
+                Some(entrypoint)
+            );
         }
         let routes = extended(&["/e"], Spelling::Rest, "/a first\n/a second").routes;
-        assert_eq!(found(&routes, "/e/a").and_then(|found| found.1), Some("second"));
+        assert_eq!(
+            found(&routes, "/e/a").and_then(|found| found.1),
+            Some("second")
+        );
         let routes = extended(&["/e/..."], Spelling::Rest, "/... all").routes;
-        assert_eq!(found(&routes, "/e/a").and_then(|found| found.1), Some("all"));
+        assert_eq!(
+            found(&routes, "/e/a").and_then(|found| found.1),
+            Some("all")
+        );
     }
 
     #[test]
@@ -306,19 +338,30 @@ mod tests {
         assert_eq!(found(&routes, "/a"), Some(("/a", Some("a"), 0)));
         assert_eq!(found(&routes, "/b"), Some(("/b", Some("b"), 0)));
         assert_eq!(notes.len(), 1, "{notes:?}");
-        assert!(notes[0].contains("\"/a\" answers the same requests as \"/a\" on line 1"), "{notes:?}");
+        assert!(
+            notes[0].contains("\"/a\" answers the same requests as \"/a\" on line 1"),
+            "{notes:?}"
+        );
     }
 
     #[test]
     fn names_in_the_own_route_stay_and_printed_ones_are_none() {
         let routes = extended(&["/users/:id/..."], Spelling::Named, "/:x/... a").routes;
-        assert_eq!(found(&routes, "/users/7/:x/y").and_then(|found| found.1), Some("a"));
-        assert_eq!(found(&routes, "/users/7/other").and_then(|found| found.1), None);
+        assert_eq!(
+            found(&routes, "/users/7/:x/y").and_then(|found| found.1),
+            Some("a")
+        );
+        assert_eq!(
+            found(&routes, "/users/7/other").and_then(|found| found.1),
+            None
+        );
     }
 
     #[test]
     fn the_routes_of_an_app_have_an_end() {
-        let own = (0..20).map(|number| route(&format!("/{number}"), 0)).collect();
+        let own = (0..20)
+            .map(|number| route(&format!("/{number}"), 0))
+            .collect();
         let routes = Routes::new(own).expect("routes");
         let text: String = (0..1000).map(|number| format!("/{number} a\n")).collect();
         let printed = [(0, read(&text).expect("routes"))].into();
