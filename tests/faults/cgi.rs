@@ -152,7 +152,11 @@ fn a_trap_before_the_end_of_the_body_is_no_whole_answer() {
             connection.send(post("/?do=raw&end=trap", "content-type: a/b\n\nhello"));
             match connection.try_answer() {
                 Ok(answer) => assert_eq!(answer.status, 500, "{name}"),
-                Err(cut) => assert_eq!(cut.part.expect("a head").text(), "hello", "{name}"),
+                // What was written and had not left may be lost with it.
+                Err(cut) => {
+                    let part = cut.part.expect("a head").text();
+                    assert!("hello".starts_with(&part), "{name}: {part}");
+                }
             }
         }
         // When the head has certainly left.
