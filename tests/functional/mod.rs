@@ -15,6 +15,7 @@ mod files;
 mod framing;
 mod grants;
 mod guestbook;
+mod handle;
 mod headers;
 mod hello;
 mod http2;
