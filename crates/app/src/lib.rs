@@ -30,7 +30,7 @@ mod unit;
 mod variable;
 
 pub use app::{
-    App, CalledBy, Component, CronRun, CronTrigger, Digest, Grants, MessageTrigger,
+    App, CalledBy, Cgi, Component, CronRun, CronTrigger, Digest, Grants, MessageTrigger,
     MessagingGrants, Missed, OperatorGrants, OrderedBy, Overlap, Ready, Resolved, Restart, Reuse,
     ServiceTrigger, Source,
 };

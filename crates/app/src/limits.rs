@@ -186,6 +186,12 @@ table! {
     SLICE_MS = "slice", Milliseconds, 5, [1, 50], "tests/limits::slice";
     /// One piece of a streamed body, in either direction.
     STREAM_CHUNK_BYTES = "stream_chunk", Bytes, 64 * KIB, [4 * KIB, MIB], "tests/limits::stream_chunk";
+    /// Head of the answer that a program prints, without its CR; a longer one is refused, and the program ended.
+    CGI_HEAD = "cgi_head", Bytes, 64 * KIB, [KIB, MIB], "tests/faults/cgi.rs::a_head_is_bounded";
+    /// Bytes of its answer's body by which a program may be ahead of its client; then it waits.
+    CGI_AHEAD = "cgi_ahead", Bytes, 64 * KIB, [4 * KIB, MIB], "tests/faults/cgi.rs::a_program_that_writes_forever_waits_for_its_client";
+    /// What the export `_routes` of a module may print.
+    CGI_ROUTES = "cgi_routes", Bytes, 64 * KIB, [KIB, MIB], "tests/faults/cgi.rs::routes_of_its_own_are_bounded";
     /// One line of guest output; the rest of a longer line is cut off.
     LOG_LINE_BYTES = "log_line", Bytes, 64 * KIB, [256, MIB], "tests/limits::log_line";
     /// Lines of guest output waiting to be written; no app may have more of them waiting than are free. Further ones are

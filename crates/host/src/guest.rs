@@ -274,12 +274,8 @@ impl Guest {
 
     /// Tells the operator why the guest did not take a message.
     pub fn report_refusal(&self, request: RequestId, why: &str) {
-        if let Stdio::Log(log) = &self.0.template.stdio {
-            let component = &self.0.template.component;
-            log.notice(&format!(
-                "level=warn component={component} request={request} it did not take a message: {why}"
-            ));
-        }
+        let what = format!("it did not take a message: {why}");
+        self.0.remark(request, &what);
     }
 
     /// Counts and logs a fault that the caller answers for.
@@ -373,6 +369,16 @@ impl Inner {
         self.template.metrics.fault(fault);
         if let Stdio::Log(log) = &self.template.stdio {
             log.fault(&self.template.component, request, fault);
+        }
+    }
+
+    /// Tells the operator something about an answer that was given all the same.
+    pub(crate) fn remark(&self, request: RequestId, what: &str) {
+        if let Stdio::Log(log) = &self.template.stdio {
+            let component = &self.template.component;
+            log.notice(&format!(
+                "level=warn component={component} request={request} {what}"
+            ));
         }
     }
 

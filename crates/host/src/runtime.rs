@@ -411,6 +411,7 @@ impl AppScope {
             granted: Arc::new(granted),
             on_start: None,
             life: None,
+            cgi: Arc::new(component.cgi.clone()),
         }
     }
 }

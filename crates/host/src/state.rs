@@ -3,13 +3,15 @@
 //! A [`Template`] is what can be prepared once per component; a `Host` is made from it for every instance. WASI's own
 //! context is built when the guest first asks for it: many short requests never do.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::Arc;
 
 use hostel_app::limits::Limits;
-use hostel_app::{Grants, Reuse};
+use hostel_app::{Cgi, Grants, Reuse};
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Result, Store, UpdateDeadline};
+use wasmtime_wasi::cli::{StdinStream, StdoutStream};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -67,6 +69,8 @@ pub(crate) struct Template {
     pub(crate) on_start: Option<Arc<OnStart>>,
     /// What a service has and calls have not.
     pub(crate) life: Option<Life>,
+    /// How it answers requests as a program.
+    pub(crate) cgi: Arc<Cgi>,
 }
 
 /// What one store holds.
@@ -98,6 +102,25 @@ pub(crate) struct Host {
     pub(crate) meter: Meter,
 }
 
+/// Which of WASI's contexts a program asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A core module: that of preview 1.
+    Module,
+    /// A component: that of its release.
+    Component,
+}
+
+/// What one run of a program begins with, in place of what its component has.
+pub(crate) struct Given {
+    /// All of them, the program's name first.
+    pub(crate) args: Vec<String>,
+    /// Besides the component's own variables; where a name is in both, this is the one.
+    pub(crate) env: Vec<(Cow<'static, str>, String)>,
+    pub(crate) stdin: Arc<dyn StdinStream + Sync>,
+    pub(crate) stdout: Arc<dyn StdoutStream + Sync>,
+}
+
 impl Host {
     /// A store whose instance may use what the template grants. Fails when a granted directory cannot be opened.
     pub(crate) fn store(
@@ -105,29 +128,48 @@ impl Host {
         template: &Arc<Template>,
         request: RequestId,
     ) -> Result<Store<Host>> {
+        let mut host = Self::new(template, request);
+        // A directory that cannot be opened must be an error of the call, so it is opened before the call.
+        if !template.grants.files.is_empty() {
+            host.wasi = Some(host.context(None)?.build());
+        }
+        Ok(host.into_store(engine))
+    }
+
+    /// The same for one run of a program, whose context is made at once.
+    pub(crate) fn program(
+        engine: &Engine,
+        template: &Arc<Template>,
+        request: RequestId,
+        kind: Kind,
+        given: Option<&Given>,
+    ) -> Result<Store<Host>> {
+        let mut host = Self::new(template, request);
+        let mut context = host.context(given)?;
+        match kind {
+            Kind::Module => host.set_p1(context.build_p1())?,
+            Kind::Component => host.wasi = Some(context.build()),
+        }
+        Ok(host.into_store(engine))
+    }
+
+    fn new(template: &Arc<Template>, request: RequestId) -> Self {
         let limits = &template.limits;
         let request = CurrentRequest::new(request);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.resources);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limits.header_bytes);
-        // A directory that cannot be opened must be an error of the call, so it is opened before the call.
-        let outgoing = net::Outgoing::new(template);
-        let start = template.start();
-        let wasi = match template.grants.files.is_empty() {
-            true => None,
-            false => Some(template.wasi(&start, &request, &outgoing)?.build()),
-        };
-        let host = Host {
+        Host {
             template: template.clone(),
-            start,
+            start: template.start(),
             request,
-            wasi,
+            wasi: None,
             p1: None,
             descriptors: None,
             table,
             http,
-            outgoing,
+            outgoing: net::Outgoing::new(template),
             answering: Answering::default(),
             blobs_held: blob::Held::new(limits.blob_bytes),
             inboxes: Inboxes::default(),
@@ -137,10 +179,15 @@ impl Host {
             answer: None,
             sockets: net::Sockets::default(),
             meter: Meter::new(limits, template.memory.open(), template.refill()),
-        };
-        let mut store = Store::new(engine, host);
+        }
+    }
+
+    fn into_store(self, engine: &Engine) -> Store<Host> {
+        let template = self.template.clone();
+        let limits = &template.limits;
+        let mut store = Store::new(engine, self);
         if !template.metered {
-            return Ok(store);
+            return store;
         }
         store.limiter(|host| &mut host.meter);
         store.set_hostcall_fuel(limits.host_call_bytes);
@@ -153,7 +200,13 @@ impl Host {
                 Box::pin(tokio::task::yield_now()),
             ))
         });
-        Ok(store)
+        store
+    }
+
+    /// What WASI's context is built from, with every directory that is granted.
+    fn context(&self, given: Option<&Given>) -> Result<WasiCtxBuilder> {
+        let (start, request) = (&self.start, &self.request);
+        self.template.wasi(start, request, &self.outgoing, given)
     }
 
     /// Names the request that the instance now works for: its output is tagged with it, and what an earlier request was
@@ -219,10 +272,11 @@ impl Host {
 
     /// Prepares the preview-1 context of a core module; before its first call.
     pub(crate) fn enable_p1(&mut self) -> Result<()> {
-        let mut p1 = self
-            .template
-            .wasi(&self.start, &self.request, &self.outgoing)?
-            .build_p1();
+        let p1 = self.context(None)?.build_p1();
+        self.set_p1(p1)
+    }
+
+    fn set_p1(&mut self, mut p1: WasiP1Ctx) -> Result<()> {
         // Its descriptors are in a table of its own.
         p1.ctx()
             .table
@@ -248,6 +302,22 @@ impl Host {
     pub(crate) fn p1(&mut self) -> &mut WasiP1Ctx {
         self.p1
             .get_or_insert_with(|| WasiCtxBuilder::new().build_p1())
+    }
+}
+
+impl Given {
+    fn begin<'a>(&self, start: &Start, wasi: &'a mut WasiCtxBuilder) -> &'a mut WasiCtxBuilder {
+        // A program that looks a name up finds the first of its kind.
+        let replaced = |name: &str| self.env.iter().any(|(other, _)| other == name);
+        for (name, value) in &start.env {
+            if !replaced(name) {
+                wasi.env(name, value);
+            }
+        }
+        wasi.args(&self.args)
+            .envs(&self.env)
+            .stdin(self.stdin.clone())
+            .stdout(self.stdout.clone())
     }
 }
 
@@ -278,8 +348,9 @@ impl Template {
         start: &Start,
         request: &CurrentRequest,
         outgoing: &net::Outgoing,
+        given: Option<&Given>,
     ) -> Result<WasiCtxBuilder> {
-        let mut wasi = self.wasi_without_files(start, request, outgoing);
+        let mut wasi = self.wasi_without_files(start, request, outgoing, given);
         for grant in &self.grants.files {
             let access = if grant.write {
                 FsPerms::ReadWrite
@@ -296,11 +367,14 @@ impl Template {
         start: &Start,
         request: &CurrentRequest,
         outgoing: &net::Outgoing,
+        given: Option<&Given>,
     ) -> WasiCtxBuilder {
         let mut wasi = WasiCtxBuilder::new();
-        wasi.args(&start.args)
-            .envs(&start.env)
-            .max_random_size(self.limits.random_bytes);
+        wasi.max_random_size(self.limits.random_bytes);
+        match given {
+            None => wasi.args(&start.args).envs(&start.env),
+            Some(given) => given.begin(start, &mut wasi),
+        };
         match &self.stdio {
             Stdio::Inherit => {
                 wasi.inherit_stdio();
@@ -313,9 +387,11 @@ impl Template {
                     component: self.metrics.clone(),
                     request: request.clone(),
                 };
-                let out = LineStream::new(log.clone(), origin.clone(), Channel::Out);
-                let announcement = self.life.as_ref().and_then(Life::announcement);
-                wasi.stdout(out.announcing(announcement));
+                if given.is_none() {
+                    let out = LineStream::new(log.clone(), origin.clone(), Channel::Out);
+                    let announcement = self.life.as_ref().and_then(Life::announcement);
+                    wasi.stdout(out.announcing(announcement));
+                }
                 wasi.stderr(LineStream::new(log.clone(), origin, Channel::Err));
             }
         }
@@ -330,7 +406,7 @@ impl WasiView for Host {
         let (request, outgoing) = (&self.request, &self.outgoing);
         let ctx = self.wasi.get_or_insert_with(|| {
             template
-                .wasi_without_files(start, request, outgoing)
+                .wasi_without_files(start, request, outgoing, None)
                 .build()
         });
         WasiCtxView {

@@ -47,6 +47,7 @@ pub(crate) fn template() -> Template {
         granted: Arc::default(),
         on_start: None,
         life: None,
+        cgi: Arc::default(),
     }
 }
 

@@ -82,8 +82,21 @@ pub fn check_guest(
             cron::check(crons.filter(|own| own.component == component), guest)
         }
         Role::Service => service::check_guest(app, component, guest),
+        Role::Serve => check_entrypoints(app, component, guest),
         _ => Ok(()),
     }
+}
+
+/// Checks that a guest has the exports that its routes name.
+pub(crate) fn check_entrypoints(
+    app: &App,
+    component: usize,
+    guest: &Guest,
+) -> Result<(), LoadError> {
+    let routes = app.routes.all().iter();
+    let own = routes.filter(|route| route.component == component);
+    let mut named = own.filter_map(|route| route.entrypoint.as_deref());
+    named.try_for_each(|name| guest.check_entrypoint(name))
 }
 
 /// An app without triggers is nothing to serve.
@@ -147,6 +160,7 @@ pub fn deploy(
                 continue;
             };
             if let (Role::Serve, Some(place)) = (role, guests.get_mut(index)) {
+                check_entrypoints(&resolved.app, index, &guest)?;
                 *place = Some(guest.clone());
             }
             slots.push(Slot::new(index, role, guest));
@@ -237,6 +251,7 @@ impl Deployment<'_> {
 mod tests {
     use super::*;
     use crate::tests::fake::app;
+    use hostel_app::route::{Route, Routes};
     use hostel_host::{LogSink, RuntimeOptions};
 
     fn deployed(routes: &[(&str, &[&str])], code: &str) -> Result<Deployed, DeployError> {
@@ -251,9 +266,22 @@ mod tests {
     const COMMAND: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
     #[test]
-    fn a_command_is_no_server_and_says_how_to_run_it() {
-        let message = deployed(&[("/...", &[])], COMMAND).unwrap_err().to_string();
-        for part in ["web", "command-p1", "hostel run"] {
+    fn a_command_is_served_and_its_entrypoints_are_looked_for() {
+        assert!(deployed(&[("/...", &[])], COMMAND).is_ok());
+        let mut app = app(&[("/...", &[])]);
+        let mut all: Vec<Route> = app
+            .routes
+            .all()
+            .iter()
+            .map(|r| r.as_ref().clone())
+            .collect();
+        all[0].entrypoint = Some("_strat".into());
+        app.routes = Routes::new(all).unwrap();
+        let code = vec![COMMAND.into()];
+        let runtime = Runtime::new(RuntimeOptions::new(LogSink::null())).unwrap();
+        let refused = deploy(&runtime, Resolved { app, code }, &|_| {}).unwrap_err();
+        let message = refused.to_string();
+        for part in ["web", "`_strat`", "did you mean `_start`"] {
             assert!(message.contains(part), "{message}");
         }
     }

@@ -164,7 +164,13 @@ impl Deployed {
             for role in self.roles(&wanted, &component.name) {
                 let place = (component.name.clone(), role);
                 let is_same = !changed.contains(&component.name) && !outdated.contains(&place);
-                if is_same && self.slot(&component.name, role).is_some() {
+                if let (true, Some(slot)) = (is_same, self.slot(&component.name, role)) {
+                    // Its routes may be others.
+                    if role == Role::Serve {
+                        let guest = slot.current();
+                        let checked = deploy::check_entrypoints(app, index, &guest);
+                        checked.map_err(DeployError::from)?;
+                    }
                     continue;
                 }
                 let guest = match deploy::load(&self.scope, &resolved, (index, role), &progress) {

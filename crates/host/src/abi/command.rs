@@ -10,11 +10,12 @@ use wasmtime::{InstancePre, Result, Store};
 use wasmtime_wasi::{I32Exit, p2, p3};
 
 use crate::abi::http::panicked;
+use crate::abi::program::Entry;
 use crate::abi::{Callable, start};
 use crate::fault::Fault;
 use crate::guest::{Inner, RequestId, fault_of};
 use crate::meter::{self, Clock};
-use crate::state::{Host, Template};
+use crate::state::{Host, Kind, Template};
 
 /// A linked command.
 pub(crate) enum Command {
@@ -32,7 +33,26 @@ impl Command {
             Self::P3(pre) => Some(pre.instance_pre()),
         }
     }
+
+    /// Which of WASI's contexts it asks for.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::P1(_) => Kind::Module,
+            Self::P2(_) | Self::P3(_) => Kind::Component,
+        }
+    }
+
+    /// Where it begins.
+    pub(super) fn entry(&self) -> Entry<'_> {
+        Entry {
+            command: self,
+            export: START,
+        }
+    }
 }
+
+/// The export by which a core module that is a program begins.
+pub(super) const START: &str = "_start";
 
 /// Runs it to its end; the exit code is what a shell would see.
 pub(crate) async fn run(guest: &Inner, args: &[String]) -> Result<u8, Fault> {
@@ -47,13 +67,12 @@ pub(crate) async fn run(guest: &Inner, args: &[String]) -> Result<u8, Fault> {
         ..guest.template.as_ref().clone()
     });
     let host_fault = |error: wasmtime::Error| Fault::Host(format!("{error:?}"));
-    let mut store = Host::store(&guest.engine, &template, RequestId::next()).map_err(host_fault)?;
-    if let Command::P1(_) = command {
-        store.data_mut().enable_p1().map_err(host_fault)?;
-    }
+    let id = RequestId::next();
+    let store = Host::program(&guest.engine, &template, id, command.kind(), None);
+    let mut store = store.map_err(host_fault)?;
     let _ticking = guest.ticker.enter();
     let mut clock = Clock::start(&template.limits);
-    let called = meter::run(&mut clock, call(command, &mut store));
+    let called = meter::run(&mut clock, call(command.entry(), &mut store));
     let outcome = AssertUnwindSafe(called)
         .catch_unwind()
         .await
@@ -62,12 +81,12 @@ pub(crate) async fn run(guest: &Inner, args: &[String]) -> Result<u8, Fault> {
 }
 
 /// `Ok(false)` is the command's own "I failed".
-pub(super) async fn call(command: &Command, store: &mut Store<Host>) -> Result<bool> {
-    match command {
+pub(super) async fn call(entry: Entry<'_>, store: &mut Store<Host>) -> Result<bool> {
+    match entry.command {
         Command::P1(pre) => {
             let instance = pre.instantiate_async(&mut *store).await?;
             start::module(&instance, store).await?;
-            let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
+            let start = instance.get_typed_func::<(), ()>(&mut *store, entry.export)?;
             start.call_async(store, ()).await?;
             Ok(true)
         }

@@ -3,19 +3,14 @@
 //! It is called as a command is (`command`), on a fresh instance, but under the permits, lanes and metrics of every other call,
 //! and what it prints goes to the log.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
 
-use futures::FutureExt;
 use tokio::sync::oneshot;
-use wasmtime::{PoolConcurrencyLimitError, Store};
 
-use crate::abi::command::{self, Command};
-use crate::abi::http::{Broken, Work, panicked};
-use crate::abi::{Callable, Exports, Warm, drive};
+use crate::abi::http::Work;
+use crate::abi::{Callable, drive, program};
 use crate::fault::Fault;
-use crate::guest::{Inner, RequestId, fault_of};
+use crate::guest::{Inner, RequestId};
 use crate::pool::Permit;
 use crate::state::{Host, Template};
 
@@ -55,65 +50,12 @@ fn work(
         let Callable::Command(command) = &guest.callable else {
             return Err(Fault::BadGuest("it is not a program that ends".into()).into());
         };
-        let since = Instant::now();
-        loop {
-            let mut store = store(&guest, &template, command, id)?;
-            let called = AssertUnwindSafe(command::call(command, &mut store)).catch_unwind();
-            let outcome = match called.await {
-                Ok(outcome) => command::exit_code(outcome),
-                Err(_) => return Err(broken(panicked(), store)),
-            };
-            match outcome {
-                Ok(code) => {
-                    // Nobody listens any more if the run was cancelled.
-                    let _heard = ended.send(code);
-                    return Ok(spent(store));
-                }
-                // It has not begun: there was no place for an instance.
-                Err(error) if error.is::<PoolConcurrencyLimitError>() => {
-                    drop(store);
-                    guest.peers.drop_idle();
-                    if !guest.permits.room(since).await {
-                        return Err(guest.permits.refuse().into());
-                    }
-                }
-                Err(error) => {
-                    let fault = fault_of(&error, &store.data().meter);
-                    return Err(broken(fault, store));
-                }
-            }
-        }
+        let store = || Host::program(&guest.engine, &template, id, command.kind(), None);
+        let (code, spent) = program::run(&guest, command.entry(), store).await?;
+        // Nobody listens any more if the run was cancelled.
+        let _heard = ended.send(code);
+        Ok(spent)
     })
-}
-
-fn store(
-    guest: &Inner,
-    template: &Arc<Template>,
-    command: &Command,
-    id: RequestId,
-) -> Result<Store<Host>, Fault> {
-    let host_fault = |error: wasmtime::Error| Fault::Host(format!("{error:?}"));
-    let mut store = Host::store(&guest.engine, template, id).map_err(host_fault)?;
-    if let Command::P1(_) = command {
-        store.data_mut().enable_p1().map_err(host_fault)?;
-    }
-    Ok(store)
-}
-
-/// An instance that is never used again.
-fn spent(store: Store<Host>) -> Warm {
-    Warm {
-        store,
-        exports: Exports::Spent,
-        answered: u32::MAX,
-    }
-}
-
-fn broken(fault: Fault, store: Store<Host>) -> Broken {
-    Broken {
-        fault,
-        remains: Some(Box::new(spent(store))),
-    }
 }
 
 #[cfg(test)]

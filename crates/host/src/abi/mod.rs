@@ -14,6 +14,7 @@ pub(crate) mod job;
 mod life;
 pub(crate) mod message;
 mod place;
+mod program;
 pub(crate) mod response;
 mod seat;
 pub(crate) mod service;

@@ -243,7 +243,7 @@ async fn call(guest: &Inner, mut store: Store<Host>, export: Option<&str>) -> Re
     if let Command::P1(_) = command {
         store.data_mut().enable_p1().map_err(host_fault)?;
     }
-    let outcome = command::call(command, &mut store).await;
+    let outcome = command::call(command.entry(), &mut store).await;
     exit(outcome, &store)
 }
 
