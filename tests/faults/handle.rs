@@ -20,7 +20,11 @@ fn probe(settings: &str) -> App {
 fn fails(server: &Server, path: &str, status: u16, fault: &str) {
     let answer = server.get(path);
     assert_eq!(answer.status, status, "{path}: {}", answer.text());
-    assert!(answer.text().starts_with(&format!("{fault}: request ")), "{path}: {}", answer.text());
+    assert!(
+        answer.text().starts_with(&format!("{fault}: request ")),
+        "{path}: {}",
+        answer.text()
+    );
     server.is_alive(FINE);
 }
 
@@ -28,9 +32,18 @@ fn fails(server: &Server, path: &str, status: u16, fault: &str) {
 fn a_module_that_says_too_little_answers_500() {
     let server = probe("").up();
     for (path, told) in [
-        ("/?do=nothing", "it returned without a status: response_set_status_line"),
-        ("/?do=no-status", "it returned without a status: response_set_status_line"),
-        ("/?do=no-body", "it returned without a body: response_set_body"),
+        (
+            "/?do=nothing",
+            "it returned without a status: response_set_status_line",
+        ),
+        (
+            "/?do=no-status",
+            "it returned without a status: response_set_status_line",
+        ),
+        (
+            "/?do=no-body",
+            "it returned without a body: response_set_body",
+        ),
         ("/?do=answer&status=42", "the status 42"),
         ("/?do=answer&status=100", "the status 100"),
         ("/?do=answer&status=1000", "the status 1000"),
@@ -46,6 +59,19 @@ fn a_trap_is_one_500() {
     let server = probe("").up();
     for _ in 0..20 {
         fails(&server, "/?do=trap", 500, "trap");
+    }
+}
+
+#[test]
+fn a_panic_of_the_host_in_one_of_its_functions_costs_the_request() {
+    for (function, path) in [
+        ("env#log", "/?do=log"),
+        ("env#tcp_connect", "/?do=tcp&to=127.0.0.1:9"),
+        ("later:env#request_body", "/?do=echo"),
+    ] {
+        let app = probe("");
+        let server = Server::panicking_in(function, app.folder());
+        fails(&server, path, 500, "host");
     }
 }
 
@@ -91,8 +117,16 @@ fn an_endless_loop_and_one_before_the_first_call_end_at_their_limit() {
     let start = r#"(module (import "env" "memory" (memory 1)) (import "env" "log" (func (param i32 i64)))
         (func $start (loop (br 0))) (start $start) (func (export "handle")))"#;
     let app = App::of_manifest(manifest).with_file("web.wat", start);
-    let told = crate::harness::server::refused_start(app.folder(), &[]);
-    assert!(told.contains("100 ms of CPU"), "{told}");
+    let server = app.up();
+    for _ in 0..3 {
+        let answer = server.get("/");
+        assert_eq!(answer.status, 504, "{}", answer.text());
+        assert!(
+            answer.text().starts_with("cpu: request "),
+            "{}",
+            answer.text()
+        );
+    }
 }
 
 #[test]
@@ -135,9 +169,15 @@ fn what_is_not_granted_is_not_reached() {
         "10.0.0.1:80".to_owned(),
         format!("web.app.internal:{}", address.port()),
     ] {
-        assert_eq!(server.page(&format!("/?do=tcp&to={to}")), "connect: -1", "{to}");
+        assert_eq!(
+            server.page(&format!("/?do=tcp&to={to}")),
+            "connect: -1",
+            "{to}"
+        );
     }
-    server.stderr().wait_for("not of the public internet (loopback)");
+    server
+        .stderr()
+        .wait_for("not of the public internet (loopback)");
     assert!(listener.accept().is_err(), "nobody came");
 }
 
@@ -159,19 +199,24 @@ fn connections_that_are_never_closed_have_an_end() {
     let address = silent();
     let grant = format!("tcp={address}");
     let flags = ["--grant", grant.as_str()];
-    let many = "[component.web.limits]\noutbound = 10000\noutbound_open = 10000\noutbound_rate = 10000";
+    let many =
+        "[component.web.limits]\noutbound = 10000\noutbound_open = 10000\noutbound_rate = 10000";
     let server = probe(many).up_with(&flags);
     let files = server.open_files();
     let page = server.page(&format!("/?do=tcp&to={address}&times=10000"));
     assert_eq!(page, "10000 attempts, highest 99, last -2");
-    eventually("its connections to be closed", || (server.open_files() <= files + 8).then_some(()));
+    eventually("its connections to be closed", || {
+        (server.open_files() <= files + 8).then_some(())
+    });
     let page = server.page(&format!("/?do=tcp&to={address}&times=300&close=1"));
     assert_eq!(page, "300 attempts, highest 0, last 0");
     // What it may have of the network is less than its table.
     let server = probe("").up_with(&flags);
     let page = server.page(&format!("/?do=tcp&to={address}&times=10000"));
     assert_eq!(page, "10000 attempts, highest 63, last -1");
-    server.stderr().wait_for("its limit `outbound_open` is used up");
+    server
+        .stderr()
+        .wait_for("its limit `outbound_open` is used up");
     server.is_alive(FINE);
 }
 
@@ -180,9 +225,19 @@ fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
     let address = silent();
     let app = probe("[component.web.limits]\ndeadline = \"200ms\"");
     let server = app.up_with(&["--grant", &format!("tcp={address}")]);
-    fails(&server, &format!("/?do=tcp&to={address}&send=x"), 504, "deadline");
+    fails(
+        &server,
+        &format!("/?do=tcp&to={address}&send=x"),
+        504,
+        "deadline",
+    );
     // Neither is one that takes nothing.
-    fails(&server, &format!("/?do=tcp&to={address}&bytes=50000000"), 504, "deadline");
+    fails(
+        &server,
+        &format!("/?do=tcp&to={address}&bytes=50000000"),
+        504,
+        "deadline",
+    );
 }
 
 #[test]
@@ -222,7 +277,10 @@ fn a_flood_of_log_lines_is_cut() {
     server.stderr().wait_for("info: \\xff\\xff");
     thread::sleep(Duration::from_millis(10));
     let longest = server.stderr().text().lines().map(str::len).max();
-    assert!(longest.is_some_and(|longest| longest < 70_000), "{longest:?}");
+    assert!(
+        longest.is_some_and(|longest| longest < 70_000),
+        "{longest:?}"
+    );
     server.is_alive(FINE);
 }
 
@@ -231,11 +289,16 @@ fn a_module_without_a_memory_that_it_shares_is_told_so() {
     let manifest = "[app]\nname = \"test\"\n[[http]]\nroute = \"/...\"\ncomponent = \"web\"\n[component.web]\nsource = \"web.wat\"\n";
     let hidden = r#"(module (memory 1) (import "env" "log" (func $log (param i32 i64)))
         (func (export "handle") (call $log (i32.const 0) (i64.const 1))))"#
-        .replace("(memory 1) (import \"env\" \"log\" (func $log (param i32 i64)))", "(import \"env\" \"log\" (func $log (param i32 i64))) (memory 1)");
+        .replace(
+            "(memory 1) (import \"env\" \"log\" (func $log (param i32 i64)))",
+            "(import \"env\" \"log\" (func $log (param i32 i64))) (memory 1)",
+        );
     let app = App::of_manifest(manifest).with_file("web.wat", hidden);
     let server = app.up();
     assert_eq!(server.get("/").status, 500);
-    server.stderr().wait_for("neither imports as `env.memory` nor exports as `memory`");
+    server
+        .stderr()
+        .wait_for("neither imports as `env.memory` nor exports as `memory`");
 }
 
 #[test]

@@ -63,7 +63,10 @@ fn a_module_answers_by_the_functions_that_its_routes_name() {
     let mut client = server.connect();
     for _ in 0..2 {
         let answer = client.ask(&get("/hello"));
-        assert_eq!((answer.status, answer.text()), (200, "Hello from a module!\n".into()));
+        assert_eq!(
+            (answer.status, answer.text()),
+            (200, "Hello from a module!\n".into())
+        );
         assert_eq!(answer.field("content-length"), Some("21"));
         let answer = client.ask(&get("/bonjour?a=b"));
         assert_eq!(answer.text(), "Bonjour depuis un module !\n");
@@ -71,13 +74,15 @@ fn a_module_answers_by_the_functions_that_its_routes_name() {
     server.stderr().wait_for("info: hello is called");
 }
 
-/// The bytes as they are: hyper's own client does not show the words behind the status.
 #[test]
 fn a_status_line_is_passed_on_with_its_words() {
     let server = probe("").up();
     for (query, line) in [
         ("?do=answer&reason=Ok", "HTTP/1.1 200 Ok\r\n"),
-        ("?do=answer&reason=Such%20Fun&status=299", "HTTP/1.1 299 Such Fun\r\n"),
+        (
+            "?do=answer&reason=Such%20Fun&status=299",
+            "HTTP/1.1 299 Such Fun\r\n",
+        ),
         ("?do=answer&status=404", "HTTP/1.1 404 Not Found\r\n"),
         ("?do=answer&status=65736", "HTTP/1.1 200 OK\r\n"),
         ("?do=answer&reason=a%0d%0ab:%20c", "HTTP/1.1 200 OK\r\n"),
@@ -119,9 +124,14 @@ fn what_is_no_field_is_left_out_and_told() {
     }
     let fields = "/?do=answer&name=x-field&times=100&value=";
     let answer = server.get(&format!("{fields}{}", "v".repeat(1000)));
-    let kept = answer.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("x-field"));
+    let kept = answer
+        .fields
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("x-field"));
     assert_eq!(kept.count(), 65, "of 1007 bytes each");
-    server.stderr().wait_for("more than its limit `headers` allows");
+    server
+        .stderr()
+        .wait_for("more than its limit `headers` allows");
 }
 
 #[test]
@@ -131,8 +141,14 @@ fn the_length_of_an_answer_is_that_of_its_body() {
     for wrong in ["2", "4", "x", "-1"] {
         let query = format!("/?do=answer&body=abc&name=Content-length&value={wrong}");
         let answer = client.ask(&get(&query));
-        assert_eq!((answer.status, answer.text()), (200, "abc".into()), "{wrong}");
-        server.stderr().wait_for(&format!("has `{wrong}` bytes, and it has 3"));
+        assert_eq!(
+            (answer.status, answer.text()),
+            (200, "abc".into()),
+            "{wrong}"
+        );
+        server
+            .stderr()
+            .wait_for(&format!("has `{wrong}` bytes, and it has 3"));
     }
 }
 
@@ -177,8 +193,13 @@ fn a_server_is_asked_over_tcp_where_the_operator_allows_it() {
         assert_eq!(server.page("/"), "the server says: heard hello\n\n");
     }
     let server = app.up();
-    assert_eq!(server.page("/"), format!("could not connect to {address}: -1\n"));
-    server.stderr().wait_for(&format!("start with --grant {grant}"));
+    assert_eq!(
+        server.page("/"),
+        format!("could not connect to {address}: -1\n")
+    );
+    server
+        .stderr()
+        .wait_for(&format!("start with --grant {grant}"));
 }
 
 #[test]
@@ -225,7 +246,9 @@ fn everything_is_written_however_slowly_it_is_taken() {
 fn a_new_module_sees_its_request() {
     let server = probe("").up();
     let fields = [("X-Name", "one"), ("x-name", "two")];
-    let answer = server.connect().ask(&request("PUT", "/a/b?do=echo&x=%20", &fields, "the body"));
+    let answer = server
+        .connect()
+        .ask(&request("PUT", "/a/b?do=echo&x=%20", &fields, "the body"));
     assert_eq!(
         answer.text(),
         "PUT /a/b?do=echo&x=%20 host=localhost x-name=one, two missing=-1 fields=4\nthe body"
@@ -234,7 +257,11 @@ fn a_new_module_sees_its_request() {
     let answer = server.connect().ask(&post("/?do=echo", &big));
     assert!(answer.text().ends_with(&format!("\n{big}")));
     let answer = server.connect().ask(&post("/?do=echo&how=read", &big));
-    assert!(answer.text().ends_with("\n100000 bytes, then 0\n"), "{}", answer.text());
+    assert!(
+        answer.text().ends_with("\n100000 bytes, then 0\n"),
+        "{}",
+        answer.text()
+    );
     let mut client = server.connect();
     client.send(chunked_head("/?do=echo", &[]));
     for piece in ["ab", "cd"] {
@@ -252,7 +279,11 @@ fn a_body_is_kept_up_to_a_limit_and_read_in_pieces_beyond_it() {
     assert!(answer.text().ends_with("\n-1"), "{}", answer.text());
     server.stderr().wait_for("its limit `host_bytes`");
     let answer = server.connect().ask(&post("/?do=echo&how=read", &big));
-    assert!(answer.text().ends_with("\n1048576 bytes, then 0\n"), "{}", answer.text());
+    assert!(
+        answer.text().ends_with("\n1048576 bytes, then 0\n"),
+        "{}",
+        answer.text()
+    );
 }
 
 #[test]
@@ -295,7 +326,8 @@ fn files_of_a_granted_directory_are_read_and_no_others() {
 #[test]
 fn a_module_has_so_many_files_open_and_no_more() {
     let settings = "[component.web.grants]\nfiles = { \"/\" = { host = \"site\" } }";
-    let server = probe(settings).with_file("site/a", "a").up();
+    let app = probe(settings).with_file("site/a", "a");
+    let server = app.up();
     let page = server.page("/?do=file&name=/a&open=64");
     assert!(page.starts_with("fd=63 size=1 read=1"), "{page}");
     assert_eq!(server.page("/?do=file&name=/a&open=65"), "open: -2");
@@ -317,7 +349,10 @@ fn objects_of_a_granted_container_are_files_too() {
     let answer = server.connect().ask(&put);
     assert!(answer.status < 300, "{} {}", answer.status, answer.text());
     let page = server.page("/?do=file&name=blob:pictures/a/b.png&chunk=3000");
-    assert!(page.starts_with("fd=0 size=200000 read=200000 sum=24000000 last=0"), "{page}");
+    assert!(
+        page.starts_with("fd=0 size=200000 read=200000 sum=24000000 last=0"),
+        "{page}"
+    );
     assert_eq!(server.page("/?do=file&name=blob:pictures/none"), "open: -1");
     assert_eq!(server.page("/?do=file&name=blob:others/a"), "open: -3");
 }
@@ -338,11 +373,17 @@ fn a_module_in_text_with_its_memory_from_the_host_or_its_own() {
         r#"(import "env" "memory" (memory 1))"#,
         r#"(memory (export "memory") 1)"#,
     );
-    let started = imported.replace("(data", "(start $start) (func $start (i32.store8 (i32.const 2) (i32.const 67))) (data");
+    let started = imported.replace(
+        "(data",
+        "(start $start) (func $start (i32.store8 (i32.const 2) (i32.const 67))) (data",
+    );
     for (source, body) in [(imported, "cd"), (own, "cd"), (started, "Cd")] {
         let server = wat("", "").with_file("web.wat", source).up();
         let answer = server.get("/");
-        assert_eq!((answer.text().as_str(), answer.field("a")), (body, Some("b")));
+        assert_eq!(
+            (answer.text().as_str(), answer.field("a")),
+            (body, Some("b"))
+        );
     }
 }
 
@@ -358,11 +399,23 @@ fn what_is_wrong_with_a_module_is_said_when_it_is_loaded() {
     };
     let plain = r#"(func (export "handle"))"#;
     for (functions, entrypoint, told) in [
-        (r#"(func (export "other"))"#, "", "it exports no function `handle`"),
-        (r#"(func (export "other"))"#, "", "or name another: `other`"),
-        (plain, "entrypoint = \"handel\"", "it exports no function `handel`"),
-        (r#"(func (export "handle") (param i32))"#, "", "takes parameters or returns something"),
-        (r#"(global (export "handle") i32 (i32.const 1))"#, "", "it exports no function `handle`"),
+        (
+            r#"(func (export "other"))"#,
+            "",
+            "it exports no function `handle`",
+        ),
+        (r#"(func (export "other"))"#, "", "it exports: other"),
+        (plain, "entrypoint = \"handel\"", "did you mean `handle`?"),
+        (
+            r#"(func (export "handle") (param i32))"#,
+            "",
+            "takes or returns something",
+        ),
+        (
+            r#"(global (export "handle") i32 (i32.const 1))"#,
+            "",
+            "it exports no function `handle`",
+        ),
     ] {
         let error = refused(functions, entrypoint);
         assert!(error.contains(told), "{told}: {error}");
@@ -375,11 +428,23 @@ fn what_is_wrong_with_a_module_is_said_when_it_is_loaded() {
         crate::harness::server::refused_start(app.folder(), &[])
     };
     for (import, told) in [
-        (r#"(import "env" "response_set_bodi" (func (param i32 i64)))"#, "nearest offered: `env.response_set_body`"),
-        (r#"(import "env" "log" (func (param i32 i32)))"#, "`env.log` with another type than serverless-wasm gives it"),
-        (r#"(import "env" "table" (table 1 funcref))"#, "imports `env.table`, which this host does not offer"),
+        (
+            r#"(import "env" "response_set_bodi" (func (param i32 i64)))"#,
+            "nearest offered: `env.response_set_body`",
+        ),
+        (
+            r#"(import "env" "log" (func (param i32 i32)))"#,
+            "`env.log` with another type than serverless-wasm gives it",
+        ),
+        (
+            r#"(import "env" "table" (table 1 funcref))"#,
+            "imports `env.table`, which this host does not offer",
+        ),
         (r#"(import "other" "log" (func))"#, "may import `env` and"),
-        (r#"(import "env" "memory" (memory 9999))"#, "its limit `memory` is"),
+        (
+            r#"(import "env" "memory" (memory 9999))"#,
+            "its limit `memory` is",
+        ),
     ] {
         let error = module(import);
         assert!(error.contains(told), "{told}: {error}");
