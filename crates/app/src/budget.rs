@@ -59,6 +59,8 @@ pub struct Limits {
     /// Outgoing connections of the app in one second ([`limits::OUTBOUND_RATE`]); `None` only for a command in the
     /// foreground.
     pub outbound_rate: Option<u32>,
+    /// Answers of `wasi_experimental_http` that an instance holds ([`limits::HTTP_SESSIONS`]).
+    pub http_sessions: u32,
 }
 
 impl Default for Limits {
@@ -88,12 +90,13 @@ impl Default for Limits {
             store_key_bytes: limits::STORE_KEY.size(),
             store_value_bytes: limits::STORE_VALUE.size(),
             outbound_rate: Some(limits::OUTBOUND_RATE.count()),
+            http_sessions: limits::HTTP_SESSIONS.count(),
         }
     }
 }
 
 /// The entries that a manifest or the command line can set.
-const BUDGET: [&Limit; 24] = [
+const BUDGET: [&Limit; 25] = [
     &limits::MEMORY,
     &limits::TABLE_ELEMENTS,
     &limits::DEADLINE,
@@ -118,6 +121,7 @@ const BUDGET: [&Limit; 24] = [
     &limits::STORE_KEY,
     &limits::STORE_VALUE,
     &limits::OUTBOUND_RATE,
+    &limits::HTTP_SESSIONS,
 ];
 
 impl Limits {
@@ -181,6 +185,7 @@ impl Limits {
             "store_key" => self.store_key_bytes as u64,
             "store_value" => self.store_value_bytes as u64,
             "outbound_rate" => self.outbound_rate?.into(),
+            "http_sessions" => self.http_sessions.into(),
             _ => return None,
         })
     }
@@ -226,6 +231,7 @@ impl Limits {
             "store_key" => self.store_key_bytes = size,
             "store_value" => self.store_value_bytes = size,
             "outbound_rate" => self.outbound_rate = Some(count),
+            "http_sessions" => self.http_sessions = count,
             _ => {}
         }
     }

@@ -161,6 +161,8 @@ table! {
     /// New outgoing connections in one second, with a second's worth at once, that the app may have made for this component
     /// to make another; it waits for its turn, and fails inside the guest where that takes longer than a connection may.
     OUTBOUND_RATE = "outbound_rate", Count, 50, [1, 10_000], "tests/limits::outbound_rate";
+    /// Answers that an instance may hold of `wasi_experimental_http`; with so many open, a request fails inside the guest.
+    HTTP_SESSIONS = "http_sessions", Count, 42, [0, 1024], "tests/functional/calls.rs::an_instance_holds_so_many_answers_and_no_more";
 
     // How an instance is used again: keys beside the limits, `reuse` and `concurrent` of a component.
 
@@ -275,8 +277,6 @@ table! {
     INSTANCE_ACK_WAIT_MS = "instance_ack_wait", Milliseconds, MINUTE, [SECOND, HOUR], "tests/functional/calls.rs::original_guests_speak_through_the_app_s_broker";
     /// How long one exchange with a guest that keeps the messages may take.
     BROKER_GUEST_MS = "broker_guest", Milliseconds, 5 * SECOND, [1, MINUTE], "tests/functional/calls.rs::a_broker_guest_that_says_nothing_is_not_waited_for_for_ever";
-    /// Answers that an instance may hold of `wasi_experimental_http`; beyond it a request fails inside the guest.
-    EXPERIMENTAL_HTTP_SESSIONS = "experimental_http_sessions", Count, 42, [1, 1024], "tests/functional/calls.rs::an_instance_holds_so_many_answers_and_no_more";
 
     // Modules of serverless-wasm.
     /// Connections that a module of serverless-wasm may have open in one request; for one more it is told -2.
@@ -505,6 +505,8 @@ table! {
     CRONS_MAX = "crons", Count, 10_000, [1, 100_000], "crates/app/tests/resolve.rs::cron_and_service_triggers_are_bounded";
     /// `[[service]]` sections of one app.
     SERVICES_MAX = "services", Count, 100, [1, 1000], "crates/app/tests/resolve.rs::cron_and_service_triggers_are_bounded";
+    /// Routes that one guest prints itself (`_routes`); with more of them the app is not served.
+    DISCOVERED_ROUTES = "discovered_routes", Count, 1_000, [1, 10_000], "tests/functional::dialects";
     /// Segments of one route.
     ROUTE_SEGMENTS_MAX = "route_segments", Count, 64, [1, 256], "crates/app/src/route/tests.rs::every_malformed_route_is_reported";
 }

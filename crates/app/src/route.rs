@@ -5,24 +5,41 @@
 //! `:name`, which beats `...`. So the longest match wins, and no two routes of one app are ever equal: [`Routes::new`]
 //! refuses them. This file does not change the request: the guest sees the path as the client sent it.
 
+mod check;
+pub mod discovered;
 mod pattern;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::limits;
+use check::bare_host;
 use pattern::Segment;
 
 /// The routes of one app, ready to be searched.
 #[derive(Debug, Clone, Default)]
 pub struct Routes {
     all: Vec<Arc<Route>>,
+    /// The pattern of each, as it was read.
+    patterns: Vec<Vec<Segment>>,
+    spelling: Spelling,
     /// The only route there is, when it takes everything.
     takes_all: Option<usize>,
     any_host: Paths,
     by_host: HashMap<String, Paths>,
+}
+
+/// How the text of patterns is read: other hosts' manifests have other words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Spelling {
+    /// `:name` is one segment of any text, `...` at the end the rest of the path.
+    #[default]
+    Named,
+    /// Only `...` at the end stands for something else.
+    Rest,
+    /// Every segment is itself.
+    Literal,
 }
 
 /// One `[[http]]` entry.
@@ -87,7 +104,15 @@ impl Routes {
     /// # Errors
     /// Everything that is wrong, in the order of the routes: malformed patterns, hosts and methods, and two routes
     /// that would answer the same request with equal right.
-    pub fn new(mut all: Vec<Route>) -> Result<Self, Vec<RouteError>> {
+    pub fn new(all: Vec<Route>) -> Result<Self, Vec<RouteError>> {
+        Self::spelled(all, Spelling::Named)
+    }
+
+    /// The same with patterns that are read in another way.
+    ///
+    /// # Errors
+    /// As [`Routes::new`].
+    pub fn spelled(mut all: Vec<Route>, spelling: Spelling) -> Result<Self, Vec<RouteError>> {
         let mut errors = Vec::new();
         let mut patterns = Vec::with_capacity(all.len());
         for (index, route) in all.iter_mut().enumerate() {
@@ -109,10 +134,10 @@ impl Routes {
                 );
                 break;
             }
-            let host = check_host(route).map_err(|refusal| refuse(RouteFault::Host, refusal));
-            let methods = check_methods(&route.methods)
+            let host = check::host(route).map_err(|refusal| refuse(RouteFault::Host, refusal));
+            let methods = check::methods(&route.methods)
                 .map_err(|refusal| refuse(RouteFault::Methods, refusal));
-            let segments = pattern::parse(&route.pattern)
+            let segments = pattern::parse(&route.pattern, spelling)
                 .map_err(|refusal| refuse(RouteFault::Pattern, refusal));
             if let (Ok(()), Ok(()), Ok(segments)) = (host, methods, segments) {
                 patterns.push((index, segments));
@@ -123,7 +148,9 @@ impl Routes {
             errors.sort_by_key(|error| error.route);
             return Err(errors);
         }
-        Ok(Self::build(all, patterns))
+        let all = all.into_iter().map(Arc::new).collect();
+        let patterns = patterns.into_iter().map(|(_, segments)| segments).collect();
+        Ok(Self::build(all, patterns, spelling))
     }
 
     /// One route that gives every request to one component.
@@ -136,35 +163,30 @@ impl Routes {
             entrypoint: None,
             line: 0,
         };
-        Self::build(vec![route], vec![(0, vec![Segment::Rest])])
+        let (all, patterns) = (vec![Arc::new(route)], vec![vec![Segment::Rest]]);
+        Self::build(all, patterns, Spelling::Named)
     }
 
-    fn build(all: Vec<Route>, patterns: Vec<(usize, Vec<Segment>)>) -> Self {
+    fn build(all: Vec<Arc<Route>>, patterns: Vec<Vec<Segment>>, spelling: Spelling) -> Self {
         let takes_all = match (all.as_slice(), patterns.as_slice()) {
-            (
-                [
-                    Route {
-                        host: None,
-                        methods,
-                        ..
-                    },
-                ],
-                [(_, segments)],
-            ) if methods.is_empty() => (*segments == [Segment::Rest]).then_some(0),
+            ([only], [segments]) if only.host.is_none() && only.methods.is_empty() => {
+                (*segments == [Segment::Rest]).then_some(0)
+            }
             _ => None,
         };
         let mut routes = Self {
-            all: all.into_iter().map(Arc::new).collect(),
             takes_all,
+            spelling,
             ..Self::default()
         };
-        for (index, segments) in patterns {
-            let paths = match routes.all.get(index).and_then(|route| route.host.clone()) {
-                Some(host) => routes.by_host.entry(host).or_default(),
+        for (index, (route, segments)) in all.iter().zip(&patterns).enumerate() {
+            let paths = match &route.host {
+                Some(host) => routes.by_host.entry(host.clone()).or_default(),
                 None => &mut routes.any_host,
             };
-            paths.insert(index, segments);
+            paths.insert(index, segments.clone());
         }
+        (routes.all, routes.patterns) = (all, patterns);
         routes
     }
 
@@ -205,6 +227,29 @@ impl Routes {
     /// Every route, in the manifest's order.
     pub fn all(&self) -> &[Arc<Route>] {
         &self.all
+    }
+
+    /// How their patterns are read.
+    pub fn spelling(&self) -> Spelling {
+        self.spelling
+    }
+}
+
+/// The one spelling in which paths are compared: `/%61` is `/a`.
+pub fn normal_path(path: &str) -> Cow<'_, str> {
+    pattern::normal(path)
+}
+
+/// Checks a path that the host itself answers; it stands for no other.
+pub(crate) fn check_path(path: &str) -> Result<(), (String, String)> {
+    let segments = pattern::parse(path, Spelling::Named)?;
+    let literal = |segment: &Segment| matches!(segment, Segment::Literal(_));
+    match segments.iter().all(literal) {
+        true => Ok(()),
+        false => Err((
+            format!("\"{path}\" stands for more than one path"),
+            "write one path, such as \"/healthz\"".to_owned(),
+        )),
     }
 }
 
@@ -328,87 +373,6 @@ impl Paths {
         };
         below.or_else(|| search.pick(&node.rest))
     }
-}
-
-/// A host as routes compare it: without port and dot at the end, in lower case.
-fn bare_host(authority: &str) -> Cow<'_, str> {
-    let port = |(_, port): &(&str, &str)| port.bytes().all(|byte| byte.is_ascii_digit());
-    let host = authority
-        .rsplit_once(':')
-        .filter(port)
-        .map_or(authority, |(host, _)| host);
-    let host = host.strip_suffix('.').unwrap_or(host);
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(host.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(host)
-    }
-}
-
-/// Checks the host of a route and brings it to the form in which it is compared.
-fn check_host(route: &mut Route) -> Result<(), pattern::Refusal> {
-    let Some(host) = &mut route.host else {
-        return Ok(());
-    };
-    let bare = bare_host(host);
-    let without_port = bare.len() >= host.strip_suffix('.').unwrap_or(host).len();
-    let v6 = bare
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    let label = |label: &str| {
-        !label.is_empty()
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    let valid = match v6 {
-        Some(address) => address
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_ipv6()),
-        None => bare.split('.').all(label),
-    };
-    if !valid || !without_port {
-        let (what, help) = match (valid, without_port) {
-            (true, false) => (
-                format!("the host \"{host}\" has a port"),
-                format!("write \"{bare}\": every port fits"),
-            ),
-            _ => (
-                format!("\"{host}\" is not a host"),
-                "write one name such as shop.example.com, or leave host out for every host"
-                    .to_owned(),
-            ),
-        };
-        return Err((what, help));
-    }
-    *host = bare.into_owned();
-    Ok(())
-}
-
-fn check_methods(methods: &[String]) -> Result<(), pattern::Refusal> {
-    let mut seen = HashSet::new();
-    for method in methods {
-        if method.is_empty()
-            || !method
-                .bytes()
-                .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
-        {
-            let upper = method.to_ascii_uppercase();
-            let help =
-                match upper.bytes().all(|byte| byte.is_ascii_uppercase()) && !upper.is_empty() {
-                    true => format!("write \"{upper}\""),
-                    false => "write for example [\"GET\", \"POST\"]".to_owned(),
-                };
-            return Err((format!("\"{method}\" is not a method"), help));
-        }
-        if !seen.insert(method) {
-            return Err((
-                format!("the method \"{method}\" is listed twice"),
-                "leave one out".to_owned(),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Who answers one path of one host so far.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::Spelling;
 use crate::limits;
 
 /// One piece of a pattern between slashes.
@@ -19,7 +20,7 @@ pub(super) enum Segment {
 pub(super) type Refusal = (String, String);
 
 /// Splits a pattern into its segments.
-pub(super) fn parse(pattern: &str) -> Result<Vec<Segment>, Refusal> {
+pub(super) fn parse(pattern: &str, spelling: Spelling) -> Result<Vec<Segment>, Refusal> {
     let Some(body) = pattern.strip_prefix('/') else {
         let help = format!("write \"/{pattern}\"");
         return Err((
@@ -33,6 +34,29 @@ pub(super) fn parse(pattern: &str) -> Result<Vec<Segment>, Refusal> {
             "leave out query and fragment: a route is chosen by host, method and path".to_owned(),
         ));
     }
+    let segments = match spelling {
+        Spelling::Named => named(pattern, body)?,
+        Spelling::Rest | Spelling::Literal => plain(pattern, body, spelling)?,
+    };
+    check_length(pattern, segments.len())?;
+    Ok(segments)
+}
+
+/// A pattern of so many segments must not be too long.
+pub(super) fn check_length(pattern: &str, segments: usize) -> Result<(), Refusal> {
+    let most = limits::ROUTE_SEGMENTS_MAX.size();
+    if segments <= most {
+        return Ok(());
+    }
+    let start: String = pattern.chars().take(32).collect();
+    Err((
+        format!("the route \"{start}...\" has {segments} segments"),
+        format!("a route has at most {most}; take the rest of the path with \"...\""),
+    ))
+}
+
+/// Segments among which some stand for others.
+fn named(pattern: &str, body: &str) -> Result<Vec<Segment>, Refusal> {
     let mut segments = Vec::new();
     for text in body.split('/') {
         if segments.last() == Some(&Segment::Rest) {
@@ -43,15 +67,33 @@ pub(super) fn parse(pattern: &str) -> Result<Vec<Segment>, Refusal> {
         }
         segments.push(parse_segment(pattern, text)?);
     }
-    let most = limits::ROUTE_SEGMENTS_MAX.size();
-    if segments.len() > most {
-        let start: String = pattern.chars().take(32).collect();
-        return Err((
-            format!("the route \"{start}...\" has {} segments", segments.len()),
-            format!("a route has at most {most}; take the rest of the path with \"...\""),
-        ));
-    }
     Ok(segments)
+}
+
+/// Segments that are themselves, but for a last one that is the rest where it may be.
+fn plain(pattern: &str, body: &str, spelling: Spelling) -> Result<Vec<Segment>, Refusal> {
+    no_control(pattern, body)?;
+    let (body, rest) = match body.rsplit_once('/').unwrap_or(("", body)) {
+        (before, "...") if spelling == Spelling::Rest => (before, true),
+        _ => (body, false),
+    };
+    let literal = |text| Segment::Literal(normal(text).into_owned());
+    let mut segments: Vec<Segment> = match rest && body.is_empty() && !pattern.starts_with("//") {
+        true => Vec::new(),
+        false => body.split('/').map(literal).collect(),
+    };
+    segments.extend(rest.then_some(Segment::Rest));
+    Ok(segments)
+}
+
+fn no_control(pattern: &str, text: &str) -> Result<(), Refusal> {
+    match text.chars().any(char::is_control) {
+        false => Ok(()),
+        true => Err((
+            format!("the route {pattern:?} holds a control character"),
+            "leave it out, or write it as %XX".to_owned(),
+        )),
+    }
 }
 
 fn parse_segment(pattern: &str, text: &str) -> Result<Segment, Refusal> {
@@ -81,12 +123,7 @@ fn parse_segment(pattern: &str, text: &str) -> Result<Segment, Refusal> {
             format!("write \":{name}\" for one segment of any text"),
         ));
     }
-    if text.chars().any(char::is_control) {
-        return Err((
-            format!("the route {pattern:?} holds a control character"),
-            "leave it out, or write it as %XX".to_owned(),
-        ));
-    }
+    no_control(pattern, text)?;
     let mut escapes = text.split('%').skip(1);
     if !escapes.all(|rest| {
         rest.as_bytes()
@@ -224,7 +261,47 @@ mod tests {
             ("/%2e%2e%2e", vec![literal("...")]),
             ("/a:b", vec![literal("a:b")]),
         ] {
-            assert_eq!(parse(pattern).as_ref(), Ok(&segments), "{pattern}");
+            let parsed = parse(pattern, Spelling::Named);
+            assert_eq!(parsed.as_ref(), Ok(&segments), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn where_no_segment_has_a_name_every_one_is_itself() {
+        let literal = |text: &str| Segment::Literal(text.to_owned());
+        for (pattern, rest, all_literal) in [
+            ("/", vec![literal("")], vec![literal("")]),
+            ("/...", vec![Segment::Rest], vec![literal("...")]),
+            (
+                "//...",
+                vec![literal(""), Segment::Rest],
+                vec![literal(""), literal("...")],
+            ),
+            (
+                "/a/:id/...",
+                vec![literal("a"), literal(":id"), Segment::Rest],
+                vec![literal("a"), literal(":id"), literal("...")],
+            ),
+            (
+                "/.../a*",
+                vec![literal("..."), literal("a*")],
+                vec![literal("..."), literal("a*")],
+            ),
+            ("/a...", vec![literal("a...")], vec![literal("a...")]),
+            ("/100%", vec![literal("100%")], vec![literal("100%")]),
+            (
+                "/{x}/",
+                vec![literal("%7Bx%7D"), literal("")],
+                vec![literal("%7Bx%7D"), literal("")],
+            ),
+        ] {
+            let parsed = |spelling| parse(pattern, spelling);
+            assert_eq!(parsed(Spelling::Rest).as_ref(), Ok(&rest), "{pattern}");
+            let parsed = parsed(Spelling::Literal);
+            assert_eq!(parsed.as_ref(), Ok(&all_literal), "{pattern}");
+        }
+        for bad in ["a", "/a?b", "/a\u{7}"] {
+            assert!(parse(bad, Spelling::Rest).is_err(), "{bad}");
         }
     }
 }
