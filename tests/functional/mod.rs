@@ -6,6 +6,7 @@ mod blobs;
 mod bodies;
 mod cache;
 mod calls;
+mod cgi;
 mod chores;
 mod compile;
 mod compose;
