@@ -8,7 +8,7 @@ use crate::harness::app::App;
 use crate::harness::command::hostel;
 use crate::harness::message::{chunk, chunked_head, get, last_chunk, post, request};
 use crate::harness::server::Server;
-use crate::harness::{PATIENCE, eventually, guest};
+use crate::harness::{PATIENCE, built, eventually, guest};
 
 /// The component `web` is this module, with these grants and values.
 fn probe(settings: &str) -> App {
@@ -355,6 +355,54 @@ fn objects_of_a_granted_container_are_files_too() {
     );
     assert_eq!(server.page("/?do=file&name=blob:pictures/none"), "open: -1");
     assert_eq!(server.page("/?do=file&name=blob:others/a"), "open: -3");
+}
+
+#[test]
+fn the_original_s_configuration_is_served_as_it_is() {
+    let address = backend("heard ");
+    let config = format!(
+        r#"listen_address = "127.0.0.1:8080"
+
+[[applications]]
+file_path = "./samples/testfunc.wasm"
+method = "GET"
+url_path = "/hello"
+function = "hello"
+
+[[applications]]
+file_path = "./samples/testfunc.wasm"
+method = "GET"
+url_path = "/bonjour"
+function = "bonjour"
+
+[[applications]]
+file_path = "./samples/testbackend.wasm"
+method = "GET"
+url_path = "/backend"
+env = {{ "/env/backend" = "{address}" }}
+"#
+    );
+    let code = |name: &str| std::fs::read(guest(name)).expect("a guest");
+    let app = App::of_manifest("")
+        .with_file("config.toml", config)
+        .with_file("samples/testfunc.wasm", code("handle-hello"))
+        .with_file("samples/testbackend.wasm", code("handle-backend"));
+    let grant = format!("tcp={address}");
+    let server = Server::start(&app.path("config.toml"), &["--grant", &grant]);
+    assert_eq!(server.page("/hello"), "Hello from a module!\n");
+    assert_eq!(server.page("/bonjour?x=1"), "Bonjour depuis un module !\n");
+    assert_eq!(server.page("/backend"), "the server says: heard hello\n\n");
+    assert_eq!(server.get("/other").status, 404);
+}
+
+#[test]
+fn the_example_answers() {
+    let _module = built("examples/serverless/greeter.wasm");
+    let server = Server::start(&built("examples/serverless/config.toml"), &[]);
+    assert_eq!(server.page("/"), "Good day from a module.\n");
+    let answer = server.connect().ask(&post("/echo", "a body"));
+    assert_eq!((answer.status, answer.text()), (200, "a body".into()));
+    assert_eq!(server.get("/echo").status, 405);
 }
 
 #[test]
