@@ -6,6 +6,7 @@ mod blobs;
 mod bodies;
 mod cache;
 mod calls;
+mod cgi;
 mod chores;
 mod compile;
 mod compose;
@@ -21,6 +22,9 @@ mod hello;
 mod http2;
 mod inspect;
 mod instances;
+// With interpreters that are fetched: `cargo xtask test --all`.
+#[cfg(feature = "languages")]
+mod interpreters;
 mod keyvalue;
 mod log;
 mod logging;
@@ -28,10 +32,15 @@ mod messages;
 mod metrics;
 mod neighbours;
 mod network;
+mod php;
+// With guests that other languages' tool chains make: `cargo xtask test --all`.
+#[cfg(feature = "languages")]
+mod polyglot;
 mod ready_line;
 mod routes;
 mod run;
 mod schedules;
+mod scripts;
 pub(crate) mod services;
 pub(crate) mod shutdown;
 mod sockets;

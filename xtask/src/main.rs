@@ -10,6 +10,8 @@ mod debian;
 mod demo;
 mod deny;
 mod guests;
+mod interpreters;
+mod languages;
 mod shell;
 mod soak;
 mod suite;
@@ -53,8 +55,8 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "test",
-        usage: "[NAME] [--only STEP,STEP]",
-        about: "set up what the tests need and run all of them; NAME: only the cargo tests that match it",
+        usage: "[NAME] [--all] [--only STEP]",
+        about: "set up what the tests need and run them; NAME: only those that match it; --all: with guests in other languages",
         run: suite::run,
     },
     Chore {

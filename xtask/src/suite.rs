@@ -4,13 +4,16 @@
 //! the way. The Rust tests come last, so that the output ends with the test runner's own summary, followed
 //! by one line that sums it up: `N passed, N failed`. A step that this machine cannot do is `SKIPPED`,
 //! never silently passed over.
+//!
+//! `--all` adds the guests of other languages, whose tool chains are large, and their tests (`languages.rs`); without
+//! it they are `SKIPPED` too.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{backends, deny, guests, shell, tidy};
+use crate::{backends, deny, guests, interpreters, languages, shell, tidy};
 
 /// One check. It returns what it had to leave out, and why.
 struct Step {
@@ -43,7 +46,13 @@ const STEPS: &[Step] = &[
         name: "backends",
         run: || backends::ensure().map(|()| None),
     },
+    Step {
+        name: "php",
+        run: interpreters::php,
+    },
 ];
+/// The step that makes the guests of other languages; only with `--all`, or by its name.
+const LANGUAGES: &str = "languages";
 /// The step that runs the Rust tests; always the last.
 const CARGO: &str = "cargo";
 
@@ -52,6 +61,8 @@ const CARGO: &str = "cargo";
 struct Selection {
     /// Only tests whose path contains this.
     filter: Option<String>,
+    /// With the guests of other languages.
+    all: bool,
     /// The steps to run.
     steps: Vec<String>,
 }
@@ -83,6 +94,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             }
         }
     }
+    let languages = other_languages(&selection, &mut skipped, &mut broken);
     for what in &skipped {
         println!("SKIPPED: {what}");
     }
@@ -91,7 +103,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
     if selection.includes(CARGO) {
         println!("==> {CARGO}");
-        let (sum, succeeded) = cargo_test(selection.filter.as_deref())?;
+        let (sum, succeeded) = cargo_test(selection.filter.as_deref(), languages.as_deref())?;
         println!("{} passed, {} failed", sum.passed, sum.failed);
         if !succeeded || sum.failed > 0 {
             broken.push(CARGO);
@@ -104,6 +116,35 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Makes the guests of other languages where they were asked for. Returns the tests that cannot run although they are
+/// compiled; `None` if none is to be compiled at all.
+fn other_languages(
+    selection: &Selection,
+    skipped: &mut Vec<String>,
+    broken: &mut Vec<&'static str>,
+) -> Option<Vec<&'static str>> {
+    if !selection.includes(LANGUAGES) {
+        if selection.includes(CARGO) {
+            let names = languages::LANGUAGES.iter().map(|language| language.name);
+            let names = names.collect::<Vec<_>>().join(", ");
+            skipped.push(format!(
+                "the tests of guests in other languages ({names}); `--all` runs them"
+            ));
+        }
+        return None;
+    }
+    println!("==> {LANGUAGES}");
+    let outcome = languages::ensure();
+    skipped.extend(outcome.skipped);
+    for error in &outcome.failed {
+        eprintln!("FAILED: {LANGUAGES}: {error}");
+    }
+    if !outcome.failed.is_empty() {
+        broken.push(LANGUAGES);
+    }
+    Some(outcome.without)
+}
+
 impl Selection {
     /// Whether a step was asked for.
     fn includes(&self, step: &str) -> bool {
@@ -113,16 +154,19 @@ impl Selection {
 
 /// Reads the arguments; a filter alone means the tests and what they need.
 fn select(arguments: &[String]) -> Result<Selection> {
-    let known: Vec<&str> = STEPS.iter().map(|step| step.name).chain([CARGO]).collect();
+    let steps = STEPS.iter().map(|step| step.name);
+    let known: Vec<&str> = steps.chain([LANGUAGES, CARGO]).collect();
     let mut selection = Selection::default();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         if argument == "--only" {
             let list = rest.next().context("--only needs a list of steps")?;
             selection.steps.extend(list.split(',').map(String::from));
+        } else if argument == "--all" {
+            selection.all = true;
         } else if argument.starts_with('-') || selection.filter.is_some() {
             bail!(
-                "usage: cargo xtask test [NAME] [--only {}]",
+                "usage: cargo xtask test [NAME] [--all] [--only {}]",
                 known.join(",")
             );
         } else {
@@ -140,11 +184,14 @@ fn select(arguments: &[String]) -> Result<Selection> {
         );
     }
     if selection.steps.is_empty() {
-        let default = match selection.filter {
-            Some(_) => vec!["guests", "backends", CARGO],
+        let mut default = match selection.filter {
+            Some(_) => vec!["guests", "backends", "php", LANGUAGES, CARGO],
             None => known,
         };
+        default.retain(|step| selection.all || *step != LANGUAGES);
         selection.steps = default.into_iter().map(String::from).collect();
+    } else if selection.all && !selection.includes(LANGUAGES) {
+        selection.steps.push(LANGUAGES.to_owned());
     }
     Ok(selection)
 }
@@ -172,6 +219,8 @@ fn clippy() -> Result<Option<String>> {
         "clippy",
         "--workspace",
         "--all-targets",
+        "--features",
+        languages::FEATURE,
         "--",
         "-D",
         "warnings",
@@ -180,8 +229,9 @@ fn clippy() -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Runs the Rust tests, printing as they run; returns the sum and whether the runner was content.
-fn cargo_test(filter: Option<&str>) -> Result<(Sum, bool)> {
+/// Runs the Rust tests, printing as they run; returns the sum and whether the runner was content. The tests of other
+/// languages are compiled if there is a list of those that cannot run.
+fn cargo_test(filter: Option<&str>, without: Option<&[&str]>) -> Result<(Sum, bool)> {
     let mut cargo = shell::cargo();
     cargo.args([
         "test",
@@ -191,7 +241,18 @@ fn cargo_test(filter: Option<&str>) -> Result<(Sum, bool)> {
         "--tests",
         "--no-fail-fast",
     ]);
+    if without.is_some() {
+        cargo.args(["--features", languages::FEATURE]);
+    }
     cargo.args(filter);
+    let mut without = without.unwrap_or_default().to_vec();
+    if !interpreters::has_php() {
+        without.push(interpreters::PHP_TESTS);
+    }
+    if !without.is_empty() {
+        cargo.arg("--");
+        cargo.args(without.iter().flat_map(|tests| ["--skip", tests]));
+    }
     let mut child = cargo
         .stdout(Stdio::piped())
         .spawn()
@@ -236,7 +297,7 @@ mod tests {
         assert_eq!(
             all.steps,
             [
-                "fmt", "tidy", "clippy", "deny", "guests", "backends", "cargo"
+                "fmt", "tidy", "clippy", "deny", "guests", "backends", "php", "cargo"
             ]
         );
         assert_eq!(all.filter, None);
@@ -245,8 +306,30 @@ mod tests {
     #[test]
     fn a_name_runs_the_tests_and_what_they_need() {
         let some = select(&arguments(&["routing"])).unwrap();
-        assert_eq!(some.steps, ["guests", "backends", "cargo"]);
+        assert_eq!(some.steps, ["guests", "backends", "php", "cargo"]);
         assert_eq!(some.filter.as_deref(), Some("routing"));
+    }
+
+    #[test]
+    fn all_adds_the_other_languages_before_the_tests() {
+        let all = select(&arguments(&["--all"])).unwrap();
+        assert_eq!(all.steps[6..], ["php", "languages", "cargo"]);
+        let some = select(&arguments(&["--all", "polyglot"])).unwrap();
+        assert_eq!(
+            some.steps,
+            ["guests", "backends", "php", "languages", "cargo"]
+        );
+        let only = select(&arguments(&["--only", "cargo", "--all"])).unwrap();
+        assert_eq!(only.steps, ["cargo", "languages"]);
+        let mut skipped = Vec::new();
+        let plain = select(&[]).unwrap();
+        assert_eq!(other_languages(&plain, &mut skipped, &mut Vec::new()), None);
+        assert_eq!(
+            skipped,
+            [
+                "the tests of guests in other languages (go, c, zig, ruby, python); `--all` runs them"
+            ]
+        );
     }
 
     #[test]

@@ -427,6 +427,10 @@ pub struct Scripts {
     pub extensions: Vec<String>,
     /// The scripts that answer for a folder, the first that is there.
     pub index: Vec<String>,
+    /// The script that answers where a path leads to no file, by its path below `root`.
+    pub fallback: Option<String>,
+    /// Ends of names of the files that clients get as they are, without the dot.
+    pub assets: Vec<String>,
 }
 
 /// Everything a component may reach. Empty means: nothing.

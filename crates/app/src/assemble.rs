@@ -7,6 +7,7 @@ mod bind;
 mod crons;
 mod grants;
 mod messages;
+mod scripts;
 mod services;
 mod values;
 
@@ -256,11 +257,17 @@ impl Assembly<'_, '_> {
                 (name.value.clone(), value)
             })
             .collect();
+        let errors = self.report.len();
         let grants = self.grants(text.grants);
         let texts = args.iter().chain(env.iter().map(|(_, value)| value));
         let variables = self.variables(texts.chain(config.values()), &secrets);
         let withheld = self.withheld(&secrets);
         let limits = self.limits(text.limits, &text.limits_written);
+        if let Some(scripts) = &text.cgi.scripts
+            && self.report.len() == errors
+        {
+            self.check_scripts(&text.name, scripts, &grants, text.scripts_root);
+        }
         let bind = self.bind(text.bind, names);
         let At {
             value: source,

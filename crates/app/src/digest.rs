@@ -143,10 +143,13 @@ fn write_cgi(out: &mut Canonical, Cgi { argv, scripts }: &Cgi) {
         root,
         extensions,
         index,
+        fallback,
+        assets,
     }) = scripts
     {
         out.text(root);
-        for names in [extensions, index] {
+        out.option(fallback.as_deref());
+        for names in [extensions, index, assets] {
             out.number(names.len() as u64);
             names.iter().for_each(|name| out.text(name));
         }

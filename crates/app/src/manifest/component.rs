@@ -1,5 +1,6 @@
 //! `[component.NAME]` as written.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use toml::de::DeValue;
@@ -33,6 +34,8 @@ pub(crate) struct ComponentText {
     /// Imports, each with the component that answers it.
     pub(crate) bind: Vec<(At<String>, At<String>)>,
     pub(crate) cgi: Cgi,
+    /// Where the root of its scripts is written.
+    pub(crate) scripts_root: Range<usize>,
 }
 
 /// What `source` names.
@@ -61,6 +64,7 @@ impl ComponentText {
             on_start: None,
             bind: Vec::new(),
             cgi: Cgi::default(),
+            scripts_root: 0..0,
         }
     }
 }
@@ -103,6 +107,7 @@ pub(super) fn read(
         }
     }
     let (limits, limits_written) = budget(report, &fields, &name);
+    let (cgi, scripts_root) = cgi::read(report, &fields, &name);
     Some(ComponentText {
         source: source(report, &fields),
         build: build(report, &fields),
@@ -116,7 +121,8 @@ pub(super) fn read(
         limits_written,
         on_start: fields.string(report, "on_start"),
         bind: fields.pairs(report, "bind"),
-        cgi: cgi::read(report, &fields, &name),
+        cgi,
+        scripts_root,
         name,
     })
 }

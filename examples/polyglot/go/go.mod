@@ -1,0 +1,3 @@
+module hostel.example/polyglot
+
+go 1.21
