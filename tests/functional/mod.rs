@@ -12,6 +12,7 @@ mod compile;
 mod compose;
 mod config;
 mod databases;
+mod dialects;
 mod files;
 mod framing;
 mod grants;
