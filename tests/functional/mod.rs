@@ -11,6 +11,7 @@ mod compile;
 mod compose;
 mod config;
 mod databases;
+mod experimental_http;
 mod files;
 mod framing;
 mod grants;
