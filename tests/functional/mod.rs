@@ -21,6 +21,9 @@ mod hello;
 mod http2;
 mod inspect;
 mod instances;
+// With interpreters that are fetched: `cargo xtask test --all`.
+#[cfg(feature = "languages")]
+mod interpreters;
 mod keyvalue;
 mod log;
 mod logging;
@@ -28,6 +31,7 @@ mod messages;
 mod metrics;
 mod neighbours;
 mod network;
+mod php;
 // With guests that other languages' tool chains make: `cargo xtask test --all`.
 #[cfg(feature = "languages")]
 mod polyglot;
@@ -35,6 +39,7 @@ mod ready_line;
 mod routes;
 mod run;
 mod schedules;
+mod scripts;
 pub(crate) mod services;
 pub(crate) mod shutdown;
 mod sockets;

@@ -10,6 +10,7 @@ pub(crate) mod frames;
 pub(crate) mod golden;
 pub(crate) mod http;
 pub(crate) mod http2;
+pub(crate) mod interpreters;
 pub(crate) mod keyvalue;
 pub(crate) mod message;
 pub(crate) mod metrics;

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::shell;
+use crate::{interpreters, shell};
 
 /// The feature that compiles the tests of all languages.
 pub(crate) const FEATURE: &str = "hostel/languages";
@@ -44,6 +44,18 @@ pub(crate) const LANGUAGES: &[Language] = &[
         tests: "functional::polyglot::zig_",
         tools: zig,
         guests: || polyglot("zig"),
+    },
+    Language {
+        name: "ruby",
+        tests: "functional::interpreters::ruby_",
+        tools: interpreters::ruby,
+        guests: || Ok(()),
+    },
+    Language {
+        name: "python",
+        tests: "functional::interpreters::python_",
+        tools: interpreters::python,
+        guests: || Ok(()),
     },
 ];
 

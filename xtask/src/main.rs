@@ -10,6 +10,7 @@ mod debian;
 mod demo;
 mod deny;
 mod guests;
+mod interpreters;
 mod languages;
 mod shell;
 mod soak;

@@ -13,7 +13,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{backends, deny, guests, languages, shell, tidy};
+use crate::{backends, deny, guests, interpreters, languages, shell, tidy};
 
 /// One check. It returns what it had to leave out, and why.
 struct Step {
@@ -45,6 +45,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "backends",
         run: || backends::ensure().map(|()| None),
+    },
+    Step {
+        name: "php",
+        run: interpreters::php,
     },
 ];
 /// The step that makes the guests of other languages; only with `--all`, or by its name.
@@ -181,7 +185,7 @@ fn select(arguments: &[String]) -> Result<Selection> {
     }
     if selection.steps.is_empty() {
         let mut default = match selection.filter {
-            Some(_) => vec!["guests", "backends", LANGUAGES, CARGO],
+            Some(_) => vec!["guests", "backends", "php", LANGUAGES, CARGO],
             None => known,
         };
         default.retain(|step| selection.all || *step != LANGUAGES);
@@ -241,7 +245,10 @@ fn cargo_test(filter: Option<&str>, without: Option<&[&str]>) -> Result<(Sum, bo
         cargo.args(["--features", languages::FEATURE]);
     }
     cargo.args(filter);
-    let without = without.unwrap_or_default();
+    let mut without = without.unwrap_or_default().to_vec();
+    if !interpreters::has_php() {
+        without.push(interpreters::PHP_TESTS);
+    }
     if !without.is_empty() {
         cargo.arg("--");
         cargo.args(without.iter().flat_map(|tests| ["--skip", tests]));
@@ -290,7 +297,7 @@ mod tests {
         assert_eq!(
             all.steps,
             [
-                "fmt", "tidy", "clippy", "deny", "guests", "backends", "cargo"
+                "fmt", "tidy", "clippy", "deny", "guests", "backends", "php", "cargo"
             ]
         );
         assert_eq!(all.filter, None);
@@ -299,16 +306,19 @@ mod tests {
     #[test]
     fn a_name_runs_the_tests_and_what_they_need() {
         let some = select(&arguments(&["routing"])).unwrap();
-        assert_eq!(some.steps, ["guests", "backends", "cargo"]);
+        assert_eq!(some.steps, ["guests", "backends", "php", "cargo"]);
         assert_eq!(some.filter.as_deref(), Some("routing"));
     }
 
     #[test]
     fn all_adds_the_other_languages_before_the_tests() {
         let all = select(&arguments(&["--all"])).unwrap();
-        assert_eq!(all.steps[5..], ["backends", "languages", "cargo"]);
+        assert_eq!(all.steps[6..], ["php", "languages", "cargo"]);
         let some = select(&arguments(&["--all", "polyglot"])).unwrap();
-        assert_eq!(some.steps, ["guests", "backends", "languages", "cargo"]);
+        assert_eq!(
+            some.steps,
+            ["guests", "backends", "php", "languages", "cargo"]
+        );
         let only = select(&arguments(&["--only", "cargo", "--all"])).unwrap();
         assert_eq!(only.steps, ["cargo", "languages"]);
         let mut skipped = Vec::new();
@@ -316,7 +326,9 @@ mod tests {
         assert_eq!(other_languages(&plain, &mut skipped, &mut Vec::new()), None);
         assert_eq!(
             skipped,
-            ["the tests of guests in other languages (go, c, zig); `--all` runs them"]
+            [
+                "the tests of guests in other languages (go, c, zig, ruby, python); `--all` runs them"
+            ]
         );
     }
 

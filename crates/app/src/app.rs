@@ -61,8 +61,10 @@ pub struct App {
     pub services: Vec<ServiceTrigger>,
     /// Where it is served unless the operator says otherwise.
     pub listen: Option<ListenOn>,
-    /// A path that answers `OK` as long as the app is served, before every route.
+    /// A path that answers `OK` as long as the app is served, before every route; in the spelling in which paths are compared.
     pub health: Option<String>,
+    /// What is not wrong with the manifest, but worth a line to whoever starts it.
+    pub notes: Vec<String>,
 }
 
 /// What calls a component.
@@ -425,6 +427,10 @@ pub struct Scripts {
     pub extensions: Vec<String>,
     /// The scripts that answer for a folder, the first that is there.
     pub index: Vec<String>,
+    /// The script that answers where a path leads to no file, by its path below `root`.
+    pub fallback: Option<String>,
+    /// Ends of names of the files that clients get as they are, without the dot.
+    pub assets: Vec<String>,
 }
 
 /// Everything a component may reach. Empty means: nothing.

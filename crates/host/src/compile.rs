@@ -126,6 +126,10 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
     let half = shared.half(flavor).map_err(|cause| host_error(&cause))?;
     let callable = match linked_by {
         Abi::CommandP1 | Abi::ExportModule | Abi::Init | Abi::Handle => {
+            let binary = match linked_by {
+                Abi::Handle => handle::with_own_memory(&binary),
+                _ => binary,
+            };
             let module: Module = compile(shared, half, job, &binary)?;
             fits(job.limits, Some(module.resources_required()))?;
             let modules = match job.role {

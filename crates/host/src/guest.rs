@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use wasmtime::{Engine, PoolConcurrencyLimitError};
 use wasmtime_wasi::I32Exit;
 
+use crate::abi::cgi::scripts::Site;
 use crate::abi::export::{self, Argument, ExportInfo, Prepared, Returned};
 use crate::abi::message::{self, Handled};
 use crate::abi::response::ResponseBody;
@@ -110,6 +111,8 @@ pub struct Guest(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) template: Arc<Template>,
+    /// The scripts of an interpreter.
+    pub(crate) site: Option<Arc<Site>>,
     pub(crate) abi: Abi,
     pub(crate) callable: Callable,
     pub(crate) flavor: Flavor,
@@ -291,7 +294,7 @@ impl Guest {
     pub async fn warm_up(&self) -> Result<(), Fault> {
         if matches!(
             self.0.callable,
-            Callable::Command(_) | Callable::Init(_) | Callable::Cgi(_) | Callable::Handle(_)
+            Callable::Command(_) | Callable::Init(_) | Callable::Cgi(_)
         ) {
             return Ok(());
         }

@@ -21,6 +21,7 @@ mod policy;
 mod pool;
 mod resolve;
 mod sockets;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -45,6 +46,7 @@ use policy::{Forbidden, Policy};
 use pool::Server;
 use resolve::Names;
 pub(crate) use sockets::{Sockets, add_to_linker, allow_sockets};
+pub(crate) use stream::{Connection, NotConnected};
 use tls::Tls;
 
 use crate::chain::Chain;

@@ -17,6 +17,7 @@ use wasmtime::{Engine, Result};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::io;
 
+use crate::abi::cgi::scripts::Site;
 use crate::abi::shared::Crew;
 use crate::abi::start::OnStart;
 use crate::cache::{Cache, CacheStats};
@@ -296,6 +297,7 @@ impl AppScope {
         let (owner, metrics) = (account.owner(), template.metrics.clone());
         let permits = self.shared.pool.permits(owner, &component.limits, metrics);
         let guest = Arc::new(Inner {
+            site: Site::of(component, &template),
             template,
             abi: loaded.abi,
             callable: loaded.callable,

@@ -1,5 +1,6 @@
 //! `[component.NAME]` as written.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use toml::de::DeValue;
@@ -23,6 +24,8 @@ pub(crate) struct ComponentText {
     pub(crate) args: Vec<At<String>>,
     pub(crate) env: Vec<(At<String>, At<String>)>,
     pub(crate) config: Vec<(At<String>, At<String>)>,
+    /// The values of `config` hold no variables: `{{` is itself.
+    pub(crate) plain_config: bool,
     pub(crate) grants: GrantsText,
     pub(crate) limits: Limits,
     /// Those that were written.
@@ -31,6 +34,8 @@ pub(crate) struct ComponentText {
     /// Imports, each with the component that answers it.
     pub(crate) bind: Vec<(At<String>, At<String>)>,
     pub(crate) cgi: Cgi,
+    /// Where the root of its scripts is written.
+    pub(crate) scripts_root: Range<usize>,
 }
 
 /// What `source` names.
@@ -52,12 +57,14 @@ impl ComponentText {
             args: Vec::new(),
             env: Vec::new(),
             config: Vec::new(),
+            plain_config: false,
             grants: GrantsText::default(),
             limits: Limits::default(),
             limits_written: Vec::new(),
             on_start: None,
             bind: Vec::new(),
             cgi: Cgi::default(),
+            scripts_root: 0..0,
         }
     }
 }
@@ -100,6 +107,7 @@ pub(super) fn read(
         }
     }
     let (limits, limits_written) = budget(report, &fields, &name);
+    let (cgi, scripts_root) = cgi::read(report, &fields, &name);
     Some(ComponentText {
         source: source(report, &fields),
         build: build(report, &fields),
@@ -107,12 +115,14 @@ pub(super) fn read(
         args: fields.strings(report, "args"),
         env,
         config: fields.pairs(report, "config"),
+        plain_config: false,
         grants: grants::read(report, &fields, &name),
         limits,
         limits_written,
         on_start: fields.string(report, "on_start"),
         bind: fields.pairs(report, "bind"),
-        cgi: cgi::read(report, &fields, &name),
+        cgi,
+        scripts_root,
         name,
     })
 }

@@ -10,6 +10,7 @@ mod head;
 mod input;
 mod output;
 mod place;
+pub(crate) mod scripts;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::abi::cgi::input::Input;
 use crate::abi::cgi::output::{End, Output};
+use crate::abi::cgi::scripts::Script;
 use crate::abi::command::{Command, START};
 use crate::abi::http::{Answer, Broken, Work};
 use crate::abi::program::{self, Entry};
@@ -47,9 +49,18 @@ pub(super) fn work(
         let output = Output::new(answer, request.method == Method::HEAD);
         let own = guest.template.args();
         let (path, query) = (request.uri.path(), request.uri.query());
+        let cgi = &guest.template.cgi;
+        let mut env = environment::of(&request, &call, length);
+        let args = match request.extensions.get::<Script>() {
+            Some(script) => {
+                script.tell(&mut env, &request.uri, &call.scheme);
+                script.arguments(cgi, &own)
+            }
+            None => arguments::of(cgi, &own, path, query),
+        };
         let given = Given {
-            args: arguments::of(&guest.template.cgi, &own, path, query),
-            env: environment::of(&request, &call, length),
+            args,
+            env,
             stdin: Arc::new(input.clone()),
             stdout: Arc::new(output.clone()),
         };

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use wasmtime::Store;
 use wasmtime_wasi_http::{WasiBody, p2, p3};
 
+use crate::abi::cgi::scripts::Led;
 use crate::abi::detached::{self, Detached};
 use crate::abi::export::{self, Prepared, Returned};
 use crate::abi::message::Handled;
@@ -74,9 +75,16 @@ enum State {
 pub(crate) async fn answer(
     guest: &Arc<Inner>,
     permit: Permit,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     mut call: Call,
 ) -> Result<Response<ResponseBody>, Fault> {
+    if let Some(site) = &guest.site {
+        // In a box: most guests have no scripts, and their calls need not hold the room for this.
+        request = match Box::pin(site.lead(request)).await? {
+            Led::Run(request) => request,
+            Led::Answered(response) => return Ok(response),
+        };
+    }
     let due = call.chain.due();
     call.chain = call.chain.within(guest.template.limits.deadline_ms);
     if guest.reuse.concurrent > 1 && matches!(guest.callable, Callable::HttpP3(_)) {
@@ -260,14 +268,13 @@ async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Faul
     let mut store = Host::store(&guest.engine, &guest.template, request).map_err(host_fault)?;
     let started = guest.template.on_start.is_some();
     let exports = match &guest.callable {
+        Callable::Handle(linked) => linked.instantiate(&mut store).await,
         callable if started => instantiate_and_start(callable, &mut store).await,
         Callable::HttpP2(pre) => pre.instantiate_async(&mut store).await.map(Exports::P2),
         Callable::HttpP3(pre) => pre.instantiate_async(&mut store).await.map(Exports::P3),
         Callable::Message(linked) => linked.instantiate(&mut store).await.map(Exports::Message),
         Callable::Export(linked) => export::instantiate(linked, &mut store).await,
-        Callable::Command(_) | Callable::Init(_) | Callable::Cgi(_) | Callable::Handle(_) => {
-            Err(not_answering())
-        }
+        Callable::Command(_) | Callable::Init(_) | Callable::Cgi(_) => Err(not_answering()),
     };
     match exports {
         Ok(exports) => Ok(Warm {

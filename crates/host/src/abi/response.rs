@@ -117,6 +117,18 @@ impl Ahead {
     }
 }
 
+/// An answer that the host writes itself, under the guest's limits.
+pub(super) fn of_host(
+    response: Response<WasiBody>,
+    limit: u64,
+) -> Result<Response<ResponseBody>, String> {
+    let answered = Answered {
+        response,
+        until_read: None,
+    };
+    Ok(Ahead::new(answered, limit)?.into_response(Some(Late::Host)))
+}
+
 /// The next frame. Pending means that there is none, never that the task had its turn.
 fn poll_now(
     body: &mut WasiBody,
@@ -266,6 +278,8 @@ pub(super) enum Late {
     Own(Detached),
     /// In an instance that it shares with other requests.
     Shared(shared::Ticket),
+    /// No guest at all: the host reads a file.
+    Host,
 }
 
 impl Late {
@@ -274,7 +288,7 @@ impl Late {
         match self {
             Late::Own(guest) => guest.look(cx),
             Late::Shared(ticket) if ticket.failed(cx) => Writer::Dead,
-            Late::Shared(_) => Writer::Runs,
+            Late::Shared(_) | Late::Host => Writer::Runs,
         }
     }
 
@@ -289,6 +303,7 @@ impl Late {
         match self {
             Late::Own(guest) => guest.cancel(),
             Late::Shared(ticket) => ticket.cancel(),
+            Late::Host => {}
         }
     }
 
@@ -296,6 +311,7 @@ impl Late {
         match self {
             Late::Own(guest) => guest.discard(),
             Late::Shared(ticket) => ticket.cancel(),
+            Late::Host => {}
         }
     }
 }
