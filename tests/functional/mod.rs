@@ -6,6 +6,8 @@ mod blobs;
 mod bodies;
 mod cache;
 mod calls;
+mod cgi;
+mod cgi_wire;
 mod chores;
 mod compile;
 mod compose;

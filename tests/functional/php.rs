@@ -36,12 +36,17 @@ fn script(text: &str) -> App {
 fn ask(server: &Server, method: &str, target: &str, cookies: &str, body: &str) -> Answer {
     let form = ("Content-Type", "application/x-www-form-urlencoded");
     let fields = [form, ("Cookie", cookies)];
-    server.connect().ask(&request(method, target, &fields, body))
+    server
+        .connect()
+        .ask(&request(method, target, &fields, body))
 }
 
 /// The cookies that an answer sets, as a client sends them back.
 fn cookies(answer: &Answer) -> String {
-    let set = answer.fields.iter().filter(|(name, _)| name == "set-cookie");
+    let set = answer
+        .fields
+        .iter()
+        .filter(|(name, _)| name == "set-cookie");
     let pairs: Vec<&str> = set
         .filter_map(|(_, cookie)| cookie.split(';').next())
         .collect();
@@ -57,12 +62,22 @@ fn a_page_knows_its_query_its_form_and_its_cookies() {
     assert_eq!(page.field("content-type"), Some("text/html; charset=UTF-8"));
     assert!(page.text().contains("Hello, A&amp;B!"), "{}", page.text());
     let session = cookies(&page);
-    let signed = ask(&server, "POST", "/index.php", &session, "line=I+was+%3Chere%3E");
+    let signed = ask(
+        &server,
+        "POST",
+        "/index.php",
+        &session,
+        "line=I+was+%3Chere%3E",
+    );
     assert_eq!(signed.status, 303, "{}", signed.text());
     assert_eq!(signed.field("location"), Some("/index.php"));
     let known = format!("{session}; {}", cookies(&signed));
     let text = ask(&server, "GET", "/index.php", &known, "").text();
-    for part in ["visit 3 of yours", "You have signed", "<li>I was &lt;here&gt;</li>"] {
+    for part in [
+        "visit 3 of yours",
+        "You have signed",
+        "<li>I was &lt;here&gt;</li>",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let stranger = server.page("/");
@@ -97,7 +112,13 @@ fn a_script_answers_in_any_way_that_http_has() {
     );
     let server = app.up();
     for code in [200, 201, 404, 418, 503] {
-        let answer = ask(&server, "PUT", &format!("/test.php?code={code}"), "", "12345");
+        let answer = ask(
+            &server,
+            "PUT",
+            &format!("/test.php?code={code}"),
+            "",
+            "12345",
+        );
         assert_eq!((answer.status, answer.text().as_str()), (code, "PUT5"));
         let ones = answer.fields.iter().filter(|(name, _)| name == "x-one");
         assert_eq!(ones.count(), 2);

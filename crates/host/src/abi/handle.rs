@@ -63,7 +63,9 @@ impl Linked {
         };
         let module = self.pre.module();
         match module.get_export(name) {
-            Some(ExternType::Func(ty)) if ty.params().len() == 0 && ty.results().len() == 0 => Ok(()),
+            Some(ExternType::Func(ty)) if ty.params().len() == 0 && ty.results().len() == 0 => {
+                Ok(())
+            }
             Some(ExternType::Func(_)) => Err(error(
                 format!("its export `{name}` takes parameters or returns something"),
                 "what answers a request is a function without parameters and results".to_owned(),
@@ -79,7 +81,9 @@ impl Linked {
     fn others(&self, name: &str) -> String {
         let exports = self.pre.module().exports();
         let plain = exports.filter_map(|export| match export.ty() {
-            ExternType::Func(ty) if ty.params().len() + ty.results().len() == 0 => Some(export.name()),
+            ExternType::Func(ty) if ty.params().len() + ty.results().len() == 0 => {
+                Some(export.name())
+            }
             _ => None,
         });
         let plain: Vec<String> = plain.map(|name| format!("`{name}`")).collect();
@@ -117,7 +121,9 @@ pub(super) fn work(
         let host = warm.store.data_mut();
         host.is_part_of(call.chain);
         host.exchange().asks(Asked::new(head, body));
-        let called = AssertUnwindSafe(called(&mut warm, &call)).catch_unwind().await;
+        let called = AssertUnwindSafe(called(&mut warm, &call))
+            .catch_unwind()
+            .await;
         // Whatever becomes of it, it is never used again.
         warm.answered = u32::MAX;
         match called {
@@ -149,7 +155,10 @@ async fn called(warm: &mut Warm, call: &Call) -> Result<()> {
     let Exports::Module(instance) = &warm.exports else {
         wasmtime::bail!("it is no module")
     };
-    let entrypoint = call.origin.as_ref().and_then(|origin| origin.route.entrypoint.as_deref());
+    let entrypoint = call
+        .origin
+        .as_ref()
+        .and_then(|origin| origin.route.entrypoint.as_deref());
     let name = entrypoint.unwrap_or(HANDLE);
     let function = instance.get_typed_func::<(), ()>(&mut warm.store, name)?;
     function.call_async(&mut warm.store, ()).await

@@ -223,7 +223,11 @@ fn shown(bytes: &[u8]) -> String {
 }
 
 /// How modules of AssemblyScript end: with a message and a place in their source.
-fn aborted(guest: &mut Guest<'_>, texts: (i32, i32), (line, column): (i32, i32)) -> wasmtime::Error {
+fn aborted(
+    guest: &mut Guest<'_>,
+    texts: (i32, i32),
+    (line, column): (i32, i32),
+) -> wasmtime::Error {
     let message = utf16(guest, texts.0);
     let file = utf16(guest, texts.1);
     wasmtime::format_err!("it aborted: {message} ({file}:{line}:{column})")

@@ -93,7 +93,11 @@ impl Outgoing {
     }
 
     /// Whether the address of a peer may be reached, or heard where nobody may come in who is not called.
-    pub(super) fn judge_socket(&self, address: SocketAddr, usage: SocketAddrUse) -> StdResult<(), Forbidden> {
+    pub(super) fn judge_socket(
+        &self,
+        address: SocketAddr,
+        usage: SocketAddrUse,
+    ) -> StdResult<(), Forbidden> {
         let grants = &self.template.grants;
         let own = match usage {
             SocketAddrUse::TcpConnect => &grants.operator.tcp,
@@ -120,7 +124,12 @@ impl Outgoing {
         self.policy().judge(address, &opened)
     }
 
-    pub(super) fn tell_socket(&self, address: SocketAddr, usage: SocketAddrUse, forbidden: &Forbidden) {
+    pub(super) fn tell_socket(
+        &self,
+        address: SocketAddr,
+        usage: SocketAddrUse,
+        forbidden: &Forbidden,
+    ) {
         let kind = match usage {
             SocketAddrUse::TcpConnect => "tcp",
             SocketAddrUse::UdpSend => "udp",

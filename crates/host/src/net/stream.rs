@@ -93,7 +93,10 @@ impl Outgoing {
         let found = found.map_err(|_| NotConnected::Failed)?;
         match found.is_empty() {
             true => Err(NotConnected::Failed),
-            false => Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()),
+            false => Ok(found
+                .into_iter()
+                .map(|ip| SocketAddr::new(ip, port))
+                .collect()),
         }
     }
 }
@@ -147,12 +150,21 @@ mod tests {
         let peer = TcpListener::bind("127.0.0.1:0").unwrap();
         let place = peer.local_addr().unwrap().to_string();
         block_on(async {
-            let denied = [grants("", ""), grants("tcp", "127.0.0.1:1"), grants("tcp", &place)];
+            let denied = [
+                grants("", ""),
+                grants("tcp", "127.0.0.1:1"),
+                grants("tcp", &place),
+            ];
             for grants in denied {
                 let told = outgoing(grants).connect_tcp(&place).await.unwrap_err();
                 assert_eq!(told, NotConnected::Denied);
             }
-            assert!(outgoing(operator("tcp", &place)).connect_tcp(&place).await.is_ok());
+            assert!(
+                outgoing(operator("tcp", &place))
+                    .connect_tcp(&place)
+                    .await
+                    .is_ok()
+            );
         });
         drop(peer);
         let nobody = block_on(outgoing(operator("tcp", &place)).connect_tcp(&place));

@@ -9,7 +9,7 @@ use wasmtime::{ExternType, Module};
 use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
 
 use crate::abi::Callable;
-use crate::abi::command::{self, Command};
+use crate::abi::command::{self, Command, START};
 use crate::abi::http::panicked;
 use crate::abi::program::Entry;
 use crate::compile::LoadError;
@@ -107,6 +107,11 @@ fn module(callable: &Callable) -> Option<&Module> {
         Callable::Cgi(Command::P1(pre)) => Some(pre.module()),
         _ => None,
     }
+}
+
+/// Whether a module begins as a program does.
+pub(crate) fn begins(module: &Module) -> bool {
+    is_entrypoint(module, START)
 }
 
 fn is_entrypoint(module: &Module, name: &str) -> bool {

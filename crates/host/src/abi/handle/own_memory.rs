@@ -11,7 +11,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use wasmparser::{BinaryReader, Error, ExportSectionReader, ImportSectionReader, MemoryType, TypeRef};
+use wasmparser::{
+    BinaryReader, Error, ExportSectionReader, ImportSectionReader, MemoryType, TypeRef,
+};
 
 use crate::interface::env::{MEMORY, MODULE};
 

@@ -39,7 +39,10 @@ impl std::fmt::Display for Unset {
             Self::Status => f.write_str("it returned without a status: response_set_status_line"),
             Self::Body => f.write_str("it returned without a body: response_set_body"),
             Self::Invalid(status) => {
-                write!(f, "it answered with the status {status}, and those of HTTP are 200 to 999")
+                write!(
+                    f,
+                    "it answered with the status {status}, and those of HTTP are 200 to 999"
+                )
             }
         }
     }
@@ -91,7 +94,10 @@ fn keep(guest: &mut Guest<'_>, before: usize, now: usize) -> Result<()> {
 
 fn add_field(guest: &mut Guest<'_>, name: Place, value: Place) -> Result<()> {
     let (name, value) = (guest.bytes(name)?, guest.bytes(value)?);
-    guest.host().meter.keep(name.len() + value.len() + FIELD_BYTES)?;
+    guest
+        .host()
+        .meter
+        .keep(name.len() + value.len() + FIELD_BYTES)?;
     let parsed = HeaderName::from_bytes(&name);
     let trimmed = HeaderValue::from_bytes(value.trim_ascii());
     let (Ok(field), Ok(content)) = (parsed, trimmed) else {
@@ -147,7 +153,13 @@ impl Said {
     }
 
     /// The length is what the body has, whatever the module says; only an answer to HEAD may speak of a body that it has not.
-    fn settle_length(&mut self, status: StatusCode, method: &Method, body: &Bytes, template: &Template) {
+    fn settle_length(
+        &mut self,
+        status: StatusCode,
+        method: &Method,
+        body: &Bytes,
+        template: &Template,
+    ) {
         let written = self.fields.get(CONTENT_LENGTH).cloned();
         let right = HeaderValue::from(body.len());
         if written.is_some() && method == Method::HEAD && body.is_empty() {
@@ -176,7 +188,12 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    fn said(status: i32, reason: &str, fields: &[(&'static str, &str)], body: &'static str) -> Said {
+    fn said(
+        status: i32,
+        reason: &str,
+        fields: &[(&'static str, &str)],
+        body: &'static str,
+    ) -> Said {
         let mut said = Said {
             status: Some((status, reason.into())),
             body: Some(Bytes::from_static(body.as_bytes())),
@@ -194,11 +211,24 @@ mod tests {
 
     #[test]
     fn a_status_is_cut_to_16_bits_and_then_has_to_be_one() {
-        for (status, number) in [(200, 200), (65_536 + 404, 404), (-65_336, 200), (999, 999), (299, 299)] {
+        for (status, number) in [
+            (200, 200),
+            (65_536 + 404, 404),
+            (-65_336, 200),
+            (999, 999),
+            (299, 299),
+        ] {
             let response = answer(said(status, "", &[], ""), Method::GET).unwrap();
             assert_eq!(response.status().as_u16(), number, "{status}");
         }
-        for (status, number) in [(0, 0), (42, 42), (100, 100), (199, 199), (1000, 1000), (-1, 65_535)] {
+        for (status, number) in [
+            (0, 0),
+            (42, 42),
+            (100, 100),
+            (199, 199),
+            (1000, 1000),
+            (-1, 65_535),
+        ] {
             let unset = answer(said(status, "", &[], ""), Method::GET).unwrap_err();
             assert_eq!(unset, Unset::Invalid(number));
         }
@@ -206,7 +236,11 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let only = |status, body| Said { status, body, ..Said::default() };
+        let only = |status, body| Said {
+            status,
+            body,
+            ..Said::default()
+        };
         let told = answer(only(None, Some(Bytes::new())), Method::GET).unwrap_err();
         assert_eq!(told, Unset::Status);
         let told = answer(only(Some((200, vec![])), None), Method::GET).unwrap_err();
@@ -236,13 +270,19 @@ mod tests {
         let get = |fields, body| length(Method::GET, 200, fields, body);
         assert_eq!(get(&[], "abc").as_deref(), Some("3"));
         for wrong in ["2", "4", "x", "+3", "-1"] {
-            assert_eq!(get(&[("content-length", wrong)], "abc").as_deref(), Some("3"));
+            assert_eq!(
+                get(&[("content-length", wrong)], "abc").as_deref(),
+                Some("3")
+            );
         }
         let twice = [("content-length", "9"), ("content-length", "3")];
         assert_eq!(get(&twice, "abc").as_deref(), Some("3"));
         let nine = [("content-length", "9")];
         assert_eq!(length(Method::HEAD, 200, &nine, "").as_deref(), Some("9"));
-        assert_eq!(length(Method::HEAD, 200, &nine, "abc").as_deref(), Some("3"));
+        assert_eq!(
+            length(Method::HEAD, 200, &nine, "abc").as_deref(),
+            Some("3")
+        );
         assert_eq!(length(Method::GET, 304, &nine, ""), None);
     }
 }

@@ -130,9 +130,9 @@ async fn open_file(guest: &mut Guest<'_>, name: &str) -> Result<Opened> {
     let template = host.template().clone();
     let grants = template.grants.files.iter();
     let covers = |directory: &str| rest_of(name, directory);
-    let fits = grants.enumerate().filter_map(|(number, grant)| {
-        covers(&grant.guest).map(|rest| (rest.len(), number, rest))
-    });
+    let fits = grants
+        .enumerate()
+        .filter_map(|(number, grant)| covers(&grant.guest).map(|rest| (rest.len(), number, rest)));
     let Some((_, number, rest)) = fits.min() else {
         template.files_denied(&directory_of(name));
         return Ok(Err(DENIED));
@@ -144,7 +144,9 @@ async fn open_file(guest: &mut Guest<'_>, name: &str) -> Result<Opened> {
             let directory = Resource::new_borrow(directory.rep());
             let (flags, how) = (PathFlags::SYMLINK_FOLLOW, DescriptorFlags::READ);
             let path = rest.to_owned();
-            files.open_at(directory, flags, path, OpenFlags::empty(), how).await
+            files
+                .open_at(directory, flags, path, OpenFlags::empty(), how)
+                .await
         }
         None => Err(ErrorCode::NoEntry.into()),
     };

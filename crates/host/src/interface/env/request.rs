@@ -51,7 +51,11 @@ impl Asked {
     /// All values of a field.
     fn field(&self, name: &str) -> Option<Vec<u8>> {
         let head = self.head.as_ref()?;
-        let mut values = head.headers.get_all(name).iter().map(|value| value.as_bytes());
+        let mut values = head
+            .headers
+            .get_all(name)
+            .iter()
+            .map(|value| value.as_bytes());
         let Some(first) = values.next() else {
             let authority = head.uri.authority()?;
             let asked = name.eq_ignore_ascii_case(HOST.as_str());

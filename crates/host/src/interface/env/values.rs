@@ -109,7 +109,10 @@ async fn change(guest: &mut Guest<'_>, key: Option<String>, value: Option<Vec<u8
     guest.exchange().values.measured = None;
     let open = open(guest.host());
     let changed = match (&open, value) {
-        (Ok(bucket), Some(value)) => bucket.set(&key, value, SetOptions::default()).await.map(drop),
+        (Ok(bucket), Some(value)) => bucket
+            .set(&key, value, SetOptions::default())
+            .await
+            .map(drop),
         (Ok(bucket), None) => bucket.delete(&key, When::Always).await.map(drop),
         (Err(error), _) => Err(error.clone()),
     };
