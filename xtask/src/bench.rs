@@ -243,14 +243,14 @@ impl Bench<'_> {
         );
         let mut rows = Vec::new();
         for kind in &options.kinds {
-            let failed: Vec<_> = self
-                .contenders
+            let contenders = self.contenders.iter().copied();
+            let contenders: Vec<_> = contenders.filter(|one| one.serves(kind)).collect();
+            let failed: Vec<_> = contenders
                 .iter()
                 .map(|&contender| self.rehearse(contender, kind))
                 .collect();
             for &connections in &options.connections {
-                let mut turn: Vec<Row> = self
-                    .contenders
+                let mut turn: Vec<Row> = contenders
                     .iter()
                     .zip(&failed)
                     .map(|(&contender, failed)| Row {

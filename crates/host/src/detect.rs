@@ -402,6 +402,10 @@ mod tests {
             (Some(Abi::CommandP1), Form::Module)
         );
         assert_eq!(module.imports, ["wasi_snapshot_preview1.proc_exit"]);
+        let asking = found(
+            r#"(module (import "wasi_experimental_http" "req" (func)) (func (export "_start")))"#,
+        );
+        assert_eq!((asking.abi, asking.system), (Some(Abi::CommandP1), None));
     }
 
     #[test]
@@ -543,7 +547,6 @@ mod tests {
             (r#"(module (func (export "canonical_abi_realloc")) (func (export "handle-http-request")))"#.into(), "Spin 1"),
             (r#"(module (func (export "canonical_abi_realloc")) (func (export "on-server-init")))"#.into(), "slight (SpiderLightning)"),
             (r#"(module (import "fastly_http_req" "body_downstream_get" (func)) (func (export "_start")))"#.into(), "Fastly Compute"),
-            (r#"(module (import "wasi_experimental_http" "req" (func)) (func (export "_start")))"#.into(), "wasi-experimental-http"),
             (r#"(module (import "wasix_32v1" "fd_dup" (func)) (func (export "_start")))"#.into(), "WASIX"),
             (r#"(module (import "wasi_snapshot_preview1" "sock_open" (func (param i32 i32 i32))) (func (export "_start")))"#.into(), "WasmEdge sockets"),
             (r#"(module (import "wasi_snapshot_preview1" "sock_accept" (func (param i32 i32))) (func (export "_start")))"#.into(), "WasmEdge sockets"),

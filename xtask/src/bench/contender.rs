@@ -24,6 +24,8 @@ pub(super) struct Kind {
     reuse: bool,
     /// It asks another server for each answer; the control does the same with a client of hyper's.
     pub(super) forwards: bool,
+    /// A program that prints its answer; `wasmtime serve` has no such guests.
+    program: bool,
 }
 
 /// Every kind; the first four are the ones measured unless others are asked for.
@@ -38,6 +40,8 @@ pub(super) const KINDS: &[Kind] = &[
     forwarding("out-p2-reuse", "forward-p2.wasm", false, true),
     forwarding("out-p3-fresh", "forward-p3.wasm", true, false),
     forwarding("out-p3-reuse", "forward-p3.wasm", true, true),
+    program("cgi", "cgi-hello-p1.wasm"),
+    program("cgi-p2", "cgi-hello-p2.wasm"),
 ];
 
 /// How many of `KINDS` are measured by default.
@@ -50,6 +54,14 @@ const fn kind(name: &'static str, guest: &'static str, p3: bool, reuse: bool) ->
         p3,
         reuse,
         forwards: false,
+        program: false,
+    }
+}
+
+const fn program(name: &'static str, guest: &'static str) -> Kind {
+    Kind {
+        program: true,
+        ..kind(name, guest, false, false)
     }
 }
 
@@ -84,6 +96,11 @@ pub(super) enum Contender {
 }
 
 impl Contender {
+    /// Whether it can serve such a guest.
+    pub(super) fn serves(self, kind: &Kind) -> bool {
+        !(self == Contender::Wasmtime && kind.program)
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Contender::Native => "native",
@@ -110,6 +127,7 @@ impl Contender {
         match (self, kind.p3) {
             _ if kind.forwards => "hello from native hyper!\n",
             (Contender::Native, _) => "hello from native hyper!\n",
+            _ if kind.program => "Hello from a WASI guest.\n",
             (_, false) => "hello from wasi:http 0.2\n",
             (_, true) => "hello from wasi:http 0.3\n",
         }
@@ -370,6 +388,23 @@ mod tests {
         assert_eq!(counts("p3-fresh"), ["1", "1"]);
         assert_eq!(counts("p2-reuse"), ["1000000", "1"]);
         assert_eq!(counts("p3-reuse"), ["1000000", "16"]);
+    }
+
+    #[test]
+    fn a_program_is_served_by_all_but_wasmtime() {
+        let programs = programs();
+        let kind = Kind::find("cgi").unwrap();
+        let command = programs.command(Contender::Hostel, kind).unwrap();
+        let guest = arguments(&command).into_iter().rev().nth(2).unwrap();
+        assert!(guest.ends_with("cgi-hello-p1.wasm"), "{guest}");
+        let serves = |one: Contender, kind| one.serves(Kind::find(kind).unwrap());
+        assert!(serves(Contender::Hostel, "cgi") && serves(Contender::Native, "cgi"));
+        assert!(!serves(Contender::Wasmtime, "cgi-p2") && serves(Contender::Wasmtime, "p3-fresh"));
+        let answer = |one: Contender| one.answer(kind).len();
+        assert_eq!(
+            (answer(Contender::Hostel), answer(Contender::Native)),
+            (25, 25)
+        );
     }
 
     #[test]
