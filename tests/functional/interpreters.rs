@@ -47,5 +47,9 @@ fn python_runs_scripts() {
          print(of['REQUEST_METHOD'], of['QUERY_STRING'], of['HTTP_X_ONE'], sys.stdin.read(), sys.argv[1:])\n";
     let library = root().join("target/tools/interpreters/usr");
     let library = format!("{}::/usr:ro", library.display());
-    answers(&app("python", "py", script), &["--dir", &library], "/test.py");
+    answers(
+        &app("python", "py", script),
+        &["--dir", &library],
+        "/test.py",
+    );
 }

@@ -49,7 +49,11 @@ fn a_script_is_found_by_the_path_and_gets_the_rest_of_it() {
 fn a_folder_is_answered_by_its_index() {
     let app = app();
     let server = app.up();
-    assert!(server.page("/blog/").contains("SCRIPT_NAME=/blog/index.one\n"));
+    assert!(
+        server
+            .page("/blog/")
+            .contains("SCRIPT_NAME=/blog/index.one\n")
+    );
     let without = server.get("/blog?x=1");
     assert_eq!(without.status, 308);
     assert_eq!(without.field("location"), Some("/blog/?x=1"));
@@ -94,7 +98,10 @@ fn files_beside_the_scripts_are_sent_by_the_host() {
         server.connect().ask(&request)
     };
     let head = ask("HEAD", &[]);
-    assert_eq!((head.status, head.field("content-length")), (200, Some("8")));
+    assert_eq!(
+        (head.status, head.field("content-length")),
+        (200, Some("8"))
+    );
     assert_eq!(ask("DELETE", &[]).status, 405);
     let tag = answer.field("etag").expect("a tag");
     assert_eq!(ask("GET", &[("If-None-Match", tag)]).status, 304);
@@ -119,8 +126,11 @@ fn a_script_that_is_edited_is_the_one_that_answers() {
 #[test]
 fn a_template_of_arguments_may_name_the_script() {
     let argv = "[component.web.cgi]\nargv = \"two ${SCRIPT_FILENAME} --at=${SCRIPT_NAME}\"\n";
-    let app = App::of("run-script-p1", &SCRIPTS.replace("[component.web.cgi]\n", argv))
-        .with_file("site/a b.one", "");
+    let app = App::of(
+        "run-script-p1",
+        &SCRIPTS.replace("[component.web.cgi]\n", argv),
+    )
+    .with_file("site/a b.one", "");
     let text = app.up().page("/a%20b.one?-x");
     let first = text.lines().next();
     let expected = "arguments: [\"two\", \"/site/a b.one\", \"--at=/a b.one\"]";

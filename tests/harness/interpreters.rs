@@ -21,7 +21,10 @@ pub(crate) fn interpreter(name: &str) -> PathBuf {
 fn compiled(module: PathBuf) -> PathBuf {
     static DONE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let path = module.display();
-    assert!(module.is_file(), "{path} is missing: run `cargo xtask test`");
+    assert!(
+        module.is_file(),
+        "{path} is missing: run `cargo xtask test`"
+    );
     // Whoever comes second waits here.
     let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
     if !done.contains(&module) {
