@@ -32,10 +32,6 @@ impl Guest {
             what,
             help,
         };
-        if let Callable::Handle(linked) = &self.0.callable {
-            let checked = linked.check_entrypoint(name);
-            return checked.map_err(|error| refused(error.what, error.help));
-        }
         let Some(module) = module(&self.0.callable) else {
             return Err(refused(
                 format!(
