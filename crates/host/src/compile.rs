@@ -126,11 +126,7 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
     let half = shared.half(flavor).map_err(|cause| host_error(&cause))?;
     let callable = match linked_by {
         Abi::CommandP1 | Abi::ExportModule | Abi::Init | Abi::Handle => {
-            let binary = match linked_by {
-                Abi::Handle => handle::with_own_memory(&binary),
-                _ => binary,
-            };
-            let module: Module = compile(shared, half, job, &binary)?;
+            let module: Module = compile(shared, half, job, &instantiable(linked_by, &binary))?;
             fits(job.limits, Some(module.resources_required()))?;
             let modules = match job.role {
                 Role::Service => &half.services,
@@ -178,6 +174,14 @@ fn of_module(abi: Abi, pre: InstancePre<Host>) -> Result<Callable, LoadError> {
         Abi::Cgi => Callable::Cgi(Command::P1(pre)),
         _ => Callable::Command(Command::P1(pre)),
     })
+}
+
+/// The module that is compiled in its place: one that can be linked before there is a store.
+fn instantiable(abi: Abi, binary: &[u8]) -> Cow<'_, [u8]> {
+    match abi {
+        Abi::Handle => handle::with_own_memory(binary),
+        _ => Cow::Borrowed(binary),
+    }
 }
 
 fn choose(detected: &Detected, role: Role) -> Result<Abi, LoadError> {
