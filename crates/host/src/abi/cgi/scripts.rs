@@ -20,6 +20,7 @@ use hostel_app::{Cgi, Component, Grants};
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body::Body;
 use wasmtime_wasi_http::WasiBody;
 
 use self::disk::{Disk, Kind};
@@ -162,6 +163,11 @@ impl Site {
         let (site, asked) = (self.clone(), head.uri.path().to_owned());
         let looked = tokio::task::spawn_blocking(move || site.find(&asked)).await;
         let answer = match looked.map_err(io::Error::from).flatten() {
+            // Scripts read as much as they are told that there is, as CGI has it: told nothing, they would lose the body.
+            Ok(Found::Script(_)) if body.size_hint().exact().is_none() => Ok(refusal(
+                StatusCode::LENGTH_REQUIRED,
+                "a script needs the length of the body: send content-length\n",
+            )),
             Ok(Found::Script(script)) => {
                 head.extensions.insert(script);
                 return Ok(Led::Run(Request::from_parts(head, body)));
