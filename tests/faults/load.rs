@@ -68,10 +68,10 @@ fn a_module_that_is_not_a_server() {
 }
 
 #[test]
-fn a_command_that_is_to_be_served() {
+fn a_handler_of_messages_that_is_to_be_served() {
     golden::check(
-        "load/command.txt",
-        &refusal("up", &guests(), "run-exit-p2.wasm"),
+        "load/handler.txt",
+        &refusal("up", &guests(), "handler-p2.wasm"),
     );
 }
 

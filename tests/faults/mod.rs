@@ -1,5 +1,6 @@
 //! What happens when something fails: a guest, a client, a file. The process lives and answers the next request.
 
+mod cgi;
 mod clients;
 mod contract;
 mod crowds;
@@ -7,6 +8,7 @@ mod deadlines;
 mod descriptors;
 mod durability;
 mod floods;
+mod handle;
 mod load;
 mod loops;
 mod memory;

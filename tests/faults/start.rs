@@ -72,10 +72,10 @@ fn an_app_without_a_route() {
 }
 
 #[test]
-fn a_route_to_a_command() {
+fn a_route_to_a_handler_of_messages() {
     golden::check(
-        "start/route-to-command.txt",
-        &up_in(&App::of("run-exit-p2", ""), "."),
+        "start/route-to-handler.txt",
+        &up_in(&App::of("handler-p2", ""), "."),
     );
 }
 

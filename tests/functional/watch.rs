@@ -252,7 +252,7 @@ fn a_build_that_cannot_be_served_changes_nothing() {
             "not a WebAssembly file",
         ),
         (&|| watched.rename("newer-wasi"), "component \"web\": "),
-        (&|| watched.rename("run-exit-p1"), "is a command"),
+        (&|| watched.rename("handler-p2"), "is a handler of messages"),
         (
             &|| watched.rename("loop-in-start-p2"),
             "no instance of it can be made: the guest used up its 100 ms of CPU",

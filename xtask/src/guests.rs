@@ -2,7 +2,8 @@
 //!
 //! A guest is a package of the `guests` workspace with a program or a cdylib. It is built for
 //! wasm32-wasip2 unless its manifest names `targets` under `[package.metadata.guest]`; with more than one
-//! target the output's name carries the ABI (`run-exit-p1`, `run-exit-p2`). A file in `guests/wat` is
+//! target the output's name carries the ABI (`run-exit-p1`, `run-exit-p2`). It is optimised unless its manifest has
+//! `profile = "dev"` there. A file in `guests/wat` is
 //! turned into its binary form. Cargo decides what is up to date; a file in `out` that nothing makes any
 //! more is removed, so that no test passes on a guest that is gone.
 
@@ -20,6 +21,32 @@ const P1: &str = "wasm32-wasip1";
 const P2: &str = "wasm32-wasip2";
 const UNKNOWN: &str = "wasm32-unknown-unknown";
 
+/// How cargo builds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Profile {
+    /// Optimised.
+    Release,
+    /// As authors build while they develop.
+    Dev,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dev => "dev",
+        }
+    }
+
+    /// What cargo calls its folder.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dev => "debug",
+        }
+    }
+}
+
 /// One file to be made: what cargo builds, and what it is to be called.
 #[derive(Debug, PartialEq)]
 struct Guest {
@@ -28,6 +55,7 @@ struct Guest {
     /// The file that cargo leaves in its release folder.
     artifact: String,
     target: String,
+    profile: Profile,
     /// The name in `out`, without `.wasm`.
     name: String,
 }
@@ -85,11 +113,11 @@ fn build_guests(toolchain: &Toolchain) -> Result<()> {
     let guests = guests_in(&metadata(toolchain, &dir)?)?;
     let mut tally = Tally::default();
     let mut names = BTreeSet::new();
-    for (target, group) in by_target(&guests) {
+    for ((target, profile), group) in by_target(&guests) {
         println!("guests: {} for {target}", group.len());
         let packages = group.iter().map(|guest| guest.package.as_str());
-        build(toolchain, &dir, target, packages)?;
-        let built = dir.join("target").join(target).join("release");
+        build(toolchain, &dir, (target, profile), packages)?;
+        let built = dir.join("target").join(target).join(profile.folder());
         for guest in group {
             let to = place(&out, &guest.name, &mut names)?;
             copy(&built.join(&guest.artifact), &to, &mut tally)?;
@@ -116,8 +144,9 @@ fn build_example(toolchain: &Toolchain, app: &Path) -> Result<()> {
         forget_old_std(toolchain, &component)?;
         for guest in guests_in(&metadata(toolchain, &component)?)? {
             println!("guests: example {}, component {}", stem(app), guest.name);
-            build(toolchain, &component, &guest.target, [])?;
-            let built = component.join("target").join(&guest.target).join("release");
+            build(toolchain, &component, (&guest.target, guest.profile), [])?;
+            let built = component.join("target").join(&guest.target);
+            let built = built.join(guest.profile.folder());
             let to = app.join(format!("{}.wasm", guest.name));
             copy(&built.join(&guest.artifact), &to, &mut tally)?;
         }
@@ -136,11 +165,11 @@ fn crates_in(app: &Path) -> Result<Vec<PathBuf>> {
 fn build<'a>(
     toolchain: &Toolchain,
     dir: &Path,
-    target: &str,
+    (target, profile): (&str, Profile),
     packages: impl IntoIterator<Item = &'a str>,
 ) -> Result<()> {
     let mut cargo = toolchain.cargo(dir);
-    cargo.args(["build", "--release", "--target", target]);
+    cargo.args(["build", "--profile", profile.name(), "--target", target]);
     // Said here, so that a setting of the caller's environment does not move the output elsewhere.
     cargo.arg("--target-dir").arg(dir.join("target"));
     for package in packages {
@@ -188,10 +217,20 @@ fn guests_in(metadata: &Value) -> Result<Vec<Guest>> {
                     ),
                 },
                 target: target.clone(),
+                profile: profile_of(package),
             });
         }
     }
     Ok(guests)
+}
+
+/// The profile that a package names for itself.
+fn profile_of(package: &Value) -> Profile {
+    let named = package.pointer("/metadata/guest/profile");
+    match named.and_then(Value::as_str) {
+        Some("dev") => Profile::Dev,
+        _ => Profile::Release,
+    }
 }
 
 /// The file that a package's program or cdylib is built as; `None` for a plain library.
@@ -229,11 +268,12 @@ fn targets_of(package: &Value) -> Vec<String> {
     }
 }
 
-/// Groups guests by target; a package stands once in each group.
-fn by_target(guests: &[Guest]) -> BTreeMap<&str, Vec<&Guest>> {
-    let mut groups: BTreeMap<&str, Vec<&Guest>> = BTreeMap::new();
+/// Groups guests by target and profile; a package stands once in each group.
+fn by_target(guests: &[Guest]) -> BTreeMap<(&str, Profile), Vec<&Guest>> {
+    let mut groups: BTreeMap<_, Vec<&Guest>> = BTreeMap::new();
     for guest in guests {
-        groups.entry(&guest.target).or_default().push(guest);
+        let group = (guest.target.as_str(), guest.profile);
+        groups.entry(group).or_default().push(guest);
     }
     groups
 }
@@ -340,6 +380,7 @@ mod tests {
                 package: "hello-p2".into(),
                 artifact: "hello_p2.wasm".into(),
                 target: P2.into(),
+                profile: Profile::Release,
                 name: "hello-p2".into(),
             }]
         );
@@ -364,7 +405,23 @@ mod tests {
         let metadata = json!({ "packages": [package("small", "cdylib", targets)] });
         let guests = guests_in(&metadata).unwrap();
         assert_eq!(guests[0].name, "small");
-        assert_eq!(by_target(&guests).keys().collect::<Vec<_>>(), [&UNKNOWN]);
+        let groups = by_target(&guests);
+        let groups: Vec<_> = groups.keys().collect();
+        assert_eq!(groups, [&(UNKNOWN, Profile::Release)]);
+    }
+
+    #[test]
+    fn a_guest_that_is_not_optimised_is_built_apart() {
+        let dev = json!({ "guest": { "targets": [P1], "profile": "dev" } });
+        let metadata = json!({ "packages": [
+            package("slow", "bin", dev),
+            package("quick", "bin", json!({ "guest": { "targets": [P1] } })),
+        ]});
+        let guests = guests_in(&metadata).unwrap();
+        let groups = by_target(&guests);
+        let groups: Vec<_> = groups.keys().collect();
+        assert_eq!(groups, [&(P1, Profile::Release), &(P1, Profile::Dev)]);
+        assert_eq!(Profile::Dev.folder(), "debug");
     }
 
     #[test]

@@ -61,8 +61,10 @@ pub struct App {
     pub services: Vec<ServiceTrigger>,
     /// Where it is served unless the operator says otherwise.
     pub listen: Option<ListenOn>,
-    /// A path that answers `OK` as long as the app is served, before every route.
+    /// A path that answers `OK` as long as the app is served, before every route; in the spelling in which paths are compared.
     pub health: Option<String>,
+    /// What is not wrong with the manifest, but worth a line to whoever starts it.
+    pub notes: Vec<String>,
 }
 
 /// What calls a component.

@@ -24,7 +24,7 @@ use crate::manifest::{ComponentText, HttpText, Manifest, SourceText};
 use crate::nearest::nearest;
 use crate::read::{self, BadFile};
 use crate::resolve::Operator;
-use crate::route::{Route, RouteError, RouteFault, Routes};
+use crate::route::{Route, RouteError, RouteFault, Routes, Spelling, normal_path};
 use crate::text::Text;
 use values::Value;
 
@@ -52,7 +52,7 @@ pub(crate) fn assemble(
         .map(|component| component.name.clone())
         .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let routes = step.routes(manifest.http, &names);
+    let routes = step.routes(manifest.http, manifest.spelling, &names);
     let messages = step.messages(manifest.messages, &names);
     let crons = step.crons(manifest.crons, &names);
     let services = step.services(manifest.services, &names);
@@ -74,6 +74,9 @@ pub(crate) fn assemble(
         return None;
     }
     let (name, version) = (manifest.name, manifest.version);
+    let health = manifest
+        .health
+        .map(|path| normal_path(&path.value).into_owned());
     let mut app = App {
         name,
         version,
@@ -84,10 +87,23 @@ pub(crate) fn assemble(
         crons,
         services,
         listen: manifest.listen,
-        health: manifest.health.map(|path| path.value),
+        health,
+        notes: manifest.notes,
     };
+    app.notes.extend(never_called(&app));
     app.digest = digest::of_app(&app, folder);
     Some(Resolved { app, code })
+}
+
+/// Sentences for routes that are the path of the health check, which is answered before them.
+fn never_called(app: &App) -> Vec<String> {
+    let health = app.health.as_deref();
+    let routes = app.routes.all().iter();
+    let never = routes.filter(|route| Some(&*normal_path(&route.pattern)) == health);
+    let note = |pattern| {
+        format!("the route \"{pattern}\" is never called: the health check answers there")
+    };
+    never.map(|route| note(&route.pattern)).collect()
 }
 
 /// What every step needs.
@@ -118,7 +134,12 @@ impl Assembly<'_, '_> {
         }
     }
 
-    fn routes(&mut self, http: Vec<HttpText>, names: &[&str]) -> Option<Routes> {
+    fn routes(
+        &mut self,
+        http: Vec<HttpText>,
+        spelling: Spelling,
+        names: &[&str],
+    ) -> Option<Routes> {
         let mut all = Vec::with_capacity(http.len());
         let mut spans = Vec::with_capacity(http.len());
         for text in http {
@@ -148,7 +169,7 @@ impl Assembly<'_, '_> {
                 methods: methods_span,
             });
         }
-        match Routes::new(all) {
+        match Routes::spelled(all, spelling) {
             Ok(routes) => Some(routes),
             Err(errors) => {
                 for error in errors {
@@ -228,7 +249,13 @@ impl Assembly<'_, '_> {
         let config: BTreeMap<String, Text> = text
             .config
             .iter()
-            .map(|(name, value)| (name.value.clone(), self.expanded(value, &secrets)))
+            .map(|(name, value)| {
+                let value = match text.plain_config {
+                    true => Text::literal(value.value.as_str()),
+                    false => self.expanded(value, &secrets),
+                };
+                (name.value.clone(), value)
+            })
             .collect();
         let errors = self.report.len();
         let grants = self.grants(text.grants);

@@ -12,7 +12,7 @@ use crate::app::{
 };
 use crate::grant::FileGrant;
 use crate::limits::Limits;
-use crate::route::Route;
+use crate::route::{Route, Spelling};
 use crate::text::{Part, Text};
 use crate::variable::{Origin, Variable};
 
@@ -29,6 +29,7 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
         services,
         listen,
         health,
+        notes: _,
     } = app;
     let mut out = Canonical::default();
     out.text("hostel app 1");
@@ -63,6 +64,11 @@ pub(crate) fn of_app(app: &App, folder: &Path) -> Digest {
     let listen = listen.as_ref().map(ToString::to_string);
     out.option(listen.as_deref());
     out.option(health.as_deref());
+    out.number(match routes.spelling() {
+        Spelling::Named => 0,
+        Spelling::Rest => 1,
+        Spelling::Literal => 2,
+    });
     Digest::of(&out.0)
 }
 

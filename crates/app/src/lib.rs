@@ -3,13 +3,14 @@
 //! This room is pure: no async, no WebAssembly, no I/O beyond reading the files that the manifest names.
 //! Read in this order: [`app`] (the result), [`limits`] (every bound of the product, one table),
 //! [`grant`] (what a guest may reach), [`listen_on`] (where something listens), [`route`] (which component answers a request),
-//! `manifest` (the text as written), [`server_config`] (what the operator wrote), `resolve` and `assemble` (from text to
+//! `dialect` and `manifest` (the text as written), [`server_config`] (what the operator wrote), `resolve` and `assemble` (from text to
 //! [`App`]), [`error`] (what is wrong and how to mend it).
 #![forbid(unsafe_code)]
 
 pub mod app;
 mod assemble;
 mod budget;
+mod dialect;
 mod digest;
 pub mod error;
 mod fields;
@@ -36,7 +37,9 @@ pub use app::{
 };
 pub use listen_on::ListenOn;
 pub use nearest::nearest;
-pub use resolve::{BuildStep, Operator, build_steps, files, resolve, resolve_command};
+pub use resolve::{
+    BuildStep, Operator, build_steps, files, has_manifest, listens_on, resolve, resolve_command,
+};
 pub use schedule::{Schedule, ScheduleError};
 pub use secret::Secret;
 pub use server_config::{NetworkPolicy, ServerConfig, StorePlace};

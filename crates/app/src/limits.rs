@@ -278,6 +278,12 @@ table! {
     /// How long one exchange with a guest that keeps the messages may take.
     BROKER_GUEST_MS = "broker_guest", Milliseconds, 5 * SECOND, [1, MINUTE], "tests/functional/calls.rs::a_broker_guest_that_says_nothing_is_not_waited_for_for_ever";
 
+    // Modules of serverless-wasm.
+    /// Connections that a module of serverless-wasm may have open in one request; for one more it is told -2.
+    HANDLE_CONNECTIONS = "handle_connections", Count, 100, [1, 1024], "tests/faults/handle.rs::connections_that_are_never_closed_have_an_end";
+    /// Files that a module of serverless-wasm may have open in one request; for one more it is told -2.
+    HANDLE_FILES = "handle_files", Count, 64, [1, 1024], "tests/functional/handle.rs::a_module_has_so_many_files_open_and_no_more";
+
     // Guests that call guests.
     /// Calls of one guest by another of its app that may lie one behind the other, over HTTP and through imports together;
     /// one more fails inside the guest.
@@ -500,7 +506,7 @@ table! {
     /// `[[service]]` sections of one app.
     SERVICES_MAX = "services", Count, 100, [1, 1000], "crates/app/tests/resolve.rs::cron_and_service_triggers_are_bounded";
     /// Routes that one guest prints itself (`_routes`); with more of them the app is not served.
-    DISCOVERED_ROUTES = "discovered_routes", Count, 1_000, [1, 10_000], "tests/functional::dialects";
+    DISCOVERED_ROUTES = "discovered_routes", Count, 1_000, [1, 10_000], "tests/functional/dialects.rs::what_is_no_list_of_routes_is_told_at_the_start";
     /// Segments of one route.
     ROUTE_SEGMENTS_MAX = "route_segments", Count, 64, [1, 256], "crates/app/src/route/tests.rs::every_malformed_route_is_reported";
 }

@@ -19,7 +19,7 @@ use toml::de::{DeTable, DeValue};
 
 pub(crate) use component::{ComponentText, SourceText};
 pub(crate) use cron::{CronText, RunText};
-pub(crate) use grants::{FilesText, GrantsText};
+pub(crate) use grants::{FilesText, GrantsText, too_many};
 pub(crate) use message::MessageText;
 pub(crate) use service::ServiceText;
 
@@ -27,6 +27,7 @@ use crate::error::{Kind, Report};
 use crate::fields::{At, Fields, Value, described, string, wrong_type};
 use crate::limits;
 use crate::listen_on::ListenOn;
+use crate::route::{self, Spelling};
 
 /// A whole manifest.
 #[derive(Debug, Default)]
@@ -44,6 +45,10 @@ pub(crate) struct Manifest {
     pub(crate) listen: Option<ListenOn>,
     /// The path of the health check.
     pub(crate) health: Option<At<String>>,
+    /// How the patterns of its routes are read.
+    pub(crate) spelling: Spelling,
+    /// What is worth a line, though nothing is wrong.
+    pub(crate) notes: Vec<String>,
 }
 
 /// One entry of `[variables]`.
@@ -69,27 +74,22 @@ pub(crate) struct HttpText {
     pub(crate) entrypoint: Option<At<String>>,
 }
 
+/// Everything that may stand at the top.
+pub(crate) const KEYS: [&str; 7] = [
+    "app",
+    "component",
+    "http",
+    "message",
+    "cron",
+    "service",
+    "variables",
+];
+
 /// Reads a manifest. What is wrong goes into the report, and what is returned holds whatever could be read all the
-/// same, so that later steps can find more; `None` if it is not TOML.
-pub(crate) fn parse(report: &mut Report<'_>) -> Option<Manifest> {
-    let (document, errors) = DeTable::parse_recoverable(report.text());
-    if !errors.is_empty() {
-        syntax::report_all(report, errors);
-        return None;
-    }
-    let root = Fields::root(document.get_ref(), "the manifest");
-    root.only(
-        report,
-        &[
-            "app",
-            "component",
-            "http",
-            "message",
-            "cron",
-            "service",
-            "variables",
-        ],
-    );
+/// same, so that later steps can find more.
+pub(crate) fn read(report: &mut Report<'_>, document: &DeTable<'_>) -> Manifest {
+    let root = Fields::root(document, "the manifest");
+    root.only(report, &KEYS);
     let (name, version, health) = app(report, &root);
     if !["http", "message", "cron", "service"]
         .into_iter()
@@ -102,7 +102,7 @@ pub(crate) fn parse(report: &mut Report<'_>) -> Option<Manifest> {
             help,
         );
     }
-    Some(Manifest {
+    Manifest {
         name,
         version,
         variables: variables(report, &root),
@@ -129,7 +129,9 @@ pub(crate) fn parse(report: &mut Report<'_>) -> Option<Manifest> {
         ),
         listen: None,
         health,
-    })
+        spelling: Spelling::Named,
+        notes: Vec::new(),
+    }
 }
 
 fn app(
@@ -153,7 +155,14 @@ fn app(
     let version = fields
         .string(report, "version")
         .map(|version| version.value);
-    let health = fields.string(report, "health");
+    let health = fields.string(report, "health").and_then(|path| {
+        let checked = route::check_path(&path.value);
+        if let Err((what, help)) = checked {
+            report.at(Kind::BadRoute, path.span, what, help);
+            return None;
+        }
+        Some(path)
+    });
     let name = name.map(|name| name.value).unwrap_or_default();
     (name, version, health)
 }
@@ -174,6 +183,28 @@ pub(crate) fn is_name(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+/// The text with everything replaced that a name cannot hold; `main` where nothing is left.
+pub(crate) fn name_of(text: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            c
+        } else {
+            '-'
+        }
+    };
+    let name: String = text
+        .chars()
+        .map(plain)
+        .skip_while(|c| !c.is_ascii_alphanumeric())
+        .take(64)
+        .collect();
+    if name.is_empty() {
+        "main".to_owned()
+    } else {
+        name
+    }
 }
 
 fn variables(report: &mut Report<'_>, root: &Fields<'_, '_>) -> BTreeMap<String, Variable> {

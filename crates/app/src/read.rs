@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::dialect;
 use crate::error::{Kind, ManifestError, ManifestErrors, shown};
 use crate::grant::plain;
 use crate::limits;
@@ -32,15 +33,7 @@ pub(crate) fn recognise(path: &Path) -> Result<Input, ManifestErrors> {
         )
     })?;
     if found.is_dir() {
-        let manifest = path.join("hostel.toml");
-        return match manifest.is_file() {
-            true => Ok(Input::Manifest(manifest)),
-            false => Err(error(
-                Kind::Unreadable,
-                "there is no hostel.toml in this folder".to_owned(),
-                "name the folder of an app, a manifest, or a .wasm or .wat file",
-            )),
-        };
+        return in_folder(path).map(Input::Manifest);
     }
     if !found.is_file() {
         return Err(error(
@@ -65,6 +58,72 @@ pub(crate) fn recognise(path: &Path) -> Result<Input, ManifestErrors> {
             "a manifest ends in .toml; a component ends in .wasm or .wat, or starts with \"\\0asm\"",
         )),
     }
+}
+
+/// The names that a manifest has in its folder; one of another host counts only if its content is a manifest's.
+pub(crate) const MANIFESTS: [&str; 3] = ["hostel.toml", "modules.toml", "config.toml"];
+
+/// The manifest of a folder: a hostel.toml, else the only file that is one of another host.
+fn in_folder(folder: &Path) -> Result<PathBuf, ManifestErrors> {
+    let [ours, foreign @ ..] = MANIFESTS.map(|name| folder.join(name));
+    if ours.is_file() {
+        return Ok(ours);
+    }
+    let is_manifest = |file: &PathBuf| {
+        let text = file.is_file().then(|| manifest(file).ok()).flatten();
+        text.is_some_and(|text| dialect::is_foreign(&text))
+    };
+    let mut found = foreign.into_iter().filter(is_manifest);
+    let error = |what: &str, help: &str| {
+        Err(ManifestError::whole(Kind::Unreadable, shown(folder), what, help).into())
+    };
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => error(
+            "there is no hostel.toml in this folder",
+            "name the folder of an app, a manifest, or a .wasm or .wat file",
+        ),
+        (Some(_), Some(_)) => error(
+            "there is a modules.toml and a config.toml in this folder, and no hostel.toml",
+            "name the one that is meant",
+        ),
+    }
+}
+
+/// A path that another host's manifest names: beside the manifest, or else where this command runs, as that host had it.
+/// Whether it is the latter.
+pub(crate) fn named_elsewhere(folder: &Path, written: &Path) -> (PathBuf, bool) {
+    let here = std::path::absolute(written);
+    match here {
+        Ok(here) if !folder.join(written).exists() && here.exists() => (here, true),
+        _ => (written.to_owned(), false),
+    }
+}
+
+/// A directory as a path inside `folder`, however it was written, if it is there and lies inside.
+pub(crate) fn inside(folder: &Path, directory: &Path) -> Option<PathBuf> {
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
+    let whole = folder.join(directory).canonicalize().ok()?;
+    let rest = whole.strip_prefix(folder.canonicalize().ok()?).ok()?;
+    match rest.as_os_str().is_empty() {
+        true => Some(PathBuf::from(".")),
+        false => Some(rest.to_owned()),
+    }
+}
+
+/// Whether there is something at a path that a manifest names.
+pub(crate) fn is_there(folder: &Path, path: &Path) -> bool {
+    folder.join(path).exists()
+}
+
+/// The name of the folder that a file is in.
+pub(crate) fn folder_name(file: &Path) -> Option<String> {
+    let file = std::path::absolute(file).ok()?;
+    let name = file.parent()?.file_name()?;
+    Some(name.to_string_lossy().into_owned())
 }
 
 fn starts_with_magic(path: &Path) -> bool {

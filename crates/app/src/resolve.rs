@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use crate::app::Resolved;
 use crate::assemble::assemble;
+use crate::dialect;
 use crate::error::{Kind, ManifestError, ManifestErrors, Report, shown};
 use crate::fields::At;
 use crate::grant::{FileGrant, GrantArg};
 use crate::limits::Limits;
+use crate::listen_on::ListenOn;
 use crate::manifest::{self, ComponentText, HttpText, Manifest, SourceText};
 use crate::read::{self, Input};
 use crate::server_config::ServerConfig;
@@ -49,7 +51,7 @@ pub struct BuildStep {
 
 /// Reads the manifest (or the bare component) at `path` and everything that it names.
 ///
-/// `path` is a folder with a `hostel.toml`, a `.toml` file, or a component: a `.wasm` or `.wat` file, or any file that
+/// `path` is a folder with a manifest, a `.toml` file, or a component: a `.wasm` or `.wat` file, or any file that
 /// starts with `\0asm`. A bare component is an app of its own that answers every request and has no grants but the
 /// operator's.
 ///
@@ -61,7 +63,7 @@ pub fn resolve(path: &Path, operator: &Operator) -> Result<Resolved, ManifestErr
         Input::Manifest(file) => {
             let text = read::manifest(&file)?;
             let mut report = Report::new(&file, &text);
-            let resolved = manifest::parse(&mut report).and_then(|manifest| {
+            let resolved = dialect::parse(&mut report, &file).and_then(|manifest| {
                 assemble(&mut report, manifest, manifest::folder(&file), operator)
             });
             resolved.ok_or_else(|| report.into_errors())
@@ -95,7 +97,7 @@ pub fn build_steps(path: &Path) -> Result<Vec<BuildStep>, ManifestErrors> {
     };
     let text = read::manifest(&file)?;
     let mut report = Report::new(&file, &text);
-    let manifest = manifest::parse(&mut report)
+    let manifest = dialect::parse(&mut report, &file)
         .filter(|_| report.is_empty())
         .ok_or_else(|| report.into_errors())?;
     let dir = match manifest::folder(&file) {
@@ -119,11 +121,11 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     let file = match read::recognise(path) {
         Ok(Input::Bare(file)) => return vec![file],
         Ok(Input::Manifest(file)) => file,
-        Err(_) if path.is_dir() => return vec![path.join("hostel.toml")],
+        Err(_) if path.is_dir() => return read::MANIFESTS.map(|name| path.join(name)).to_vec(),
         Err(_) => return vec![path.to_owned()],
     };
     let text = read::manifest(&file).unwrap_or_default();
-    let manifest = manifest::parse(&mut Report::new(&file, &text));
+    let manifest = dialect::parse(&mut Report::new(&file, &text), &file);
     let sources = manifest
         .into_iter()
         .flat_map(|manifest| manifest.components);
@@ -133,6 +135,20 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     });
     let named: Vec<PathBuf> = named.collect();
     [vec![file], named].concat()
+}
+
+/// Where the manifest at `path` says that it is served, if it says so and can be read. Nothing that it names is looked at.
+pub fn listens_on(path: &Path) -> Option<ListenOn> {
+    let Ok(Input::Manifest(file)) = read::recognise(path) else {
+        return None;
+    };
+    let text = read::manifest(&file).ok()?;
+    dialect::parse(&mut Report::new(&file, &text), &file)?.listen
+}
+
+/// Whether a folder holds a manifest.
+pub fn has_manifest(folder: &Path) -> bool {
+    matches!(read::recognise(folder), Ok(Input::Manifest(_)))
 }
 
 /// A component without a manifest is the manifest that its author did not have to write.
@@ -169,26 +185,6 @@ fn resolve_bare(
 
 /// The file's stem, with everything that a name cannot hold replaced.
 fn bare_name(file: &Path) -> String {
-    let stem = file
-        .file_stem()
-        .map(|stem| stem.to_string_lossy())
-        .unwrap_or_default();
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() || c == '_' {
-            c
-        } else {
-            '-'
-        }
-    };
-    let name: String = stem
-        .chars()
-        .map(plain)
-        .skip_while(|c| !c.is_ascii_alphanumeric())
-        .take(64)
-        .collect();
-    if name.is_empty() {
-        "main".to_owned()
-    } else {
-        name
-    }
+    let stem = file.file_stem().unwrap_or_default();
+    manifest::name_of(&stem.to_string_lossy())
 }

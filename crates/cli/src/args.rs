@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hostel_app::grant::{FileGrant, GrantArg, GrantError};
 use hostel_app::{ListenOn, Operator, ServerConfig, limits};
 
+use crate::env_file::EnvFile;
 use crate::failure::Failure;
 use crate::{build, call, check, compile_guest, completions, compose, inspect, run, up};
 
@@ -93,6 +94,9 @@ pub(crate) struct GuestFlags {
     /// Set an environment variable of the guest; repeatable.
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = pair)]
     env: Vec<(String, String)>,
+    /// Set the environment variables of a file with a line NAME=VALUE for each; `--env` beats it; repeatable.
+    #[arg(long = "env-file", value_name = "FILE", value_parser = env_file)]
+    env_files: Vec<EnvFile>,
     /// Let the guest use a host directory under a name of its own; `:ro` at the end makes it read-only; repeatable.
     #[arg(long = "dir", value_name = "HOST::GUEST", value_parser = directory)]
     dirs: Vec<FileGrant>,
@@ -148,8 +152,9 @@ impl GuestFlags {
         variables: &VariableFlags,
         server: &Arc<ServerConfig>,
     ) -> Operator {
+        let env = self.env_files.iter().flat_map(|file| file.variables());
         Operator {
-            env: self.env.clone(),
+            env: env.chain(&self.env).cloned().collect(),
             dirs: self.dirs.clone(),
             grants: self.grants.clone(),
             vars: variables.all(),
@@ -189,6 +194,10 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
 fn memory(text: &str) -> Result<u64, String> {
     let value = limits::MEMORY_TOTAL.value(text);
     value.map_err(|error| format!("{error}\n  help: {}", error.help()))
+}
+
+fn env_file(text: &str) -> Result<EnvFile, String> {
+    EnvFile::read(Path::new(text))
 }
 
 fn grant(text: &str) -> Result<GrantArg, String> {

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hostel_app::{App, Component, Resolved, ServerConfig, resolve};
+use hostel_app::{App, Component, Resolved, ServerConfig, has_manifest, resolve};
 use hostel_host::LogSink;
 use hostel_host::detect;
 use hostel_host::imports::{self, GrantNeed};
-use hostel_host::{Role, Runtime, narrowed};
+use hostel_host::{Abi, Guest, Role, Runtime, narrowed};
 use hostel_server::check_guest;
 use serde::Serialize;
 
@@ -112,19 +112,19 @@ fn app_path(args: &Args) -> Option<&Path> {
     match &args.path {
         Some(path) => Some(path),
         None if args.config.config.is_none() => Some(here),
-        None => here.join("hostel.toml").exists().then_some(here),
+        None => has_manifest(here).then_some(here),
     }
 }
 
 fn check_app(args: &Args, config: &Arc<ServerConfig>, path: &Path) -> Result<AppReport, Failure> {
     let resolved = resolve(path, &args.guest.operator(&args.variables, config))?;
     let meanwhile = Meanwhile::default();
-    let unheard = resolved.app.unheard();
-    unheard.into_iter().for_each(|line| meanwhile.later(line));
+    let app = &resolved.app;
+    let notes = app.notes.iter().cloned().chain(app.unheard());
+    notes.for_each(|line| meanwhile.later(line));
     let runtime = runtime::start(&args.data, config, &LogSink::null(), &meanwhile)?;
     let components = components(&runtime, &resolved, &meanwhile);
     meanwhile.tell();
-    let app = &resolved.app;
     Ok(AppReport {
         app: app.name.clone(),
         version: app.version.clone(),
@@ -182,6 +182,12 @@ fn components(
                         bytes: code.len(),
                         digest: component.digest.to_string(),
                     });
+                    if prints_routes(&resolved.app, index, &guest, code) {
+                        meanwhile.later(format!(
+                            "component \"{}\": it exports `_routes`, so `hostel up` asks it for further routes below its own",
+                            component.name
+                        ));
+                    }
                     // Those that import from it are checked against it.
                     callees.push(guest);
                 }
@@ -231,6 +237,16 @@ fn not_granted(component: &Component, code: &[u8], meanwhile: &Meanwhile) -> Vec
         ..Problem::default()
     };
     missing.into_iter().map(problem).collect()
+}
+
+/// Whether a guest that is served has further routes to say, which only it knows: nothing runs here.
+fn prints_routes(app: &App, index: usize, guest: &Guest, code: &[u8]) -> bool {
+    let mut routes = app.routes.all().iter();
+    if guest.abi() != Abi::Cgi || !routes.any(|route| route.component == index) {
+        return false;
+    }
+    let detected = detect::to_binary(code).and_then(|binary| detect::detect(&binary));
+    detected.is_ok_and(|found| found.exports.iter().any(|export| export == "_routes"))
 }
 
 /// What a component is there for; one that nothing calls, a bare file too, is taken for what it is.

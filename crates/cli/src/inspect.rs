@@ -112,12 +112,16 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 fn report(path: &Path, bytes: &[u8], detected: Detected) -> Report {
     let refusal = refusal(&detected);
+    let mut abis = detected.abis.clone();
+    if detected.http_abi() == Some(Abi::Cgi) {
+        abis.push(Abi::Cgi);
+    }
     Report {
         file: path.display().to_string(),
         bytes: bytes.len(),
         digest: Digest::of(bytes).to_string(),
         form: detected.form.to_string(),
-        abis: detected.abis.iter().map(|abi| abi.name()).collect(),
+        abis: abis.into_iter().map(Abi::name).collect(),
         served: refusal.is_none(),
         refusal,
         system: detected.system,
@@ -204,6 +208,9 @@ fn grant_in_words(grant: &Grant) -> String {
 fn command(abi: &str, file: &str) -> String {
     let known = Abi::ALL.iter().find(|known| known.name() == abi);
     match known {
+        None if abi == Abi::Cgi.name() => {
+            format!("`hostel up {file}`: what it prints answers requests, as CGI has it")
+        }
         Some(abi) if abi.is_http() => format!("`hostel up {file}`"),
         Some(abi) if abi.is_message() => "[[message]] in a manifest".to_owned(),
         _ => format!("`hostel run {file}`"),
@@ -274,6 +281,7 @@ mod tests {
         }
         let report = inspected(&[], &[], &[Abi::CommandP1]);
         assert!(in_words(&report).contains("command-p1 (`hostel run a.wasm`)"));
+        assert!(in_words(&report).contains("cgi (`hostel up a.wasm`: "));
         assert!(in_words(&report).contains("  imports   none\n"));
     }
 }

@@ -13,6 +13,7 @@ mod check;
 mod compile_guest;
 mod completions;
 mod compose;
+mod env_file;
 mod failure;
 mod inspect;
 mod output;

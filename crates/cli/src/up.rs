@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use hostel_app::{App, ListenOn, ServiceTrigger, limits, resolve};
+use hostel_app::{App, ListenOn, ServiceTrigger, limits, listens_on, resolve};
 use hostel_host::LogSink;
 use hostel_server::{
     Bounds, Control, ControlError, Deployed, Inherited, LifeLine, MetricsOptions, Outcome,
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(default_value = ".")]
     path: PathBuf,
     /// Address to listen on, ADDRESS:PORT; port 0 takes any free one; fd:NAME is a socket of the service manager; repeatable
-    /// [default: the sockets of the service manager if there are any, else 127.0.0.1:3000].
+    /// [default: the sockets of the service manager if there are any, else what the manifest says, else 127.0.0.1:3000].
     #[arg(long, value_name = "ADDRESS", value_parser = listen)]
     listen: Vec<ListenOn>,
     /// Run the manifest's build commands first.
@@ -75,15 +75,20 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, Failure> {
     let inherited = Inherited::of_environment()
         .map_err(|error| Failure::saying(Kind::Host, &error.to_string()))?;
     // Building and compiling can take minutes: what would stop the server after them is said before them.
-    hostel_server::listen::check(&places(args, &inherited, &[]), &inherited)
-        .map_err(ServeError::from)?;
+    let declared = listens_on(&args.path);
+    hostel_server::listen::check(
+        &places(args, &inherited, &[], declared.as_ref()),
+        &inherited,
+    )
+    .map_err(ServeError::from)?;
     args.metrics.map_or(Ok(()), hostel_server::metrics::check)?;
     if args.build {
         // Programs that read the ready line expect it to be the first there.
         build::all(&args.path, build_streams())?;
     }
     if args.supervise {
-        let listen = places(args, &inherited, &services(args, &inherited));
+        let services = services(args, &inherited);
+        let listen = places(args, &inherited, &services, declared.as_ref());
         return supervise::main(listen, inherited, args.threads);
     }
     serve_here(args, inherited, Way::Alone)
@@ -95,15 +100,24 @@ enum Way {
     Supervised(Supervised, LifeLine),
 }
 
-/// Where to listen: where the command line says, else on the sockets of the service manager that no service is to have.
-fn places(args: &Args, inherited: &Inherited, services: &[ServiceTrigger]) -> Vec<ListenOn> {
+/// Where to listen: where the command line says, else on the sockets of the service manager that no service is to have, else
+/// where the manifest declares it.
+fn places(
+    args: &Args,
+    inherited: &Inherited,
+    services: &[ServiceTrigger],
+    declared: Option<&ListenOn>,
+) -> Vec<ListenOn> {
     if !args.listen.is_empty() {
         return args.listen.clone();
     }
     let taken = services.iter().flat_map(|service| &service.listen);
     let given = inherited.places_without(taken);
     match given.is_empty() {
-        true => vec![ListenOn::Address(DEFAULT.into())],
+        true => {
+            let default = || ListenOn::Address(DEFAULT.into());
+            vec![declared.cloned().unwrap_or_else(default)]
+        }
         false => given,
     }
 }
@@ -168,7 +182,7 @@ fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, F
     let watching = watched.map(|watched| Watching::begin(watched, operator.clone()));
     let resolved = resolve(&args.path, &operator)?;
     let app = resolved.app.clone();
-    let listen = places(args, &inherited, &app.services);
+    let listen = places(args, &inherited, &app.services, app.listen.as_ref());
     match &way {
         Way::Alone => check_services(&app.services, &listen, Some(&inherited)),
         // Its supervisor has the server's own sockets, and those of the service manager.
@@ -183,15 +197,18 @@ fn serve_here(args: &Args, inherited: Inherited, way: Way) -> Result<ExitCode, F
         LogSink::tagged()
     };
     let meanwhile = Meanwhile::default();
-    app.unheard()
-        .into_iter()
-        .for_each(|line| meanwhile.later(line));
+    let notes = app.notes.iter().cloned().chain(app.unheard());
+    notes.for_each(|line| meanwhile.later(line));
     let runtime = runtime::start(&args.data, &config, &log, &meanwhile)?;
     let revision = Revision::of(&resolved);
     let deployed = deploy(&runtime, resolved, &|event| meanwhile.show(event)).map_err(|error| {
         meanwhile.tell();
         Failure::from(error).in_app(&app)
     })?;
+    deployed
+        .notes
+        .iter()
+        .for_each(|line| meanwhile.later(line.clone()));
     let mut options = options(args, &log);
     (options.listen, options.inherited) = (listen, inherited);
     let mut ready_line = "listening";
@@ -282,8 +299,17 @@ mod tests {
         let args = parsed(&[]);
         assert_eq!(args.path, PathBuf::from("."));
         assert_eq!(
-            places(&args, &Inherited::default(), &[]),
+            places(&args, &Inherited::default(), &[], None),
             ["127.0.0.1:3000".parse().expect("an address")]
+        );
+        let declared: ListenOn = "127.0.0.1:8080".parse().expect("an address");
+        let places = |args: &Args| places(args, &Inherited::default(), &[], Some(&declared));
+        assert_eq!(places(&args), [declared.clone()]);
+        let told = parsed(&["--listen", "127.0.0.1:1"]);
+        assert_eq!(
+            places(&told),
+            told.listen,
+            "the command line has the last word"
         );
         assert_eq!(options(&args, &LogSink::null()).threads, None);
     }

@@ -119,6 +119,7 @@ impl Watching {
         self.watch.look_at(&files(&self.path));
         let resolved = resolve(&self.path, &self.operator)?;
         let app = resolved.app.clone();
+        let known = deployed.app().notes.clone();
         let meanwhile = Meanwhile::default();
         let revision = Revision::of(&resolved);
         let replace = || deployed.replace(resolved, &|event| meanwhile.show(event));
@@ -128,6 +129,9 @@ impl Watching {
         };
         meanwhile.end();
         let changes = outcome.map_err(|error| Failure::from(error).in_app(&app))?;
+        let new = app.notes.iter().filter(|note| !known.contains(note));
+        new.chain(&changes.notes)
+            .for_each(|note| output::notice(note));
         self.watch.look_at_sources(self.sources(Some(&app)));
         Ok(changes)
     }

@@ -21,7 +21,7 @@ use wasmtime::{Engine, Module, ResourcesRequired};
 use wasmtime_wasi_http::{p2, p3};
 
 use crate::abi::{Callable, command::Command, init};
-use crate::abi::{export, handle, message::handlers};
+use crate::abi::{cgi, export, handle, message::handlers};
 use crate::bind::{self, Bound};
 use crate::cache::{Artifact, Cache, Fresh, Key};
 use crate::detect::{self, Abi, DetectError, Detected, Need};
@@ -126,6 +126,10 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
     let half = shared.half(flavor).map_err(|cause| host_error(&cause))?;
     let callable = match linked_by {
         Abi::CommandP1 | Abi::ExportModule | Abi::Init | Abi::Handle => {
+            let binary = match linked_by {
+                Abi::Handle => handle::with_own_memory(&binary),
+                _ => binary,
+            };
             let module: Module = compile(shared, half, job, &binary)?;
             fits(job.limits, Some(module.resources_required()))?;
             let modules = match job.role {
@@ -143,6 +147,7 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
                 Abi::Init if !init::fits(&module) => return Err(other_init()),
                 Abi::Init => Callable::Init(pre),
                 Abi::Handle => Callable::Handle(handle::Linked::new(pre)),
+                Abi::Cgi if !cgi::begins(&module) => return Err(other_start()),
                 Abi::Cgi => Callable::Cgi(Command::P1(pre)),
                 _ => Callable::Command(Command::P1(pre)),
             }
@@ -192,6 +197,13 @@ fn other_init() -> LoadError {
     error(
         "its export `init` takes other parameters than a path, or a path and a descriptor",
         "build it against the interface of server-side-wasm: `init: func(configfilepath: string)`",
+    )
+}
+
+fn other_start() -> LoadError {
+    error(
+        "its export `_start`, by which a program begins, is no function without parameters and results",
+        "build it as a command of WASI preview 1 (Rust: `cargo build --target wasm32-wasip1`)",
     )
 }
 

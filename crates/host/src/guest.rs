@@ -24,7 +24,7 @@ use crate::abi::message::{self, Handled};
 use crate::abi::response::ResponseBody;
 use crate::abi::shared::Crew;
 use crate::abi::start::Refused;
-use crate::abi::{Callable, Warm, command, http};
+use crate::abi::{Callable, Warm, command, handle, http};
 use crate::bind::CalleeFailed;
 use crate::capability::messaging::Letter;
 use crate::chain::Chain;
@@ -174,6 +174,11 @@ impl Guest {
         self.0.abi
     }
 
+    /// The export that answers where a route names none, if that is one by its name.
+    pub fn usual_entrypoint(&self) -> Option<&'static str> {
+        matches!(self.0.callable, Callable::Handle(_)).then_some(handle::HANDLE)
+    }
+
     /// Its budget.
     pub fn limits(&self) -> &Limits {
         &self.0.template.limits
@@ -294,7 +299,7 @@ impl Guest {
     pub async fn warm_up(&self) -> Result<(), Fault> {
         if matches!(
             self.0.callable,
-            Callable::Command(_) | Callable::Init(_) | Callable::Cgi(_) | Callable::Handle(_)
+            Callable::Command(_) | Callable::Init(_) | Callable::Cgi(_)
         ) {
             return Ok(());
         }

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use crate::detect::{Abi, Detected, Need, Version};
+use crate::interface::env;
 
 mod grants;
 mod offers;
@@ -89,6 +90,10 @@ pub fn check(detected: &Detected, abi: Abi) -> Result<(), Missing> {
 pub fn has(abi: Abi, import: &str) -> bool {
     if abi.is_module() {
         let import = import.split_once('.');
+        // It gets that memory as one of its own (`abi::handle`).
+        if abi == Abi::Handle && import == Some((env::MODULE, env::MEMORY)) {
+            return true;
+        }
         return import.is_some_and(|(module, function)| {
             let mut modules = MODULES.iter();
             modules.any(|(name, functions)| *name == module && functions.contains(&function))
@@ -206,7 +211,7 @@ const OWNERS: &[(&str, &str)] = &[
 
 fn way_out(abi: Abi, import: &str) -> String {
     if abi.is_module() {
-        return module_way_out(import);
+        return module_way_out(abi, import);
     }
     let package = import
         .split_once('/')
@@ -288,13 +293,15 @@ fn unversioned_way_out(import: &str) -> String {
     }
 }
 
-fn module_way_out(import: &str) -> String {
+fn module_way_out(abi: Abi, import: &str) -> String {
     let (module, name) = import.split_once('.').unwrap_or((import, ""));
     match (module, name) {
         (PREVIEW1, _) => "this function is not in WASI preview 1; build the guest with a plain WASI toolchain".to_owned(),
+        (env::MODULE, _) if abi == Abi::Handle => "docs/abi/handle.md lists the functions of `env`; link the library that defines this one, or build the guest without it".to_owned(),
         ("env", "memory") => "the guest wants its memory from the host, as programs with threads do; build it without threads".to_owned(),
         ("env", _) => format!("`env` is where a linker leaves what it did not find: link the library that defines `{name}`, or build without it"),
         _ if MODULES.iter().any(|(name, _)| *name == module) => format!("`{module}` has no such function here; build the guest without it"),
+        _ if abi == Abi::Handle => format!("a module of serverless-wasm may import `env` and `{PREVIEW1}`; build the guest without `{module}`"),
         _ => format!("a command module may import `{PREVIEW1}` only; build the guest without `{module}`"),
     }
 }
@@ -368,11 +375,21 @@ fn misfits(import: &str, item: &str) -> Missing {
 
 /// A core module's import that exists with another type.
 fn differs(import: &str) -> Missing {
+    let (owner, help) = match import.split_once('.') {
+        Some((env::MODULE, _)) => (
+            "serverless-wasm",
+            "declare it as docs/abi/handle.md does: places are i32, sizes are i64",
+        ),
+        _ => (
+            "WASI preview 1",
+            "build the guest with a plain WASI toolchain; its bindings are wrong or made for another host",
+        ),
+    };
     Missing {
         import: import.to_owned(),
         nearest: Some(import.to_owned()),
-        what: format!("the guest imports `{import}` with another type than WASI preview 1 gives it"),
-        help: "build the guest with a plain WASI toolchain; its bindings are wrong or made for another host".to_owned(),
+        what: format!("the guest imports `{import}` with another type than {owner} gives it"),
+        help: help.to_owned(),
     }
 }
 

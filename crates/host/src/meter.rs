@@ -79,6 +79,11 @@ impl Meter {
         )
     }
 
+    /// The host keeps so many bytes no longer.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        self.kept_bytes = self.kept_bytes.saturating_sub(bytes);
+    }
+
     /// Another request begins, with all that a call may have the host keep.
     pub(crate) fn begin_call(&mut self) {
         self.kept_bytes = 0;

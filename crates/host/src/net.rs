@@ -21,6 +21,7 @@ mod policy;
 mod pool;
 mod resolve;
 mod sockets;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -45,6 +46,7 @@ use policy::{Forbidden, Policy};
 use pool::Server;
 use resolve::Names;
 pub(crate) use sockets::{Sockets, add_to_linker, allow_sockets};
+pub(crate) use stream::{Connection, NotConnected};
 use tls::Tls;
 
 use crate::chain::Chain;
@@ -215,8 +217,12 @@ impl Outgoing {
             .collect()
     }
 
-    /// Whether a request to this address may leave now; it is counted.
-    fn lets_go(&self, uri: &http::Uri) -> Result<Way, Error> {
+    /// Whether requests to this address are granted at all; a refusal is counted, and told.
+    pub(crate) fn grants(&self, uri: &http::Uri) -> Result<(), Error> {
+        self.granted(uri).map(drop)
+    }
+
+    fn granted(&self, uri: &http::Uri) -> Result<Server, Error> {
         let metrics = &self.template.metrics;
         let denied = |error| {
             metrics.outbound_denied.add(1);
@@ -235,6 +241,12 @@ impl Outgoing {
             }
             return denied(Error::HttpRequestDenied);
         }
+        Ok(server)
+    }
+
+    /// Whether a request to this address may leave now; it is counted.
+    fn lets_go(&self, uri: &http::Uri) -> Result<Way, Error> {
+        let server = self.granted(uri)?;
         if server.neighbour().is_some() {
             return self.visit(server).map(Way::Inside);
         }

@@ -30,6 +30,7 @@ use crate::capability::stdio::{LineStream, Origin};
 use crate::capability::until_stop::UntilStop;
 use crate::chain::Chain;
 use crate::guest::{CurrentRequest, RequestId};
+use crate::interface::env::Exchange;
 use crate::interface::wasi_experimental_http::Sessions;
 use crate::memory::Share;
 use crate::meter::{Meter, Refill};
@@ -91,6 +92,8 @@ pub(crate) struct Host {
     pub(crate) inboxes: Inboxes,
     /// Answers to requests of its own, for core modules.
     pub(crate) http_sessions: Sessions,
+    /// What a module of serverless-wasm is asked and says.
+    exchange: Option<Box<Exchange>>,
     charge: Charge,
     /// How the message that it works on is answered; named by `capability::messaging`.
     pub(crate) answer: Option<Answer>,
@@ -171,6 +174,7 @@ impl Host {
             blobs_held: blob::Held::new(limits.blob_bytes),
             inboxes: Inboxes::default(),
             http_sessions: Sessions::default(),
+            exchange: None,
             charge: Charge::new(template),
             answer: None,
             sockets: net::Sockets::default(),
@@ -282,6 +286,11 @@ impl Host {
             self.descriptors = Some(Box::new(Descriptors::new(&self.template, life)?));
         }
         Ok(())
+    }
+
+    /// What a module of serverless-wasm is asked and says; empty before that.
+    pub(crate) fn exchange(&mut self) -> &mut Exchange {
+        self.exchange.get_or_insert_default()
     }
 
     /// A service's descriptors.

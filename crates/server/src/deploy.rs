@@ -11,6 +11,7 @@ use hostel_app::{App, CalledBy, Resolved};
 use hostel_host::{AppScope, Guest, LoadError, Progress, Role, Runtime};
 
 use crate::cron;
+use crate::discovery::{self, Routing};
 use crate::live::Live;
 use crate::messages;
 use crate::replace::Triggers;
@@ -95,7 +96,8 @@ pub(crate) fn check_entrypoints(
 ) -> Result<(), LoadError> {
     let routes = app.routes.all().iter();
     let own = routes.filter(|route| route.component == component);
-    let mut named = own.filter_map(|route| route.entrypoint.as_deref());
+    let usual = guest.usual_entrypoint();
+    let mut named = own.filter_map(|route| route.entrypoint.as_deref().or(usual));
     named.try_for_each(|name| guest.check_entrypoint(name))
 }
 
@@ -120,6 +122,10 @@ pub struct Deployed {
     pub(crate) slots: Vec<Slot>,
     /// What calls its guests; that stays as it was at first.
     pub(crate) triggers: Triggers,
+    /// What is worth a line to whoever starts it.
+    pub notes: Vec<String>,
+    /// Routes that its components have printed.
+    pub(crate) routing: Routing,
     /// Places whose guest is of an older revision, because the newest is not fit for them.
     pub(crate) outdated: Vec<(String, Role)>,
 }
@@ -154,6 +160,7 @@ pub fn deploy(
     let scope = runtime.app(&resolved.app.name);
     let mut slots = Vec::new();
     let mut guests = vec![None; resolved.app.components.len()];
+    let mut routing = Routing::new();
     for index in resolved.app.callees_first() {
         for role in roles_or_server(&resolved.app, index) {
             let Some(guest) = load(&scope, &resolved, (index, role), progress)? else {
@@ -161,12 +168,15 @@ pub fn deploy(
             };
             if let (Role::Serve, Some(place)) = (role, guests.get_mut(index)) {
                 check_entrypoints(&resolved.app, index, &guest)?;
+                let printed = discovery::ask(&resolved.app, index, &guest)?;
+                routing.insert(guest.name().to_owned(), printed);
                 *place = Some(guest.clone());
             }
             slots.push(Slot::new(index, role, guest));
         }
     }
     let app = resolved.app;
+    let (routes, notes) = discovery::routes(&app, &routing)?;
     let deployment = Deployment {
         scope,
         app: &app,
@@ -178,12 +188,14 @@ pub fn deploy(
     let Deployment { scope, slots, .. } = deployment;
     Ok(Deployed {
         live: Arc::new(Live {
-            router: Router::new(app.routes.clone(), guests),
+            router: Router::new(routes, app.health.clone(), guests),
             consumers,
             crontab,
             services,
         }),
         triggers: Triggers::of(&app),
+        notes,
+        routing,
         outdated: Vec::new(),
         app,
         scope,

@@ -23,7 +23,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 
 use crate::bounds::Bounds;
-use crate::request::{self, Asked, Refusal};
+use crate::request::{self, Asked, Own, Refusal};
 use crate::response::{self, Flight, Outgoing};
 use crate::router::Routed;
 use crate::upload::{self, Trouble, Upload};
@@ -84,8 +84,16 @@ struct Admitted {
 
 /// Why there is no answer of a guest.
 enum Failure {
+    /// The host has one.
+    Own(Own),
     Refused(Refusal),
     Fault(Fault),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 /// Answers one request; whatever goes wrong becomes an answer too. All that comes before the call is done at once, so
@@ -105,12 +113,12 @@ pub(crate) fn answer<C: Callee>(
     };
     let admitted = match offence {
         None => admit(&mut flight, parts, incoming),
-        Some(offence) => Err(Refusal::closing(StatusCode::BAD_REQUEST, offence.reason())),
+        Some(offence) => Err(Refusal::closing(StatusCode::BAD_REQUEST, offence.reason()).into()),
     };
     async move {
         let called = match admitted {
             Ok(admitted) => call(&flight, admitted).await,
-            Err(refusal) => Err(Failure::Refused(refusal)),
+            Err(failure) => Err(failure),
         };
         Ok(respond(called, flight))
     }
@@ -121,10 +129,10 @@ fn admit<C: Callee>(
     flight: &mut Flight<C>,
     mut parts: Parts,
     incoming: Incoming,
-) -> Result<Admitted, Refusal> {
+) -> Result<Admitted, Failure> {
     let worker = &*flight.wire.worker;
     request::admit(&mut parts, &worker.authority)?;
-    let (guest, route) = route(worker.routed(&parts))?;
+    let (guest, route) = route(worker.routed(&parts), worker.is_draining())?;
     let limit = guest.limits().request_body_bytes;
     let (body, trouble) = body(incoming, limit, &worker.bounds)?;
     flight.guest = Some(guest);
@@ -197,6 +205,7 @@ fn respond<C: Callee>(
         Err(failure) => (failure, flight),
     };
     match failure {
+        Failure::Own(own) => response::from_host(own, flight),
         Failure::Refused(refusal) => response::from_refusal(refusal, flight),
         Failure::Fault(fault) => {
             let fault = match fault {
@@ -210,21 +219,21 @@ fn respond<C: Callee>(
     }
 }
 
-fn route<C>(routed: Routed<C>) -> Result<(C, Arc<Route>), Refusal> {
-    match routed {
-        Routed::Guest(guest, route) => Ok((guest, route)),
-        Routed::NotFound => Err(Refusal::plain(
-            StatusCode::NOT_FOUND,
-            "no route has this path",
-        )),
-        Routed::MethodNotAllowed(methods) => Err(Refusal {
+fn route<C>(routed: Routed<C>, draining: bool) -> Result<(C, Arc<Route>), Failure> {
+    let refusal = match routed {
+        Routed::Guest(guest, route) => return Ok((guest, route)),
+        Routed::Health => return Err(Failure::Own(Own::health(draining))),
+        Routed::Methods(methods) => return Err(Failure::Own(Own::methods(&methods))),
+        Routed::NotFound => Refusal::plain(StatusCode::NOT_FOUND, "no route has this path"),
+        Routed::MethodNotAllowed(methods) => Refusal {
             allow: HeaderValue::from_str(&methods).ok(),
             ..Refusal::plain(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "the route does not have this method",
             )
-        }),
-    }
+        },
+    };
+    Err(refusal.into())
 }
 
 /// The request's body for the guest. The usual request has none, and then nothing is allocated for it.

@@ -19,6 +19,7 @@ mod control;
 mod cron;
 mod deploy;
 mod descriptors;
+mod discovery;
 mod fields;
 mod frame_guard;
 mod handover;

@@ -28,7 +28,7 @@ impl<C> Live<C> {
     #[cfg(test)]
     pub(crate) fn answering(app: App, guests: Vec<Option<C>>) -> Self {
         Self {
-            router: Router::new(app.routes, guests),
+            router: Router::new(app.routes, app.health, guests),
             consumers: Vec::new(),
             crontab: None,
             services: Vec::new(),

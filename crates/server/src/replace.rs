@@ -9,11 +9,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use hostel_app::{App, CronTrigger, Digest, MessageTrigger, Resolved, ServiceTrigger};
+use hostel_app::route::Routes;
+use hostel_app::{App, CronTrigger, Digest, ListenOn, MessageTrigger, Resolved, ServiceTrigger};
 use hostel_host::{Fault, Guest, LoadError, Progress, Role};
 
 use crate::cron;
 use crate::deploy::{self, DeployError, Deployed};
+use crate::discovery::{self, Routing};
 use crate::messages;
 use crate::slot::Slot;
 
@@ -44,6 +46,8 @@ pub struct Changes {
     pub any: bool,
     /// What of it waits for the next start, in the words of the manifest.
     pub restart: Vec<&'static str>,
+    /// What is worth a line.
+    pub notes: Vec<String>,
 }
 
 /// A component with a new guest.
@@ -67,6 +71,7 @@ pub struct Replaced {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Triggers {
     app: String,
+    listen: Option<ListenOn>,
     messages: Vec<(String, MessageTrigger)>,
     crons: Vec<(String, CronTrigger)>,
     services: Vec<(String, ServiceTrigger)>,
@@ -92,6 +97,7 @@ impl Triggers {
         });
         Self {
             app: app.name.clone(),
+            listen: app.listen.clone(),
             messages: messages.collect(),
             crons: crons.collect(),
             services: services.collect(),
@@ -115,6 +121,7 @@ impl Triggers {
     fn changed(&self, newer: &Self) -> Vec<&'static str> {
         let all = [
             ("the app's name", self.app != newer.app),
+            ("listen_address", self.listen != newer.listen),
             ("[[message]]", self.messages != newer.messages),
             ("[[cron]]", self.crons != newer.crons),
             ("[[service]]", self.services != newer.services),
@@ -206,15 +213,40 @@ impl Deployed {
             }
         }
         replaced.sort_by(|one, other| one.component.cmp(&other.component));
+        let routing = self.routing(app, &fresh)?;
+        let (routes, notes) = discovery::routes(app, &routing).map_err(DeployError::from)?;
         let restart = self.triggers.changed(&Triggers::of(app));
         let any = !replaced.is_empty() || self.app.digest != app.digest;
         self.outdated = still_outdated;
-        self.take_places(resolved.app, fresh);
+        self.routing = routing;
+        self.take_places(resolved.app, routes, fresh);
         Ok(Changes {
             replaced,
             any,
             restart,
+            notes,
         })
+    }
+
+    /// The routes that components print: those of new guests, and those that the others have printed before.
+    fn routing(&self, app: &App, fresh: &[Fresh]) -> Result<Routing, ReplaceError> {
+        let mut routing = Routing::new();
+        for (index, component) in app.components.iter().enumerate() {
+            let mut fresh = fresh.iter();
+            let asked = fresh.find(|one| one.component == index && one.role == Role::Serve);
+            let before = || self.slot(&component.name, Role::Serve).map(Slot::current);
+            let printed = match (asked, self.routing.get(&component.name)) {
+                (Some(new), _) => discovery::ask(app, index, &new.guest),
+                (None, Some(printed)) if !printed.is_empty() => Ok(printed.clone()),
+                // It may not have had a route before.
+                (None, _) => {
+                    before().map_or(Ok(Vec::new()), |guest| discovery::ask(app, index, &guest))
+                }
+            };
+            let printed = printed.map_err(DeployError::from)?;
+            routing.insert(component.name.clone(), printed);
+        }
+        Ok(routing)
     }
 
     /// Whether a guest, loaded for `role`, is what calls that now; an error where it is not what the new revision wants.
@@ -252,7 +284,7 @@ impl Deployed {
     }
 
     /// From here on nothing can fail.
-    fn take_places(&mut self, app: App, fresh: Vec<Fresh>) {
+    fn take_places(&mut self, app: App, routes: Routes, fresh: Vec<Fresh>) {
         let mut retired = Vec::new();
         for Fresh {
             component,
@@ -271,7 +303,8 @@ impl Deployed {
             .iter()
             .map(|component| server(&component.name));
         let servers = servers.collect();
-        self.live.router.replace(app.routes.clone(), servers);
+        let health = app.health.clone();
+        self.live.router.replace(routes, health, servers);
         // A trigger that stays goes on with the last guest that it had.
         let wanted: Vec<(&str, Vec<Role>)> = (0..)
             .zip(&app.components)
@@ -485,6 +518,8 @@ export = "run"
         Deployed {
             live: Arc::new(Live::answering(app.clone(), vec![None])),
             triggers: Triggers::of(&app),
+            notes: Vec::new(),
+            routing: Routing::new(),
             outdated: Vec::new(),
             app,
             scope,

@@ -52,6 +52,40 @@ impl Refusal {
     }
 }
 
+/// An answer that the host itself has, without any guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Own {
+    pub(crate) status: StatusCode,
+    /// All of it, and nothing where the status has no body.
+    pub(crate) text: &'static str,
+    /// Methods for the `Allow` field.
+    pub(crate) allow: Option<HeaderValue>,
+}
+
+impl Own {
+    /// Which methods there are.
+    pub(crate) fn methods(allow: &str) -> Self {
+        Self {
+            status: StatusCode::NO_CONTENT,
+            text: "",
+            allow: HeaderValue::from_str(allow).ok(),
+        }
+    }
+
+    /// Whether the server goes on serving.
+    pub(crate) fn health(draining: bool) -> Self {
+        let (status, text) = match draining {
+            false => (StatusCode::OK, "OK"),
+            true => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        };
+        Self {
+            status,
+            text,
+            allow: None,
+        }
+    }
+}
+
 /// What the answer depends on once the request has been given away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Asked {

@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::fields::{self, ConnectionFields};
 use crate::http::Callee;
-use crate::request::{Asked, Refusal};
+use crate::request::{Asked, Own, Refusal};
 use crate::wire::Wire;
 
 /// One request between its head's arrival and the last byte of its answer: counted for the drain and for the watchdog.
@@ -213,6 +213,29 @@ pub(crate) fn from_refusal<C: Callee>(
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// An answer of the host that is none of a guest, and no refusal.
+pub(crate) fn from_host<C: Callee>(own: Own, flight: Flight<C>) -> Response<Outgoing<C>> {
+    let (mut parts, ()) = Response::new(()).into_parts();
+    parts.status = own.status;
+    if let Some(allow) = own.allow {
+        parts.headers.insert(header::ALLOW, allow);
+    }
+    if has_no_body(own.status) {
+        return answer(parts, Content::Empty, None, flight);
+    }
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    parts.headers.insert(header::CONTENT_TYPE, kind);
+    let content = match flight.asked.head {
+        true => {
+            let length = HeaderValue::from(own.text.len());
+            parts.headers.insert(header::CONTENT_LENGTH, length);
+            Content::Empty
+        }
+        false => Content::Text(Bytes::from_static(own.text.as_bytes())),
+    };
+    answer(parts, content, None, flight)
 }
 
 /// An answer of one line. `what` is the host's own text and needs no escaping.

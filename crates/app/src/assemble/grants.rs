@@ -115,6 +115,11 @@ impl Assembly<'_, '_> {
     /// A directory of the manifest. Its author may share what came with the app, not what else is on the machine.
     fn directory(&mut self, files: &FilesText) -> Option<FileGrant> {
         let FilesText { guest, host, write } = files;
+        let bare = |name: &str| name.trim_end_matches('/').to_owned();
+        let replaced = |dir: &FileGrant| bare(&dir.guest) == bare(&guest.value);
+        if self.operator.dirs.iter().any(replaced) {
+            return None;
+        }
         let written = Path::new(&host.value);
         let inside = written
             .components()

@@ -24,6 +24,8 @@ pub(crate) struct ComponentText {
     pub(crate) args: Vec<At<String>>,
     pub(crate) env: Vec<(At<String>, At<String>)>,
     pub(crate) config: Vec<(At<String>, At<String>)>,
+    /// The values of `config` hold no variables: `{{` is itself.
+    pub(crate) plain_config: bool,
     pub(crate) grants: GrantsText,
     pub(crate) limits: Limits,
     /// Those that were written.
@@ -55,6 +57,7 @@ impl ComponentText {
             args: Vec::new(),
             env: Vec::new(),
             config: Vec::new(),
+            plain_config: false,
             grants: GrantsText::default(),
             limits: Limits::default(),
             limits_written: Vec::new(),
@@ -112,6 +115,7 @@ pub(super) fn read(
         args: fields.strings(report, "args"),
         env,
         config: fields.pairs(report, "config"),
+        plain_config: false,
         grants: grants::read(report, &fields, &name),
         limits,
         limits_written,

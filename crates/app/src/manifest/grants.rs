@@ -217,7 +217,12 @@ fn directory(report: &mut Report<'_>, guest: At<String>, value: &Value<'_>) -> O
 }
 
 /// Each grant is looked at for each use of what it grants, so a list of them has an end.
-fn too_many(report: &mut Report<'_>, key: &str, count: usize, value: &Value<'_>) -> bool {
+pub(crate) fn too_many(
+    report: &mut Report<'_>,
+    key: &str,
+    count: usize,
+    value: &Value<'_>,
+) -> bool {
     let most = limits::GRANTS_MAX.size();
     if count > most {
         let what = format!("{count} grants in \"{key}\", and there can be at most {most}");

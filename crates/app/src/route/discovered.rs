@@ -25,6 +25,8 @@ pub struct Printed {
 /// Why what a guest printed is no list of routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrintedError {
+    /// The component that printed it, by its index, where it is not the only one that was asked.
+    pub component: Option<usize>,
     /// What is wrong.
     pub what: String,
     /// How to mend it.
@@ -44,6 +46,7 @@ pub fn read(text: &str) -> Result<Vec<Printed>, PrintedError> {
         }
         if all.len() == most {
             return Err(PrintedError {
+                component: None,
                 what: format!("`_routes` printed more than {most} routes"),
                 help: "print one that ends in \"/...\" and look at PATH_INFO".to_owned(),
             });
@@ -53,6 +56,7 @@ pub fn read(text: &str) -> Result<Vec<Printed>, PrintedError> {
     match all.is_empty() {
         false => Ok(all),
         true => Err(PrintedError {
+            component: None,
             what: "`_routes` printed nothing".to_owned(),
             help: "print at least one line, such as \"/hello hello\", or do not export `_routes`"
                 .to_owned(),
@@ -63,6 +67,7 @@ pub fn read(text: &str) -> Result<Vec<Printed>, PrintedError> {
 fn line(number: usize, text: &str) -> Result<Printed, PrintedError> {
     let shown: String = text.trim().chars().take(80).collect();
     let wrong = |why: &str, help: &str| PrintedError {
+        component: None,
         what: format!("line {number} of what `_routes` printed, {shown:?}, {why}"),
         help: help.to_owned(),
     };
@@ -121,6 +126,7 @@ impl Routes {
             drafts.extend(last_words(group));
             if drafts.len() > most {
                 return Err(PrintedError {
+                    component: Some(route.component),
                     what: format!(
                         "with what `_routes` printed, the app has more than {most} routes"
                     ),
@@ -147,6 +153,7 @@ impl Routes {
 /// The route for one printed line.
 fn draft(own: &Route, segments: &[Segment], line: &Printed) -> Result<Draft, PrintedError> {
     let refused = |(what, help)| PrintedError {
+        component: Some(own.component),
         what: format!("line {} of what `_routes` printed: {what}", line.line),
         help,
     };

@@ -21,6 +21,8 @@ use http::{Method, Request};
 use http_body::Body;
 use tokio::sync::oneshot;
 
+pub(crate) use entrypoints::begins;
+
 use crate::abi::cgi::input::Input;
 use crate::abi::cgi::output::{End, Output};
 use crate::abi::cgi::scripts::Script;

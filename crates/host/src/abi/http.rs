@@ -268,14 +268,13 @@ async fn try_instantiate(guest: &Inner, request: RequestId) -> Result<Warm, Faul
     let mut store = Host::store(&guest.engine, &guest.template, request).map_err(host_fault)?;
     let started = guest.template.on_start.is_some();
     let exports = match &guest.callable {
+        Callable::Handle(linked) => linked.instantiate(&mut store).await,
         callable if started => instantiate_and_start(callable, &mut store).await,
         Callable::HttpP2(pre) => pre.instantiate_async(&mut store).await.map(Exports::P2),
         Callable::HttpP3(pre) => pre.instantiate_async(&mut store).await.map(Exports::P3),
         Callable::Message(linked) => linked.instantiate(&mut store).await.map(Exports::Message),
         Callable::Export(linked) => export::instantiate(linked, &mut store).await,
-        Callable::Command(_) | Callable::Init(_) | Callable::Cgi(_) | Callable::Handle(_) => {
-            Err(not_answering())
-        }
+        Callable::Command(_) | Callable::Init(_) | Callable::Cgi(_) => Err(not_answering()),
     };
     match exports {
         Ok(exports) => Ok(Warm {

@@ -149,6 +149,7 @@ fn plain_module_export(callable: &Callable, name: &str) -> std::result::Result<(
         Callable::Command(Command::P1(pre)) => Some(pre.module()),
         Callable::Export(linked) => linked.core_module(),
         Callable::Init(pre) => Some(pre.module()),
+        Callable::Handle(linked) => Some(linked.module()),
         _ => None,
     };
     let export = module.and_then(|module| module.get_export(name));

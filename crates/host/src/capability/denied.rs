@@ -6,6 +6,7 @@
 //! them. What is no label at all, and a label that was granted to a process that keeps no stores, is *unknown*.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::io::Write;
 use std::sync::Mutex;
 
@@ -34,6 +35,10 @@ pub(crate) enum Wanted {
     Secret,
     /// A component of the own app, to be called over HTTP.
     Neighbour,
+    /// An address to connect to.
+    Tcp,
+    /// A directory of the host's.
+    Files,
 }
 
 /// Why there is nothing by that name.
@@ -69,6 +74,8 @@ impl Wanted {
             Self::Subscribe => "reading topic",
             Self::Secret => "secret",
             Self::Neighbour => "calling the component",
+            Self::Tcp => "connecting to",
+            Self::Files => "the directory",
         }
     }
 
@@ -91,6 +98,11 @@ impl Wanted {
             Self::Blob => list("blobstore"),
             Self::Sql => list("sql"),
             Self::Secret => list("secrets"),
+            Self::Tcp => list("tcp"),
+            Self::Files => (
+                format!("files = {{ \"{name}\" = {{ host = \"DIR\" }} }}"),
+                format!("--dir DIR::{name}:ro"),
+            ),
             Self::Messaging => within("clients", "messaging"),
             Self::Publish => within("publish", "publish"),
             Self::Request => within("request", "request"),
@@ -113,7 +125,12 @@ impl Template {
             Wanted::Sql => grants.sql.contains(label),
             Wanted::Messaging => grants.messaging.clients.contains(label),
             Wanted::Secret => grants.secrets.contains(label),
-            Wanted::Publish | Wanted::Request | Wanted::Subscribe | Wanted::Neighbour => false,
+            Wanted::Publish
+            | Wanted::Request
+            | Wanted::Subscribe
+            | Wanted::Neighbour
+            | Wanted::Tcp
+            | Wanted::Files => false,
         };
         if granted || !is_label(label) {
             return Absent::Unknown;
@@ -133,6 +150,16 @@ impl Template {
     pub(crate) fn neighbour_denied(&self, name: &str) {
         let name = if name.is_empty() { "NAME" } else { name };
         self.tell_denied(Wanted::Neighbour, name);
+    }
+
+    /// A guest wanted to connect to an address that it was not granted: told once.
+    pub(crate) fn tcp_denied(&self, address: impl Display) {
+        self.tell_denied(Wanted::Tcp, &address.to_string());
+    }
+
+    /// A guest asked for a file in none of its directories: told once. `directory` is a plain name.
+    pub(crate) fn files_denied(&self, directory: &str) {
+        self.tell_denied(Wanted::Files, directory);
     }
 
     /// A guest asked a component that does not answer requests, or that there is not: told once.
@@ -290,6 +317,8 @@ mod tests {
             (Wanted::Request, "messaging = { request = [\"x\"] }"),
             (Wanted::Subscribe, "messaging = { subscribe = [\"x\"] }"),
             (Wanted::Secret, "secrets = [\"x\"]"),
+            (Wanted::Tcp, "tcp = [\"x\"]"),
+            (Wanted::Files, "files = { \"x\" = { host = \"DIR\" } }"),
         ] {
             assert_eq!(wanted.mend("x").0, line, "{}", wanted.noun());
         }

@@ -113,7 +113,7 @@ impl Host {
         self.table().push(bucket).map_err(|_| Error::Crowded)
     }
 
-    fn find_bucket(&self, label: &str) -> Result<Bucket> {
+    pub(crate) fn find_bucket(&self, label: &str) -> Result<Bucket> {
         let template = self.template();
         self.charge().call(label.len())?;
         let Some(kv) = template.granted.kv.get(label) else {

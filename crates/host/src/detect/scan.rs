@@ -298,6 +298,7 @@ impl<'a> Scan<'a> {
             {
                 vec![Abi::CommandP1]
             }
+            Form::Module if found.system == Some(systems::HANDLE) => vec![Abi::Handle],
             Form::Module if systems::is_started_by_init(&found) => vec![Abi::Init],
             Form::Module => Vec::new(),
         };

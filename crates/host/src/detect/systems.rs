@@ -4,6 +4,7 @@
 //! custom sections that no other system has.
 
 use super::{Abi, DetectError, Detected, Form, Version};
+use crate::interface::env;
 
 /// What only a look at the sections shows; gathered on the way through them.
 #[derive(Default)]
@@ -55,7 +56,7 @@ impl Traits {
         };
         let imports_like = |start: &str| found.imports.iter().any(|name| name.starts_with(start));
         let exports = |name: &str| found.exports.iter().any(|export| export == name);
-        let signatures: [(bool, &'static str); 24] = [
+        let signatures: [(bool, &'static str); 23] = [
             (self.object_file, OBJECT_FILE),
             (imports("wapc") && self.signed, "waSCC"),
             (
@@ -71,13 +72,7 @@ impl Traits {
                 found.imports.iter().any(|name| name == "env.return_result"),
                 "Suborbital Runnable",
             ),
-            (
-                found
-                    .imports
-                    .iter()
-                    .any(|name| name == "env.response_set_body"),
-                "serverless-wasm",
-            ),
+            (answers_through_env(found), HANDLE),
             (
                 imports("cwa") || imports_like("env.__ice_") || exports("__app_invoke2"),
                 "IceCore",
@@ -86,7 +81,6 @@ impl Traits {
             (exports("canonical_abi_realloc") && spin1(found), "Spin 1"),
             (exports("canonical_abi_realloc"), "slight (SpiderLightning)"),
             (imports_like("fastly_"), "Fastly Compute"),
-            (imports("wasi_experimental_http"), "wasi-experimental-http"),
             (imports_like("wasix_"), "WASIX"),
             (self.wasmedge_sockets, "WasmEdge sockets"),
             (imports("ethereum"), "Ewasm"),
@@ -113,6 +107,16 @@ impl Traits {
             .find_map(|(matches, system)| matches.then_some(system))
     }
 }
+
+/// A module of serverless-wasm: it imports one of that host's functions.
+fn answers_through_env(found: &Detected) -> bool {
+    let functions = found.imports.iter();
+    let mut functions = functions.filter_map(|name| name.split_once('.'));
+    functions.any(|(module, name)| module == env::MODULE && env::ORIGINAL.contains(&name))
+}
+
+/// The system that is called by [`Abi::Handle`].
+pub(super) const HANDLE: &str = "serverless-wasm";
 
 /// A module of server-side-wasm: its bindings are of wit-bindgen 0.2, and no other system of that time calls an `init`.
 pub(super) fn is_started_by_init(found: &Detected) -> bool {

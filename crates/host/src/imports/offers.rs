@@ -1,6 +1,6 @@
 //! The table of what the linker implements. A test beside the linker proves that every line of it links.
 
-use crate::interface::{hostobservability, wasi_experimental_http};
+use crate::interface::{env, hostobservability, wasi_experimental_http};
 
 /// A released WASI version and the interfaces of it that the linker implements.
 #[derive(Debug, PartialEq, Eq)]
@@ -161,6 +161,7 @@ pub const PREVIEW1_FUNCTIONS: &[&str] = &[
 /// What core modules may import: module and functions.
 pub const MODULES: &[(&str, &[&str])] = &[
     (PREVIEW1, PREVIEW1_FUNCTIONS),
+    (env::MODULE, env::FUNCTIONS),
     (hostobservability::MODULE, hostobservability::FUNCTIONS),
     (
         wasi_experimental_http::MODULE,

@@ -7,7 +7,8 @@ use crate::state::Host;
 
 /// What the guest lends the host to put strings into it.
 pub(crate) const REALLOC: &str = "canonical_abi_realloc";
-const MEMORY: &str = "memory";
+/// Where the host finds what the guest hands over.
+pub(super) const MEMORY: &str = "memory";
 
 /// A guest that calls the host.
 pub(super) struct Guest<'a>(pub(super) Caller<'a, Host>);
@@ -71,6 +72,6 @@ impl Guest<'_> {
 }
 
 /// What is a number to the guest is a place or a length to the host.
-fn size(number: i32) -> usize {
+pub(super) fn size(number: i32) -> usize {
     usize::try_from(number.cast_unsigned()).unwrap_or(usize::MAX)
 }

@@ -2,6 +2,7 @@
 //! allowed or where data is.
 
 mod core_abi;
+pub(crate) mod env;
 mod hostel_keyvalue;
 mod hostel_sql;
 pub(crate) mod hostobservability;
@@ -45,6 +46,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Host>, flavor: Flavor) -> Result
 
 /// The same for core modules, beyond preview 1.
 pub(crate) fn add_to_modules(linker: &mut wasmtime::Linker<Host>) -> Result<()> {
+    env::add_to_linker(linker)?;
     hostobservability::add_to_linker(linker)?;
     wasi_experimental_http::add_to_linker(linker)
 }

@@ -50,7 +50,7 @@ fn is_counted(address: SocketAddr, usage: SocketAddrUse) -> bool {
 }
 
 /// Whether the grants permit this use of this address.
-fn permits(grants: &Grants, address: SocketAddr, usage: SocketAddrUse) -> bool {
+pub(super) fn permits(grants: &Grants, address: SocketAddr, usage: SocketAddrUse) -> bool {
     let any = |list: &[AddressGrant]| list.iter().any(|grant| grant.permits(address));
     let unbound = address.port() == 0; // the implicit bind before a connect or a send
     match usage {
@@ -93,7 +93,11 @@ impl Outgoing {
     }
 
     /// Whether the address of a peer may be reached, or heard where nobody may come in who is not called.
-    fn judge_socket(&self, address: SocketAddr, usage: SocketAddrUse) -> StdResult<(), Forbidden> {
+    pub(super) fn judge_socket(
+        &self,
+        address: SocketAddr,
+        usage: SocketAddrUse,
+    ) -> StdResult<(), Forbidden> {
         let grants = &self.template.grants;
         let own = match usage {
             SocketAddrUse::TcpConnect => &grants.operator.tcp,
@@ -120,7 +124,12 @@ impl Outgoing {
         self.policy().judge(address, &opened)
     }
 
-    fn tell_socket(&self, address: SocketAddr, usage: SocketAddrUse, forbidden: &Forbidden) {
+    pub(super) fn tell_socket(
+        &self,
+        address: SocketAddr,
+        usage: SocketAddrUse,
+        forbidden: &Forbidden,
+    ) {
         let kind = match usage {
             SocketAddrUse::TcpConnect => "tcp",
             SocketAddrUse::UdpSend => "udp",

@@ -40,6 +40,7 @@ pub(crate) fn app(routes: &[(&str, &[&str])]) -> App {
         services: Vec::new(),
         listen: None,
         health: None,
+        notes: Vec::new(),
     }
 }
 

@@ -12,13 +12,11 @@ pub(super) fn of(cgi: &Cgi, own: &[String], path: &str, query: Option<&str>) -> 
         return filled(template, path, query.unwrap_or_default());
     }
     let name = std::iter::once(path.to_owned());
-    match own {
-        [] | [_] => {
-            let words = query.map(|query| query.split('&').map(str::to_owned));
-            name.chain(words.into_iter().flatten()).collect()
-        }
-        [_, own @ ..] => name.chain(own.iter().cloned()).collect(),
+    if !own.is_empty() {
+        return name.chain(own.iter().cloned()).collect();
     }
+    let words = query.map(|query| query.split('&').map(str::to_owned));
+    name.chain(words.into_iter().flatten()).collect()
 }
 
 /// What stands for something is looked for in the template only: a path cannot bring it.

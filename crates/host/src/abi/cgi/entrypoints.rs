@@ -9,7 +9,7 @@ use wasmtime::{ExternType, Module};
 use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
 
 use crate::abi::Callable;
-use crate::abi::command::{self, Command};
+use crate::abi::command::{self, Command, START};
 use crate::abi::http::panicked;
 use crate::abi::program::Entry;
 use crate::compile::LoadError;
@@ -27,6 +27,13 @@ impl Guest {
     /// # Errors
     /// There is no such export, it takes or returns something, or the guest is none whose exports answer.
     pub fn check_entrypoint(&self, name: &str) -> Result<(), LoadError> {
+        if let Callable::Handle(linked) = &self.0.callable {
+            let named = |error| LoadError {
+                component: self.name().to_owned(),
+                ..error
+            };
+            return linked.check_entrypoint(name).map_err(named);
+        }
         let refused = |what: String, help: String| LoadError {
             component: self.name().to_owned(),
             what,
@@ -105,8 +112,14 @@ const NAMED_MAX: usize = 20;
 fn module(callable: &Callable) -> Option<&Module> {
     match callable {
         Callable::Cgi(Command::P1(pre)) => Some(pre.module()),
+        Callable::Handle(linked) => Some(linked.module()),
         _ => None,
     }
+}
+
+/// Whether a module begins as a program does.
+pub(crate) fn begins(module: &Module) -> bool {
+    is_entrypoint(module, START)
 }
 
 fn is_entrypoint(module: &Module, name: &str) -> bool {
