@@ -412,7 +412,7 @@ mod tests {
     fn a_module_of_serverless_wasm_is_known_by_any_function_of_its_host() {
         for import in crate::interface::env::ORIGINAL {
             let text = format!(
-                r#"(module (import "env" "memory" (memory 1)) (import "env" "{import}" (func)) (func (export "_start")))"#
+                r#"(module (import "env" "memory" (memory 1)) (import "env" "{import}" (func)) (func (export "handle")))"#
             );
             let found = found(&text);
             assert_eq!(
@@ -426,6 +426,13 @@ mod tests {
                 format!(r#"(module (import "env" "{other}" (func)) (func (export "handle")))"#);
             assert_eq!(found(&text).abi, None, "{other}");
         }
+        let program = |import: &str| {
+            let text =
+                format!(r#"(module (import "env" "{import}" (func)) (func (export "_start")))"#);
+            found(&text).abi
+        };
+        assert_eq!(program("response_set_body"), Some(Abi::Handle));
+        assert_eq!(program("log"), Some(Abi::CommandP1), "a logarithm");
     }
 
     #[test]

@@ -27,13 +27,6 @@ impl Guest {
     /// # Errors
     /// There is no such export, it takes or returns something, or the guest is none whose exports answer.
     pub fn check_entrypoint(&self, name: &str) -> Result<(), LoadError> {
-        if let Callable::Handle(linked) = &self.0.callable {
-            let named = |error| LoadError {
-                component: self.name().to_owned(),
-                ..error
-            };
-            return linked.check_entrypoint(name).map_err(named);
-        }
         let refused = |what: String, help: String| LoadError {
             component: self.name().to_owned(),
             what,
