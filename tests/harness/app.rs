@@ -18,6 +18,11 @@ impl App {
         Self(folder).with_file("hostel.toml", manifest)
     }
 
+    /// A folder with nothing in it.
+    pub(crate) fn empty() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
     /// Writes this manifest and copies every guest that it names as `source = "NAME.wasm"`.
     pub(crate) fn new(manifest: &str) -> Self {
         let app = Self(tempfile::tempdir().expect("a folder"));

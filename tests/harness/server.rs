@@ -78,6 +78,13 @@ impl Server {
         Self::command(command, path, data, flags)
     }
 
+    /// A server that is told no address, because the manifest says one.
+    pub(crate) fn as_declared(path: &Path, flags: &[&str]) -> Self {
+        let mut command = executable();
+        command.arg("up").arg(path).arg("--data").arg(data());
+        Self::spawn(command.args(flags).stdin(Stdio::null()), flags)
+    }
+
     /// A server with a host function that panics: `INTERFACE#FUNCTION`.
     pub(crate) fn panicking_in(function: &str, path: &Path) -> Self {
         let mut command = executable();

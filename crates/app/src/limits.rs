@@ -506,7 +506,7 @@ table! {
     /// `[[service]]` sections of one app.
     SERVICES_MAX = "services", Count, 100, [1, 1000], "crates/app/tests/resolve.rs::cron_and_service_triggers_are_bounded";
     /// Routes that one guest prints itself (`_routes`); with more of them the app is not served.
-    DISCOVERED_ROUTES = "discovered_routes", Count, 1_000, [1, 10_000], "tests/functional::dialects";
+    DISCOVERED_ROUTES = "discovered_routes", Count, 1_000, [1, 10_000], "tests/functional/dialects.rs::what_is_no_list_of_routes_is_told_at_the_start";
     /// Segments of one route.
     ROUTE_SEGMENTS_MAX = "route_segments", Count, 64, [1, 256], "crates/app/src/route/tests.rs::every_malformed_route_is_reported";
 }

@@ -409,6 +409,33 @@ mod tests {
     }
 
     #[test]
+    fn a_module_of_serverless_wasm_is_known_by_any_function_of_its_host() {
+        for import in crate::interface::env::ORIGINAL {
+            let text = format!(
+                r#"(module (import "env" "memory" (memory 1)) (import "env" "{import}" (func)) (func (export "handle")))"#
+            );
+            let found = found(&text);
+            assert_eq!(
+                (found.abis.as_slice(), found.system),
+                (&[Abi::Handle][..], None)
+            );
+            assert_eq!(found.http_abi(), Some(Abi::Handle));
+        }
+        for other in ["memory", "abort", "pthread_create"] {
+            let text =
+                format!(r#"(module (import "env" "{other}" (func)) (func (export "handle")))"#);
+            assert_eq!(found(&text).abi, None, "{other}");
+        }
+        let program = |import: &str| {
+            let text =
+                format!(r#"(module (import "env" "{import}" (func)) (func (export "_start")))"#);
+            found(&text).abi
+        };
+        assert_eq!(program("response_set_body"), Some(Abi::Handle));
+        assert_eq!(program("log"), Some(Abi::CommandP1), "a logarithm");
+    }
+
+    #[test]
     fn with_several_abis_http_is_preferred_and_run_stays_reachable() {
         let found = found(
             r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i))
@@ -522,7 +549,6 @@ mod tests {
             (format!(r#"{actor} (@custom "jwt" "x"))"#), "waSCC"),
             (r#"(module (import "wasmbus" "__host_call" (func)) (func (export "__guest_call")))"#.into(), "wasmCloud actor"),
             (r#"(module (import "env" "return_result" (func)) (func (export "run_e")))"#.into(), "Suborbital Runnable"),
-            (r#"(module (import "env" "response_set_body" (func)))"#.into(), "serverless-wasm"),
             (r#"(module (func (export "__app_invoke2")))"#.into(), "IceCore"),
             (r#"(module (import "hostobservability" "log" (func)) (func (export "init")))"#.into(), "server-side-wasm"),
             (r#"(module (func (export "canonical_abi_realloc")) (func (export "handle-http-request")))"#.into(), "Spin 1"),

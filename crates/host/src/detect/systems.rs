@@ -108,11 +108,15 @@ impl Traits {
     }
 }
 
-/// A module of serverless-wasm: it imports one of that host's functions.
+/// A module of serverless-wasm: it imports one of that host's functions. A program that imports no other than `log` was linked
+/// without the C library's logarithm.
 fn answers_through_env(found: &Detected) -> bool {
+    let program = found.exports.iter().any(|export| export == "_start");
     let functions = found.imports.iter();
     let mut functions = functions.filter_map(|name| name.split_once('.'));
-    functions.any(|(module, name)| module == env::MODULE && env::ORIGINAL.contains(&name))
+    functions.any(|(module, name)| {
+        module == env::MODULE && env::ORIGINAL.contains(&name) && !(program && name == "log")
+    })
 }
 
 /// The system that is called by [`Abi::Handle`].

@@ -160,6 +160,9 @@ fn uses(grant: &str, need: &Need) -> bool {
             true
         }
         ("listen", "wasi_snapshot_preview1.sock_accept") => true,
+        ("tcp", "env.tcp_connect") | ("keyvalue", "env.db_set") | ("files", "env.file_open") => {
+            true
+        }
         ("env", "wasi_snapshot_preview1.environ_get") => true,
         ("args", "wasi_snapshot_preview1.args_get") => true,
         _ => false,
@@ -188,6 +191,10 @@ mod tests {
     fn grants_follow_from_what_is_imported() {
         for (name, item, grants) in [
             ("wasi:http/outgoing-handler@0.2.3", "handle", &["http"][..]),
+            ("env.tcp_connect", "tcp_connect", &["tcp"]),
+            ("env.db_set", "db_set", &["keyvalue"]),
+            ("env.file_open", "file_open", &["files"]),
+            ("env.db_get", "db_get", &[]),
             ("wasi:http/client@0.3.0", "send", &["http"]),
             ("wasi:http/types@0.2.3", "[constructor]fields", &[]),
             (

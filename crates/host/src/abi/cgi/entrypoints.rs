@@ -105,6 +105,7 @@ const NAMED_MAX: usize = 20;
 fn module(callable: &Callable) -> Option<&Module> {
     match callable {
         Callable::Cgi(Command::P1(pre)) => Some(pre.module()),
+        Callable::Handle(linked) => Some(linked.module()),
         _ => None,
     }
 }
