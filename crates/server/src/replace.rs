@@ -433,6 +433,11 @@ mod tests {
             ..old.clone()
         };
         assert_eq!(changed(&renamed), ["the app's name"]);
+        let elsewhere = App {
+            listen: Some("127.0.0.1:80".parse().unwrap()),
+            ..old.clone()
+        };
+        assert_eq!(changed(&elsewhere), ["listen_address"]);
     }
 
     /// A service that calls a function of the interface, and the component that has such a function.
