@@ -8,6 +8,7 @@ mod deadlines;
 mod descriptors;
 mod durability;
 mod floods;
+mod handle;
 mod load;
 mod loops;
 mod memory;

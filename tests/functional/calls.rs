@@ -395,11 +395,15 @@ fn an_instance_holds_so_many_bytes_of_answers_and_no_more() {
         call_in(app.folder(), &arguments)
     };
     assert_eq!(hold("1").success(), "0\n");
-    let told = hold("2").failure(134);
+    let refused = hold("2");
     assert!(
-        told.contains("the answers that it holds have more than 65536 bytes"),
-        "{told}"
+        refused
+            .stderr
+            .contains("it would hold more than 65536 bytes of answers, its limit `host_bytes`"),
+        "{}",
+        refused.stderr
     );
+    assert_eq!(refused.success(), "12\n");
 }
 
 #[test]

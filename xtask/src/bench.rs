@@ -31,9 +31,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
-use crate::shell;
+use crate::{interpreters, shell};
 use contender::{Contender, Kind, Programs, Scratch};
-use load::Load;
+use load::{Asked, Load};
 use options::{Options, USAGE};
 use report::{Row, Sample};
 use server::Server;
@@ -119,6 +119,7 @@ impl Bench<'_> {
                 .guests
                 .clone()
                 .unwrap_or_else(|| root.join("guests/out")),
+            root: root.to_owned(),
             upstream: None,
             core: cores.0,
             scratch: Scratch::new()?,
@@ -170,9 +171,15 @@ impl Bench<'_> {
             .options
             .kinds
             .iter()
-            .map(|kind| self.programs.guests.join(kind.guest));
+            .filter(|kind| kind.scripts.is_none())
+            .map(|kind| self.programs.guest(kind));
         if self.options.guests.is_none() && guests.any(|guest| !guest.exists()) {
             cargo(&["xtask", "guests"])?;
+        }
+        if self.options.kinds.iter().any(|kind| kind.scripts.is_some())
+            && let Some(why) = interpreters::php()?
+        {
+            bail!("there is no PHP: {why}");
         }
         Ok(())
     }
@@ -188,10 +195,10 @@ impl Bench<'_> {
             );
         }
         for kind in &self.options.kinds {
-            let guest = self.programs.guests.join(kind.guest);
+            let guest = self.programs.guest(kind);
             ensure!(
                 guest.is_file(),
-                "{} is not there; `cargo xtask guests` builds it",
+                "{} is not there; `cargo xtask guests` builds it (PHP: `sh examples/php/fetch-php.sh`)",
                 guest.display()
             );
         }
@@ -210,7 +217,7 @@ impl Bench<'_> {
         }
         let mut guests = Map::new();
         for kind in &self.options.kinds {
-            let bytes = fs::metadata(self.programs.guests.join(kind.guest))?.len();
+            let bytes = fs::metadata(self.programs.guest(kind))?.len();
             guests.insert(
                 kind.name.to_owned(),
                 json!(format!("{}, {bytes} bytes", kind.guest)),
@@ -243,14 +250,14 @@ impl Bench<'_> {
         );
         let mut rows = Vec::new();
         for kind in &options.kinds {
-            let failed: Vec<_> = self
-                .contenders
+            let contenders = self.contenders.iter().copied();
+            let contenders: Vec<_> = contenders.filter(|one| one.serves(kind)).collect();
+            let failed: Vec<_> = contenders
                 .iter()
                 .map(|&contender| self.rehearse(contender, kind))
                 .collect();
             for &connections in &options.connections {
-                let mut turn: Vec<Row> = self
-                    .contenders
+                let mut turn: Vec<Row> = contenders
                     .iter()
                     .zip(&failed)
                     .map(|(&contender, failed)| Row {
@@ -286,12 +293,13 @@ impl Bench<'_> {
         match self.sample(row.contender, kind, row.connections) {
             Ok(sample) => {
                 eprintln!(
-                    "{:<12}{:>5} {:<9}{:>9.0} req/s {:>8.2} CPU us",
+                    "{:<12}{:>5} {:<9}{:>9.0} req/s {:>8.2} CPU us, first answer {:.0} ms",
                     row.kind,
                     row.connections,
                     row.contender.name(),
                     sample.requests_per_second,
-                    sample.cpu_us
+                    sample.cpu_us,
+                    sample.first_answer_ms
                 );
                 row.samples.push(sample);
             }
@@ -307,14 +315,19 @@ impl Bench<'_> {
 
     /// One run: start, check, warm up, measure, end.
     fn sample(&self, contender: Contender, kind: &Kind, connections: u32) -> Result<Sample> {
+        let begun = Instant::now();
         let mut server = self.start(contender, kind)?;
+        let first_answer_ms = begun.elapsed().as_secs_f64() * 1e3;
         let started = proc::Usage::read(server.pid())?;
-        self.load.run(&server.url(), WARM_UP_SECONDS, connections)?;
+        let (url, asked) = match kind.scripts {
+            Some(_) => (format!("{}?name=visitor", server.url()), Asked::Form),
+            None => (server.url(), Asked::Page),
+        };
+        let load = |seconds| self.load.run(&url, asked, seconds, connections);
+        load(WARM_UP_SECONDS)?;
         let before = proc::Usage::read(server.pid())?;
         let clock = Instant::now();
-        let outcome = self
-            .load
-            .run(&server.url(), self.options.seconds, connections)?;
+        let outcome = load(self.options.seconds)?;
         let passed_ns = clock.elapsed().as_nanos() as f64;
         server.check_alive()?;
         let after = proc::Usage::read(server.pid())?;
@@ -337,6 +350,7 @@ impl Bench<'_> {
             cpu_us: cpu_ns / 1e3 / outcome.requests as f64,
             busy: cpu_ns / passed_ns,
             wait: after.wait_ns_since(&before) as f64 / passed_ns,
+            first_answer_ms,
             memory_start_mib: mib(started.memory_peak_bytes),
             memory_peak_mib: mib(after.memory_peak_bytes),
         })
@@ -492,6 +506,7 @@ mod tests {
             hostel: "/bin/sh".into(),
             wasmtime: PathBuf::new(),
             guests: "no-such-folder".into(),
+            root: "no-such-folder".into(),
             upstream: None,
             core: 0,
             scratch: Scratch::new().unwrap(),

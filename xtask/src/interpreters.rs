@@ -102,6 +102,7 @@ fn fetch(files: &[File]) -> Result<()> {
         }
         std::fs::rename(unpacked, tools.join(file.name))?;
     }
+    std::fs::remove_dir_all(tools.join("package"))?;
     Ok(())
 }
 

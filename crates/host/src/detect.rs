@@ -402,6 +402,37 @@ mod tests {
             (Some(Abi::CommandP1), Form::Module)
         );
         assert_eq!(module.imports, ["wasi_snapshot_preview1.proc_exit"]);
+        let asking = found(
+            r#"(module (import "wasi_experimental_http" "req" (func)) (func (export "_start")))"#,
+        );
+        assert_eq!((asking.abi, asking.system), (Some(Abi::CommandP1), None));
+    }
+
+    #[test]
+    fn a_module_of_serverless_wasm_is_known_by_any_function_of_its_host() {
+        for import in crate::interface::env::ORIGINAL {
+            let text = format!(
+                r#"(module (import "env" "memory" (memory 1)) (import "env" "{import}" (func)) (func (export "handle")))"#
+            );
+            let found = found(&text);
+            assert_eq!(
+                (found.abis.as_slice(), found.system),
+                (&[Abi::Handle][..], None)
+            );
+            assert_eq!(found.http_abi(), Some(Abi::Handle));
+        }
+        for other in ["memory", "abort", "pthread_create"] {
+            let text =
+                format!(r#"(module (import "env" "{other}" (func)) (func (export "handle")))"#);
+            assert_eq!(found(&text).abi, None, "{other}");
+        }
+        let program = |import: &str| {
+            let text =
+                format!(r#"(module (import "env" "{import}" (func)) (func (export "_start")))"#);
+            found(&text).abi
+        };
+        assert_eq!(program("response_set_body"), Some(Abi::Handle));
+        assert_eq!(program("log"), Some(Abi::CommandP1), "a logarithm");
     }
 
     #[test]
@@ -518,13 +549,11 @@ mod tests {
             (format!(r#"{actor} (@custom "jwt" "x"))"#), "waSCC"),
             (r#"(module (import "wasmbus" "__host_call" (func)) (func (export "__guest_call")))"#.into(), "wasmCloud actor"),
             (r#"(module (import "env" "return_result" (func)) (func (export "run_e")))"#.into(), "Suborbital Runnable"),
-            (r#"(module (import "env" "response_set_body" (func)))"#.into(), "serverless-wasm"),
             (r#"(module (func (export "__app_invoke2")))"#.into(), "IceCore"),
             (r#"(module (import "hostobservability" "log" (func)) (func (export "init")))"#.into(), "server-side-wasm"),
             (r#"(module (func (export "canonical_abi_realloc")) (func (export "handle-http-request")))"#.into(), "Spin 1"),
             (r#"(module (func (export "canonical_abi_realloc")) (func (export "on-server-init")))"#.into(), "slight (SpiderLightning)"),
             (r#"(module (import "fastly_http_req" "body_downstream_get" (func)) (func (export "_start")))"#.into(), "Fastly Compute"),
-            (r#"(module (import "wasi_experimental_http" "req" (func)) (func (export "_start")))"#.into(), "wasi-experimental-http"),
             (r#"(module (import "wasix_32v1" "fd_dup" (func)) (func (export "_start")))"#.into(), "WASIX"),
             (r#"(module (import "wasi_snapshot_preview1" "sock_open" (func (param i32 i32 i32))) (func (export "_start")))"#.into(), "WasmEdge sockets"),
             (r#"(module (import "wasi_snapshot_preview1" "sock_accept" (func (param i32 i32))) (func (export "_start")))"#.into(), "WasmEdge sockets"),

@@ -24,7 +24,7 @@ use crate::abi::message::{self, Handled};
 use crate::abi::response::ResponseBody;
 use crate::abi::shared::Crew;
 use crate::abi::start::Refused;
-use crate::abi::{Callable, Warm, command, http};
+use crate::abi::{Callable, Warm, command, handle, http};
 use crate::bind::CalleeFailed;
 use crate::capability::messaging::Letter;
 use crate::chain::Chain;
@@ -172,6 +172,11 @@ impl Guest {
     /// How it is called.
     pub fn abi(&self) -> Abi {
         self.0.abi
+    }
+
+    /// The export that answers where a route names none, if that is one by its name.
+    pub fn usual_entrypoint(&self) -> Option<&'static str> {
+        matches!(self.0.callable, Callable::Handle(_)).then_some(handle::HANDLE)
     }
 
     /// Its budget.

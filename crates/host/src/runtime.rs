@@ -282,14 +282,11 @@ impl AppScope {
         }
         let account = Account::new(self.number);
         let held = (self.granted(component)?, self.settings(component)?);
-        let on_start = match component.on_start.as_deref() {
-            Some(name) => {
-                let callable = (&loaded.callable, loaded.flavor);
-                let found = OnStart::find(callable, name, &held.1).map_err(named)?;
-                Some(Arc::new(found))
-            }
-            None => None,
-        };
+        let on_start = component.on_start.as_deref().map(|name| {
+            let callable = (&loaded.callable, loaded.flavor);
+            OnStart::find(callable, name, &held.1).map_err(named)
+        });
+        let on_start = on_start.transpose()?.map(Arc::new);
         let template = Arc::new(Template {
             on_start,
             ..self.template(component, role, held)

@@ -96,7 +96,8 @@ pub(crate) fn check_entrypoints(
 ) -> Result<(), LoadError> {
     let routes = app.routes.all().iter();
     let own = routes.filter(|route| route.component == component);
-    let mut named = own.filter_map(|route| route.entrypoint.as_deref());
+    let usual = guest.usual_entrypoint();
+    let mut named = own.filter_map(|route| route.entrypoint.as_deref().or(usual));
     named.try_for_each(|name| guest.check_entrypoint(name))
 }
 

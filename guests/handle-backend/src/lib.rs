@@ -1,6 +1,7 @@
 //! Asks a server over TCP and tells what it said, as the second sample of serverless-wasm. Where the server is, the value
 //! `/env/backend` says.
 
+#[link(wasm_import_module = "env")]
 unsafe extern "C" {
     fn log(text: *const u8, length: u64);
     fn response_set_status_line(status: u32, reason: *const u8, length: u64);

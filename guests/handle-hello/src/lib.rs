@@ -1,6 +1,8 @@
 //! Two functions that greet, as in the first sample of serverless-wasm. No crate is needed: the functions of the host are
-//! declared here, and the linker is told to import the memory (`build.rs`).
+//! declared here, with the module that they are of: the C library has a `log` too. The linker is told to import the memory
+//! (`build.rs`).
 
+#[link(wasm_import_module = "env")]
 unsafe extern "C" {
     fn log(text: *const u8, length: u64);
     fn response_set_status_line(status: u32, reason: *const u8, length: u64);

@@ -1,5 +1,6 @@
 //! A module of serverless-wasm that was built for WASI: what it prints goes to the log, and it sees its environment.
 
+#[link(wasm_import_module = "env")]
 unsafe extern "C" {
     fn response_set_status_line(status: u32, reason: *const u8, length: u64);
     fn response_set_body(body: *const u8, length: u64);

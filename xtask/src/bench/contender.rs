@@ -24,7 +24,15 @@ pub(super) struct Kind {
     reuse: bool,
     /// It asks another server for each answer; the control does the same with a client of hyper's.
     pub(super) forwards: bool,
+    /// A program that prints its answer; `wasmtime serve` has no such guests.
+    program: bool,
+    /// An interpreter: its app is in `bench`, the interpreter in `examples`, and requests are forms with cookies.
+    pub(super) scripts: Option<&'static str>,
 }
+
+/// What the page in `bench/php` answers to a GET without a query, a form and cookies.
+const PHP_PAGE: &str = "<!doctype html><title>PHP</title><table>\n<tr><td>name<td>\n<tr><td>line<td>\n\
+    <tr><td>session<td>\n</table>\n";
 
 /// Every kind; the first four are the ones measured unless others are asked for.
 pub(super) const KINDS: &[Kind] = &[
@@ -38,6 +46,9 @@ pub(super) const KINDS: &[Kind] = &[
     forwarding("out-p2-reuse", "forward-p2.wasm", false, true),
     forwarding("out-p3-fresh", "forward-p3.wasm", true, false),
     forwarding("out-p3-reuse", "forward-p3.wasm", true, true),
+    program("cgi", "cgi-hello-p1.wasm"),
+    program("cgi-p2", "cgi-hello-p2.wasm"),
+    scripts("php", "php-cgi.wasm"),
 ];
 
 /// How many of `KINDS` are measured by default.
@@ -50,6 +61,23 @@ const fn kind(name: &'static str, guest: &'static str, p3: bool, reuse: bool) ->
         p3,
         reuse,
         forwards: false,
+        program: false,
+        scripts: None,
+    }
+}
+
+const fn program(name: &'static str, guest: &'static str) -> Kind {
+    Kind {
+        program: true,
+        ..kind(name, guest, false, false)
+    }
+}
+
+/// The app and the folder of the interpreter have the name of the kind.
+const fn scripts(name: &'static str, guest: &'static str) -> Kind {
+    Kind {
+        scripts: Some(name),
+        ..program(name, guest)
     }
 }
 
@@ -84,6 +112,11 @@ pub(super) enum Contender {
 }
 
 impl Contender {
+    /// Whether it can serve such a guest.
+    pub(super) fn serves(self, kind: &Kind) -> bool {
+        !(self == Contender::Wasmtime && kind.program)
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Contender::Native => "native",
@@ -110,6 +143,8 @@ impl Contender {
         match (self, kind.p3) {
             _ if kind.forwards => "hello from native hyper!\n",
             (Contender::Native, _) => "hello from native hyper!\n",
+            _ if kind.scripts.is_some() => PHP_PAGE,
+            _ if kind.program => "Hello from a WASI guest.\n",
             (_, false) => "hello from wasi:http 0.2\n",
             (_, true) => "hello from wasi:http 0.3\n",
         }
@@ -123,6 +158,8 @@ pub(super) struct Programs {
     pub(super) wasmtime: PathBuf,
     /// The folder with the built guests.
     pub(super) guests: PathBuf,
+    /// The repository.
+    pub(super) root: PathBuf,
     /// Where those kinds ask that forward; set where one of them is measured.
     pub(super) upstream: Option<String>,
     /// The CPU that servers are pinned to.
@@ -139,9 +176,17 @@ impl Programs {
         }
     }
 
+    /// The file of a kind's guest.
+    pub(super) fn guest(&self, kind: &Kind) -> PathBuf {
+        match kind.scripts {
+            Some(name) => self.root.join("examples").join(name).join(kind.guest),
+            None => self.guests.join(kind.guest),
+        }
+    }
+
     /// The command that serves `kind` on a free loopback port, pinned to its core.
     pub(super) fn command(&self, contender: Contender, kind: &Kind) -> Result<Command> {
-        let guest = self.guests.join(kind.guest);
+        let guest = self.guest(kind);
         let upstream = match (kind.forwards, &self.upstream) {
             (false, _) => None,
             (true, Some(url)) => Some(url),
@@ -153,10 +198,10 @@ impl Programs {
                 command.arg("127.0.0.1:0").args(upstream);
             }
             Contender::Hostel | Contender::Unmetered => {
-                let app = if kind.reuse {
-                    self.scratch.app(kind, &guest)?
-                } else {
-                    guest
+                let app = match kind.scripts {
+                    Some(name) => self.root.join("bench").join(name),
+                    None if kind.reuse => self.scratch.app(kind, &guest)?,
+                    None => guest,
                 };
                 command.arg("up").arg(app);
                 command.args(["--listen", "127.0.0.1:0"]);
@@ -275,6 +320,7 @@ mod tests {
             hostel: "hostel".into(),
             wasmtime: "wasmtime".into(),
             guests: folder.clone(),
+            root: "repository".into(),
             upstream: None,
             core: 0,
             scratch: Scratch(folder),
@@ -370,6 +416,39 @@ mod tests {
         assert_eq!(counts("p3-fresh"), ["1", "1"]);
         assert_eq!(counts("p2-reuse"), ["1000000", "1"]);
         assert_eq!(counts("p3-reuse"), ["1000000", "16"]);
+    }
+
+    #[test]
+    fn a_program_is_served_by_all_but_wasmtime() {
+        let programs = programs();
+        let kind = Kind::find("cgi").unwrap();
+        let command = programs.command(Contender::Hostel, kind).unwrap();
+        let guest = arguments(&command).into_iter().rev().nth(2).unwrap();
+        assert!(guest.ends_with("cgi-hello-p1.wasm"), "{guest}");
+        let serves = |one: Contender, kind| one.serves(Kind::find(kind).unwrap());
+        assert!(serves(Contender::Hostel, "cgi") && serves(Contender::Native, "cgi"));
+        assert!(!serves(Contender::Wasmtime, "cgi-p2") && serves(Contender::Wasmtime, "p3-fresh"));
+        let answer = |one: Contender| one.answer(kind).len();
+        assert_eq!(
+            (answer(Contender::Hostel), answer(Contender::Native)),
+            (25, 25)
+        );
+    }
+
+    #[test]
+    fn an_interpreter_is_served_with_its_app() {
+        let programs = programs();
+        let kind = Kind::find("php").unwrap();
+        let guest = programs.guest(kind);
+        assert_eq!(guest, Path::new("repository/examples/php/php-cgi.wasm"));
+        let command = programs.command(Contender::Hostel, kind).unwrap();
+        let app = arguments(&command).into_iter().rev().nth(2).unwrap();
+        assert_eq!(app, "repository/bench/php");
+        assert!(
+            Contender::Hostel
+                .answer(kind)
+                .starts_with("<!doctype html>")
+        );
     }
 
     #[test]

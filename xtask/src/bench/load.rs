@@ -11,8 +11,8 @@ pub(super) struct Load {
     tool: Tool,
     program: PathBuf,
     core: usize,
-    /// For `wrk`: prints the figures as JSON.
-    script: PathBuf,
+    /// For `wrk`: the folder of the scripts that print the figures as JSON.
+    scripts: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,19 @@ enum Tool {
     Wrk,
     Oha,
 }
+
+/// What the generator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A page, with GET.
+    Page,
+    /// The answer to a form, with POST and cookies; `bench/post.lua` has the same.
+    Form,
+}
+
+const FORM: &str = "line=I+was+here&again=yes";
+const FORM_TYPE: &str = "Content-Type: application/x-www-form-urlencoded";
+const COOKIES: &str = "Cookie: session=0123456789abcdef; seen=3";
 
 /// What one run of the generator saw.
 #[derive(Debug, PartialEq)]
@@ -49,12 +62,11 @@ impl Load {
                 "no load generator: neither `wrk` nor `oha` is on PATH; `apt install wrk` or `cargo install oha` mends it"
             );
         };
-        let script = bench.join("report.lua");
         Ok(Load {
             tool,
             program,
             core,
-            script,
+            scripts: bench.to_owned(),
         })
     }
 
@@ -73,8 +85,14 @@ impl Load {
         line.trim().to_owned()
     }
 
-    /// Sends GET requests to `url` over `connections` connections for `seconds`.
-    pub(super) fn run(&self, url: &str, seconds: u32, connections: u32) -> Result<Outcome> {
+    /// Sends requests to `url` over `connections` connections for `seconds`.
+    pub(super) fn run(
+        &self,
+        url: &str,
+        asked: Asked,
+        seconds: u32,
+        connections: u32,
+    ) -> Result<Outcome> {
         let (seconds, connections) = (format!("{seconds}s"), connections.to_string());
         let mut command = Command::new("taskset");
         command.arg("-c").arg(self.core.to_string());
@@ -82,11 +100,17 @@ impl Load {
         match self.tool {
             Tool::Wrk => {
                 command.args(["-t", "1", "-c", &connections, "-d", &seconds, "-s"]);
-                command.arg(&self.script);
+                command.arg(self.scripts.join(match asked {
+                    Asked::Page => "report.lua",
+                    Asked::Form => "post.lua",
+                }));
             }
             Tool::Oha => {
                 command.args(["--no-tui", "--output-format", "json"]);
                 command.args(["-c", &connections, "-z", &seconds]);
+                if asked == Asked::Form {
+                    command.args(["-m", "POST", "-d", FORM, "-H", FORM_TYPE, "-H", COOKIES]);
+                }
             }
         }
         let output = command
@@ -180,6 +204,15 @@ mod tests {
         \"p50_us\":190,\"p99_us\":23506,\"connect\":0,\"read\":0,\"write\":0,\"status\":3,\"timeout\":0}\n";
 
     #[test]
+    fn both_generators_send_the_same_form() {
+        let script = include_str!("../../../bench/post.lua");
+        for text in [FORM, FORM_TYPE, COOKIES] {
+            let value = text.split_once(": ").map_or(text, |(_, value)| value);
+            assert!(script.contains(&format!("\"{value}\"")), "{value}");
+        }
+    }
+
+    #[test]
     fn wrk_figures_and_errors_are_read_from_the_script_line() {
         let outcome = parse_wrk(WRK).unwrap();
         assert_eq!(outcome.requests, 40_000);
@@ -220,9 +253,11 @@ mod tests {
             tool: Tool::Oha,
             program,
             core: 0,
-            script: PathBuf::new(),
+            scripts: PathBuf::new(),
         };
-        let error = load.run("http://127.0.0.1:9/", 1, 1).unwrap_err();
+        let error = load
+            .run("http://127.0.0.1:9/", Asked::Page, 1, 1)
+            .unwrap_err();
         assert!(error.to_string().contains("failed"), "{error}");
     }
 

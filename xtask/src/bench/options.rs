@@ -14,7 +14,8 @@ usage: cargo xtask bench http [OPTIONS]
   --rounds N            runs per contender, kind and connection count, taken in turns (default 3)
   --connections N,N     keep-alive connections (default 1,32,256)
   --kinds K,K           p2-fresh p2-reuse p3-fresh p3-reuse (default), p2std-fresh p2std-reuse; out-p2-fresh
-                        out-p2-reuse out-p3-fresh out-p3-reuse (one outgoing request for each answer)
+                        out-p2-reuse out-p3-fresh out-p3-reuse (one outgoing request for each answer); cgi cgi-p2
+                        (programs that print their answer, a fresh instance each); php (a form, by php-cgi)
   --subjects S,S        hostel, wasmtime (default: hostel, and wasmtime where it is on PATH), unmetered (Hostel with its
                         budgets off: `--subjects hostel,unmetered` says what the budgets cost)
   --out FILE            where the JSON goes (default bench/results/YYYY-MM-DD-http.json)

@@ -20,6 +20,8 @@ pub(super) struct Sample {
     pub(super) busy: f64,
     /// Time the server's threads waited for the core per time passed; other work on that core shows here.
     pub(super) wait: f64,
+    /// From the start of the process to its first right answer.
+    pub(super) first_answer_ms: f64,
     /// Most memory resident, in MiB: up to the ready line, and over the whole life.
     pub(super) memory_start_mib: f64,
     pub(super) memory_peak_mib: f64,
@@ -230,7 +232,7 @@ fn row_json(rows: &[Row], row: &Row) -> String {
     format!("{{{}}}", fields.join(", "))
 }
 
-fn figures(row: &Row) -> [(&'static str, Value); 10] {
+fn figures(row: &Row) -> [(&'static str, Value); 11] {
     [
         (
             "requests_per_second",
@@ -252,6 +254,10 @@ fn figures(row: &Row) -> [(&'static str, Value); 10] {
         ),
         ("busy", json!(round(row.median(|sample| sample.busy), 2))),
         ("wait", json!(round(row.median(|sample| sample.wait), 2))),
+        (
+            "first_answer_ms",
+            json!(round(row.median(|sample| sample.first_answer_ms), 1)),
+        ),
         (
             "memory_start_mib",
             json!(round(
@@ -291,6 +297,7 @@ mod tests {
             cpu_us,
             busy: 1.0,
             wait: 0.0,
+            first_answer_ms: 40.0,
             memory_start_mib: 3.0,
             memory_peak_mib: cpu_us,
         }

@@ -15,12 +15,11 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use tokio::sync::oneshot;
-use wasmtime::{ExternType, InstancePre, Module, Result, Store};
+use wasmtime::{InstancePre, Module, Result, Store};
 use wasmtime_wasi_http::WasiBody;
 
 use crate::abi::http::{Answer, Answered, Broken, Work, instantiate, panicked};
 use crate::abi::{Exports, Warm, start};
-use crate::compile::LoadError;
 use crate::fault::Fault;
 use crate::guest::{Call, Inner, RequestBody, RequestId, fault_of};
 use crate::imports::PREVIEW1;
@@ -52,45 +51,6 @@ impl Linked {
 
     pub(crate) fn module(&self) -> &Module {
         self.pre.module()
-    }
-
-    /// Checks that it can be called by this export.
-    pub(crate) fn check_entrypoint(&self, name: &str) -> std::result::Result<(), LoadError> {
-        let error = |what, help: String| LoadError {
-            component: String::new(),
-            what,
-            help,
-        };
-        let module = self.pre.module();
-        match module.get_export(name) {
-            Some(ExternType::Func(ty)) if ty.params().len() == 0 && ty.results().len() == 0 => {
-                Ok(())
-            }
-            Some(ExternType::Func(_)) => Err(error(
-                format!("its export `{name}` takes parameters or returns something"),
-                "what answers a request is a function without parameters and results".to_owned(),
-            )),
-            _ => Err(error(
-                format!("it exports no function `{name}`"),
-                self.others(name),
-            )),
-        }
-    }
-
-    /// What to name instead.
-    fn others(&self, name: &str) -> String {
-        let exports = self.pre.module().exports();
-        let plain = exports.filter_map(|export| match export.ty() {
-            ExternType::Func(ty) if ty.params().len() + ty.results().len() == 0 => {
-                Some(export.name())
-            }
-            _ => None,
-        });
-        let plain: Vec<String> = plain.map(|name| format!("`{name}`")).collect();
-        match plain.is_empty() {
-            true => format!("export it: `{name}` without parameters and results"),
-            false => format!("export it, or name another: {}", plain.join(", ")),
-        }
     }
 
     /// A fresh instance, started.

@@ -56,7 +56,7 @@ impl Traits {
         };
         let imports_like = |start: &str| found.imports.iter().any(|name| name.starts_with(start));
         let exports = |name: &str| found.exports.iter().any(|export| export == name);
-        let signatures: [(bool, &'static str); 24] = [
+        let signatures: [(bool, &'static str); 23] = [
             (self.object_file, OBJECT_FILE),
             (imports("wapc") && self.signed, "waSCC"),
             (
@@ -81,7 +81,6 @@ impl Traits {
             (exports("canonical_abi_realloc") && spin1(found), "Spin 1"),
             (exports("canonical_abi_realloc"), "slight (SpiderLightning)"),
             (imports_like("fastly_"), "Fastly Compute"),
-            (imports("wasi_experimental_http"), "wasi-experimental-http"),
             (imports_like("wasix_"), "WASIX"),
             (self.wasmedge_sockets, "WasmEdge sockets"),
             (imports("ethereum"), "Ewasm"),
@@ -109,11 +108,15 @@ impl Traits {
     }
 }
 
-/// A module of serverless-wasm: it imports one of that host's functions.
+/// A module of serverless-wasm: it imports one of that host's functions. A program that imports no other than `log` was linked
+/// without the C library's logarithm.
 fn answers_through_env(found: &Detected) -> bool {
+    let program = found.exports.iter().any(|export| export == "_start");
     let functions = found.imports.iter();
     let mut functions = functions.filter_map(|name| name.split_once('.'));
-    functions.any(|(module, name)| module == env::MODULE && env::ORIGINAL.contains(&name))
+    functions.any(|(module, name)| {
+        module == env::MODULE && env::ORIGINAL.contains(&name) && !(program && name == "log")
+    })
 }
 
 /// The system that is called by [`Abi::Handle`].

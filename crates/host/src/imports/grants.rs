@@ -160,6 +160,9 @@ fn uses(grant: &str, need: &Need) -> bool {
             true
         }
         ("listen", "wasi_snapshot_preview1.sock_accept") => true,
+        ("tcp", "env.tcp_connect") | ("keyvalue", "env.db_set") | ("files", "env.file_open") => {
+            true
+        }
         ("env", "wasi_snapshot_preview1.environ_get") => true,
         ("args", "wasi_snapshot_preview1.args_get") => true,
         _ => false,
@@ -182,6 +185,18 @@ mod tests {
         .into_iter()
         .map(|need| need.grant)
         .collect()
+    }
+
+    #[test]
+    fn modules_of_serverless_wasm_have_needs_too() {
+        for (function, grants) in [
+            ("tcp_connect", &["tcp"][..]),
+            ("db_set", &["keyvalue"]),
+            ("file_open", &["files"]),
+            ("db_get", &[]),
+        ] {
+            assert_eq!(needing(&format!("env.{function}"), function), grants);
+        }
     }
 
     #[test]

@@ -22,7 +22,6 @@ use wasmtime::{Caller, Extern, Linker, Memory, Result};
 use crate::net::Connection;
 use crate::state::Host;
 
-pub(crate) use answer::Unset;
 pub(crate) use request::Asked;
 
 use answer::Said;
@@ -255,7 +254,28 @@ fn utf16(guest: &mut Guest<'_>, at: i32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::guest::RequestId;
+    use crate::testing;
+
+    #[test]
+    fn every_function_of_the_list_is_there_and_no_other() {
+        let mut linker = Linker::new(&wasmtime::Engine::default());
+        add_to_linker(&mut linker).unwrap();
+        let template = Arc::new(testing::template());
+        let mut store = Host::store(linker.engine(), &template, RequestId(1)).unwrap();
+        let mut there: Vec<String> = linker
+            .iter(&mut store)
+            .map(|(module, name, _)| format!("{module}.{name}"))
+            .collect();
+        let mut listed: Vec<String> = FUNCTIONS.iter().map(|name| format!("env.{name}")).collect();
+        there.sort();
+        listed.sort();
+        assert_eq!(there, listed);
+        assert!(ORIGINAL.iter().all(|name| FUNCTIONS.contains(name)));
+    }
 
     #[test]
     fn a_place_is_never_wrapped_around() {

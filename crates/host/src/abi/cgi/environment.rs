@@ -68,6 +68,10 @@ pub(super) fn of(request: &Parts, call: &Call, length: Option<u64>) -> Vec<Varia
             variables.push((Cow::Owned(variable), joined(fields, name)));
         }
     }
+    // HTTP/2 has the authority in place of the field that programs look for (RFC 9113 section 8.3.1).
+    if let (false, Some(authority)) = (fields.contains_key(header::HOST), request.uri.authority()) {
+        variables.push(constant("HTTP_HOST", authority.as_str()));
+    }
     variables
 }
 

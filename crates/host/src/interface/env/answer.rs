@@ -260,14 +260,23 @@ mod tests {
         }
     }
 
+    fn length(
+        method: Method,
+        status: i32,
+        fields: &[(&'static str, &str)],
+        body: &'static str,
+    ) -> Option<String> {
+        let response = answer(said(status, "", fields, body), method).unwrap();
+        let value = response.headers().get(CONTENT_LENGTH);
+        value.map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    fn get(fields: &[(&'static str, &str)], body: &'static str) -> Option<String> {
+        length(Method::GET, 200, fields, body)
+    }
+
     #[test]
     fn the_length_is_the_body_s() {
-        let length = |method, status, fields: &[(&'static str, &str)], body| {
-            let response = answer(said(status, "", fields, body), method).unwrap();
-            let value = response.headers().get(CONTENT_LENGTH);
-            value.map(|value| value.to_str().unwrap().to_owned())
-        };
-        let get = |fields, body| length(Method::GET, 200, fields, body);
         assert_eq!(get(&[], "abc").as_deref(), Some("3"));
         for wrong in ["2", "4", "x", "+3", "-1"] {
             assert_eq!(
