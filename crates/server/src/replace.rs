@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use hostel_app::route::Routes;
-use hostel_app::{App, CronTrigger, Digest, ListenOn, MessageTrigger, Resolved, ServiceTrigger};
+use hostel_app::{
+    App, Component, CronTrigger, Digest, ListenOn, MessageTrigger, Resolved, ServiceTrigger,
+};
 use hostel_host::{Fault, Guest, LoadError, Progress, Role};
 
 use crate::cron;
@@ -201,15 +203,7 @@ impl Deployed {
                 });
             }
             if fresh.len() > before {
-                let old = self.app.component(&component.name);
-                replaced.push(Replaced {
-                    component: component.name.clone(),
-                    digest: component.digest,
-                    rebuilt: old.is_some_and(|old| old.digest != component.digest),
-                    added: old.is_none(),
-                    took: begin.elapsed(),
-                    compiled: compiled.0.get(),
-                });
+                replaced.push(self.replaced(component, begin.elapsed(), &compiled));
             }
         }
         replaced.sort_by(|one, other| one.component.cmp(&other.component));
@@ -226,6 +220,19 @@ impl Deployed {
             restart,
             notes,
         })
+    }
+
+    /// What is told of a component with a new guest.
+    fn replaced(&self, component: &Component, took: Duration, compiled: &Compiled) -> Replaced {
+        let old = self.app.component(&component.name);
+        Replaced {
+            component: component.name.clone(),
+            digest: component.digest,
+            rebuilt: old.is_some_and(|old| old.digest != component.digest),
+            added: old.is_none(),
+            took,
+            compiled: compiled.0.get(),
+        }
     }
 
     /// The routes that components print: those of new guests, and those that the others have printed before.
@@ -378,7 +385,7 @@ mod tests {
     use super::*;
     use crate::live::Live;
     use crate::tests::fake;
-    use hostel_app::{Component, Source};
+    use hostel_app::Source;
     use hostel_host::{LogSink, Runtime, RuntimeOptions};
 
     /// Components of these names and bytes.
