@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use hostel_app::limits::{self, Limits};
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Engine, Module, ResourcesRequired};
+use wasmtime::{Engine, InstancePre, Module, ResourcesRequired};
 use wasmtime_wasi_http::{p2, p3};
 
 use crate::abi::{Callable, command::Command, init};
@@ -138,15 +138,7 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
             let pre = modules
                 .instantiate_pre(&module)
                 .map_err(|cause| link_error(abi, &cause))?;
-            match abi {
-                Abi::ExportModule => Callable::Export(export::Linked::module(pre)),
-                Abi::Init if !init::fits(&module) => return Err(other_init()),
-                Abi::Init => Callable::Init(pre),
-                Abi::Handle => Callable::Handle(handle::Linked::new(pre)),
-                Abi::Cgi if !cgi::begins(&module) => return Err(other_start()),
-                Abi::Cgi => Callable::Cgi(Command::P1(pre)),
-                _ => Callable::Command(Command::P1(pre)),
-            }
+            of_module(abi, pre)?
         }
         _ => {
             let component: Component = compile(shared, half, job, &binary)?;
@@ -168,6 +160,19 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
         flavor,
         callable,
         engine: half.engine.clone(),
+    })
+}
+
+/// A module that was linked, as it is called by `abi`.
+fn of_module(abi: Abi, pre: InstancePre<Host>) -> Result<Callable, LoadError> {
+    Ok(match abi {
+        Abi::ExportModule => Callable::Export(export::Linked::module(pre)),
+        Abi::Init if !init::fits(pre.module()) => return Err(other_init()),
+        Abi::Init => Callable::Init(pre),
+        Abi::Handle => Callable::Handle(handle::Linked::new(pre)),
+        Abi::Cgi if !cgi::begins(pre.module()) => return Err(other_start()),
+        Abi::Cgi => Callable::Cgi(Command::P1(pre)),
+        _ => Callable::Command(Command::P1(pre)),
     })
 }
 
