@@ -197,18 +197,20 @@ struct Waiting {
 
 impl Waiting {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<ResponseBody>, Fault>> {
-        if let Some(receiver) = &mut self.receiver
-            && let Poll::Ready(answer) = Pin::new(receiver).poll(cx)
-        {
-            self.receiver = None;
-            match answer {
-                Ok(Ok(answered)) => return Poll::Ready(self.answered(answered, cx)),
-                Ok(Err(reason)) => return Poll::Ready(Err(Fault::BadGuest(reason))),
-                // It has ended; how is about to be known.
-                Err(_) => {}
-            }
+        let mut heard = self.listen(cx);
+        let ended = self.has_ended(cx);
+        if ended && heard.is_none() {
+            // On another thread it may have answered after the look above, and before it ended.
+            let receiver = self.receiver.take();
+            heard = receiver.and_then(|mut receiver| receiver.try_recv().ok());
         }
-        if let Some(fault) = self.ended(cx) {
+        match heard {
+            Some(Ok(answered)) => return Poll::Ready(self.answered(answered, cx)),
+            Some(Err(reason)) => return Poll::Ready(Err(Fault::BadGuest(reason))),
+            None => {}
+        }
+        if ended {
+            let fault = self.fault();
             self.detached = None;
             return Poll::Ready(Err(fault));
         }
@@ -222,24 +224,38 @@ impl Waiting {
         Poll::Pending
     }
 
-    /// The fault of a guest that has ended without an answer; if it still runs, its end will wake this task.
-    fn ended(&self, cx: &mut Context<'_>) -> Option<Fault> {
-        let mut end = lock(&self.detached.as_ref()?.end);
-        if let Some(fault) = end.fault.take() {
-            return Some(fault);
+    /// The answer, once it is there.
+    fn listen(&mut self, cx: &mut Context<'_>) -> Option<Answer> {
+        let Poll::Ready(answer) = Pin::new(self.receiver.as_mut()?).poll(cx) else {
+            return None;
+        };
+        self.receiver = None;
+        // Without one it has ended; how is about to be known.
+        answer.ok()
+    }
+
+    /// Whether the guest has ended; if it still runs, its end will wake this task.
+    fn has_ended(&self, cx: &mut Context<'_>) -> bool {
+        let Some(detached) = &self.detached else {
+            return true;
+        };
+        let mut end = lock(&detached.end);
+        let ended = end.fault.is_some() || end.finished.is_some() || end.failed;
+        if !ended {
+            end.reader = Some(cx.waker().clone());
         }
-        match end.finished.take() {
-            Some(finished) => {
-                let fault = finished.unanswered();
-                end.finished = Some(finished);
-                Some(fault)
-            }
-            None if end.failed => Some(no_answer()),
-            None => {
-                end.reader = Some(cx.waker().clone());
-                None
-            }
-        }
+        ended
+    }
+
+    /// The fault of a guest that has ended without an answer.
+    fn fault(&self) -> Fault {
+        let Some(detached) = &self.detached else {
+            return no_answer();
+        };
+        let mut end = lock(&detached.end);
+        let fault = end.fault.take();
+        let unanswered = || end.finished.as_ref().map(Finished::unanswered);
+        fault.or_else(unanswered).unwrap_or_else(no_answer)
     }
 
     fn answered(
@@ -358,7 +374,11 @@ impl Drop for Watched {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Empty};
+
     use super::*;
+    use crate::{Role, testing};
 
     /// A guest that runs.
     pub(in crate::abi) fn runs() -> Detached {
@@ -386,5 +406,41 @@ pub(super) mod tests {
             let end = self.end.clone();
             move || lock(&end).body_ended
         }
+    }
+
+    /// Where nothing of tokio's that may be ready says so any more, in this poll.
+    fn use_up_the_turn(cx: &mut Context<'_>) {
+        while let Poll::Ready(turn) = tokio::task::coop::poll_proceed(cx) {
+            turn.made_progress();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_came_just_before_the_end_is_heard() {
+        let text = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+        let component = testing::component(text.as_bytes());
+        let app = testing::runtime(None).app("test");
+        let guest = app.load(&component, text.as_bytes(), Role::Run, &|_| {});
+        let (sender, receiver) = oneshot::channel();
+        let body = Empty::<Bytes>::new().map_err(|never| match never {});
+        let answer = Answered {
+            response: Response::new(body.boxed_unsync()),
+            until_read: None,
+        };
+        assert!(sender.send(Ok(answer)).is_ok());
+        let mut waiting = Waiting {
+            guest: guest.unwrap().0,
+            id: RequestId(1),
+            late: Fault::Deadline(1),
+            detached: Some(failed(Some(Box::new(())))),
+            receiver: Some(receiver),
+            alarm: None,
+        };
+        // The answer is there, and is not seen at the first look, as if it had come behind that.
+        let answered = poll_fn(|cx| {
+            use_up_the_turn(cx);
+            Poll::Ready(waiting.poll(cx))
+        });
+        assert!(matches!(answered.await, Poll::Ready(Ok(_))));
     }
 }
