@@ -304,7 +304,7 @@ mod tests {
         );
         let declared: ListenOn = "127.0.0.1:8080".parse().expect("an address");
         let places = |args: &Args| places(args, &Inherited::default(), &[], Some(&declared));
-        assert_eq!(places(&args), [declared.clone()]);
+        assert_eq!(places(&args), std::slice::from_ref(&declared));
         let told = parsed(&["--listen", "127.0.0.1:1"]);
         assert_eq!(
             places(&told),
