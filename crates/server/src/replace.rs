@@ -173,13 +173,7 @@ impl Deployed {
             for role in self.roles(&wanted, &component.name) {
                 let place = (component.name.clone(), role);
                 let is_same = !changed.contains(&component.name) && !outdated.contains(&place);
-                if let (true, Some(slot)) = (is_same, self.slot(&component.name, role)) {
-                    // Its routes may be others.
-                    if role == Role::Serve {
-                        let guest = slot.current();
-                        let checked = deploy::check_entrypoints(app, index, &guest);
-                        checked.map_err(DeployError::from)?;
-                    }
+                if is_same && self.stays(app, (index, role), &component.name)? {
                     continue;
                 }
                 let guest = match deploy::load(&self.scope, &resolved, (index, role), &progress) {
@@ -220,6 +214,23 @@ impl Deployed {
             restart,
             notes,
         })
+    }
+
+    /// Whether there is a guest that goes on as it is; an error where it lacks what the new revision's routes name.
+    fn stays(
+        &self,
+        app: &App,
+        (index, role): (usize, Role),
+        name: &str,
+    ) -> Result<bool, ReplaceError> {
+        let Some(slot) = self.slot(name, role) else {
+            return Ok(false);
+        };
+        if role == Role::Serve {
+            let checked = deploy::check_entrypoints(app, index, &slot.current());
+            checked.map_err(DeployError::from)?;
+        }
+        Ok(true)
     }
 
     /// What is told of a component with a new guest.
