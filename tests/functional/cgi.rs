@@ -374,6 +374,29 @@ fn a_route_may_name_another_entry_point() {
     assert!(text.contains("leave `entrypoint` out"), "{text}");
 }
 
+#[test]
+fn a_module_prints_routes_of_its_own() {
+    let server = at_routes("cgi-routes-p1", &["/app/..."], "env = { MINE = \"1\" }").up();
+    for (path, who, route) in [
+        ("/app/exact", "exact", "/app/exact"),
+        ("/app/wildcard", "wildcard", "/app/wildcard/..."),
+        ("/app/wildcard/a/b", "wildcard", "/app/wildcard/..."),
+        ("/app/main", "main", "/app/main"),
+        ("/app/other", "main", "/app/..."),
+        ("/app/exact/more", "main", "/app/..."),
+        // Without variables and arguments.
+        ("/app/told/0/0", "main", "/app/told/0/0"),
+    ] {
+        let text = server.page(path);
+        assert!(
+            text.starts_with(&format!("answered by {who}\n")),
+            "{path}: {text}"
+        );
+        assert_eq!(variables(&text)["X_MATCHED_ROUTE"], route, "{path}");
+    }
+    assert_eq!(server.get("/elsewhere").status, 404);
+}
+
 /// The shape of the examples that are written by hand.
 const BY_HAND: &str = r#"(module
     (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))

@@ -4,7 +4,7 @@
 use std::fs;
 
 use crate::harness::app::App;
-use crate::harness::message::{Answer, request};
+use crate::harness::message::{Answer, chunk, chunked_head, last_chunk, request};
 
 const SCRIPTS: &str = "args = [\"-o\", \"x\"]\n\
     [component.web.cgi]\n\
@@ -135,6 +135,18 @@ fn a_template_of_arguments_may_name_the_script() {
     let first = text.lines().next();
     let expected = "arguments: [\"two\", \"/site/a b.one\", \"--at=/a b.one\"]";
     assert_eq!(first, Some(expected));
+}
+
+#[test]
+fn a_body_of_unknown_length_is_refused_because_scripts_would_miss_it() {
+    let app = app();
+    let server = app.up();
+    let mut connection = server.connect();
+    connection.send(chunked_head("/a.one", &[]));
+    connection.send(chunk("name=value"));
+    connection.send(last_chunk(&[]));
+    assert_eq!(connection.answer().status, 411);
+    server.is_alive("/a.one");
 }
 
 #[test]

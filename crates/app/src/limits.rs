@@ -5,9 +5,8 @@
 //! bounds the process, its connections and what is read from disk. This file enforces nothing: the code that owns a
 //! queue, cache, body or task reads its bound here.
 
-use std::time::Duration;
-
 pub use crate::budget::{LimitError, Limits};
+pub use crate::limit::{Limit, Unit};
 pub use crate::unit::UnitError;
 
 const KIB: u64 = 1 << 10;
@@ -17,73 +16,6 @@ const TIB: u64 = 1 << 40;
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
-
-/// What a limit counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Bytes; written `64MiB` or `10MB`.
-    Bytes,
-    /// Bytes per second.
-    BytesPerSecond,
-    /// Milliseconds; written `500ms`, `5s`, `2m` or `1h`.
-    Milliseconds,
-    /// Plain pieces: calls, handles, headers.
-    Count,
-}
-
-/// One bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
-    /// Unique name; for the budget of a component its key in the manifest.
-    pub name: &'static str,
-    /// What the three numbers count.
-    pub unit: Unit,
-    /// In force when nobody says otherwise.
-    pub default: u64,
-    /// The smallest value that can be asked for.
-    pub floor: u64,
-    /// The largest value that can be asked for.
-    pub ceiling: u64,
-    /// What is bounded and what happens beyond it.
-    pub doc: &'static str,
-    /// The test that drives the product over this bound.
-    pub test: &'static str,
-}
-
-impl Limit {
-    /// The default as a size; for entries in bytes or pieces.
-    pub const fn size(&self) -> usize {
-        if self.default > usize::MAX as u64 {
-            usize::MAX
-        } else {
-            self.default as usize
-        }
-    }
-
-    /// The default as a 32-bit number.
-    pub const fn count(&self) -> u32 {
-        if self.default > u32::MAX as u64 {
-            u32::MAX
-        } else {
-            self.default as u32
-        }
-    }
-
-    /// The default as people write it: `64KiB`, `30s`, `100`, `1KiB/s`.
-    pub fn shown(&self) -> String {
-        let rate = if self.unit == Unit::BytesPerSecond {
-            "/s"
-        } else {
-            ""
-        };
-        crate::unit::display(self.unit, self.default) + rate
-    }
-
-    /// The default as a length of time; for entries in milliseconds.
-    pub const fn duration(&self) -> Duration {
-        Duration::from_millis(self.default)
-    }
-}
 
 /// Declares each entry once: as a constant, in its documentation and in [`ALL`], so that none can be forgotten.
 macro_rules! table {
@@ -513,6 +445,8 @@ table! {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use std::collections::BTreeSet;
 

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use hostel_app::limits::{self, Limits};
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Engine, Module, ResourcesRequired};
+use wasmtime::{Engine, InstancePre, Module, ResourcesRequired};
 use wasmtime_wasi_http::{p2, p3};
 
 use crate::abi::{Callable, command::Command, init};
@@ -126,11 +126,7 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
     let half = shared.half(flavor).map_err(|cause| host_error(&cause))?;
     let callable = match linked_by {
         Abi::CommandP1 | Abi::ExportModule | Abi::Init | Abi::Handle => {
-            let binary = match linked_by {
-                Abi::Handle => handle::with_own_memory(&binary),
-                _ => binary,
-            };
-            let module: Module = compile(shared, half, job, &binary)?;
+            let module: Module = compile(shared, half, job, &instantiable(linked_by, &binary))?;
             fits(job.limits, Some(module.resources_required()))?;
             let modules = match job.role {
                 Role::Service => &half.services,
@@ -142,15 +138,7 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
             let pre = modules
                 .instantiate_pre(&module)
                 .map_err(|cause| link_error(abi, &cause))?;
-            match abi {
-                Abi::ExportModule => Callable::Export(export::Linked::module(pre)),
-                Abi::Init if !init::fits(&module) => return Err(other_init()),
-                Abi::Init => Callable::Init(pre),
-                Abi::Handle => Callable::Handle(handle::Linked::new(pre)),
-                Abi::Cgi if !cgi::begins(&module) => return Err(other_start()),
-                Abi::Cgi => Callable::Cgi(Command::P1(pre)),
-                _ => Callable::Command(Command::P1(pre)),
-            }
+            of_module(abi, pre)?
         }
         _ => {
             let component: Component = compile(shared, half, job, &binary)?;
@@ -173,6 +161,27 @@ pub(crate) fn load(shared: &Shared, job: &Job<'_>) -> Result<Loaded, LoadError> 
         callable,
         engine: half.engine.clone(),
     })
+}
+
+/// A module that was linked, as it is called by `abi`.
+fn of_module(abi: Abi, pre: InstancePre<Host>) -> Result<Callable, LoadError> {
+    Ok(match abi {
+        Abi::ExportModule => Callable::Export(export::Linked::module(pre)),
+        Abi::Init if !init::fits(pre.module()) => return Err(other_init()),
+        Abi::Init => Callable::Init(pre),
+        Abi::Handle => Callable::Handle(handle::Linked::new(pre)),
+        Abi::Cgi if !cgi::begins(pre.module()) => return Err(other_start()),
+        Abi::Cgi => Callable::Cgi(Command::P1(pre)),
+        _ => Callable::Command(Command::P1(pre)),
+    })
+}
+
+/// The module that is compiled in its place: one that can be linked before there is a store.
+fn instantiable(abi: Abi, binary: &[u8]) -> Cow<'_, [u8]> {
+    match abi {
+        Abi::Handle => handle::with_own_memory(binary),
+        _ => Cow::Borrowed(binary),
+    }
 }
 
 fn choose(detected: &Detected, role: Role) -> Result<Abi, LoadError> {

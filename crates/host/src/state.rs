@@ -119,6 +119,8 @@ pub(crate) struct Given {
     pub(crate) env: Vec<(Cow<'static, str>, String)>,
     pub(crate) stdin: Arc<dyn StdinStream + Sync>,
     pub(crate) stdout: Arc<dyn StdoutStream + Sync>,
+    /// `None` is the log.
+    pub(crate) stderr: Option<Arc<dyn StdoutStream + Sync>>,
 }
 
 impl Host {
@@ -392,7 +394,10 @@ impl Template {
                     let announcement = self.life.as_ref().and_then(Life::announcement);
                     wasi.stdout(out.announcing(announcement));
                 }
-                wasi.stderr(LineStream::new(log.clone(), origin, Channel::Err));
+                match given.and_then(|given| given.stderr.clone()) {
+                    Some(own) => wasi.stderr(own),
+                    None => wasi.stderr(LineStream::new(log.clone(), origin, Channel::Err)),
+                };
             }
         }
         net::allow_sockets(&mut wasi, outgoing);

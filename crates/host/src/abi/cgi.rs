@@ -65,6 +65,7 @@ pub(super) fn work(
             env,
             stdin: Arc::new(input.clone()),
             stdout: Arc::new(output.clone()),
+            stderr: None,
         };
         let entry = entry(command, &call);
         let store = || {

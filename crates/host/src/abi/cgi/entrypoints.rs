@@ -82,8 +82,9 @@ impl Guest {
             export: ROUTES,
         };
         let most = limits::CGI_ROUTES.size();
-        let printed = MemoryOutputPipe::new(most);
-        let outcome = run(&self.0, entry, printed.clone()).await;
+        let (printed, said) = (MemoryOutputPipe::new(most), MemoryOutputPipe::new(most));
+        let outcome = run(&self.0, entry, (printed.clone(), said.clone())).await;
+        let outcome = outcome.map_err(|fault| with_last_words(fault, &said.contents()));
         let printed = printed.contents();
         if printed.len() >= most {
             return Err(Fault::BadGuest(format!(
@@ -121,8 +122,26 @@ fn is_entrypoint(module: &Module, name: &str) -> bool {
     function.is_some_and(|ty| ty.params().len() == 0 && ty.results().len() == 0)
 }
 
+/// What it said on standard error is worth reading if it failed; nothing else is said before the server is ready.
+fn with_last_words(fault: Fault, said: &[u8]) -> Fault {
+    let said = String::from_utf8_lossy(said);
+    let said: String = said.trim().chars().take(WORDS_CHARS).collect();
+    match fault {
+        Fault::Trap(why) if !said.is_empty() => Fault::Trap(format!("{said}\n{why}")),
+        Fault::BadGuest(why) if !said.is_empty() => Fault::BadGuest(format!("{why}: {said}")),
+        fault => fault,
+    }
+}
+
+/// Of what a module said that failed, so much.
+const WORDS_CHARS: usize = 1000;
+
 /// Runs it with nothing that its component was granted.
-async fn run(guest: &Inner, entry: Entry<'_>, printed: MemoryOutputPipe) -> Result<(), Fault> {
+async fn run(
+    guest: &Inner,
+    entry: Entry<'_>,
+    (printed, said): (MemoryOutputPipe, MemoryOutputPipe),
+) -> Result<(), Fault> {
     let template = Arc::new(Template {
         settings: Arc::default(),
         grants: Arc::default(),
@@ -137,6 +156,7 @@ async fn run(guest: &Inner, entry: Entry<'_>, printed: MemoryOutputPipe) -> Resu
         env: Vec::new(),
         stdin: Arc::new(MemoryInputPipe::new("")),
         stdout: Arc::new(printed),
+        stderr: Some(Arc::new(said)),
     };
     let id = RequestId::next();
     let store = Host::program(&guest.engine, &template, id, Kind::Module, Some(&given));

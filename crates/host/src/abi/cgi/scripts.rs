@@ -14,12 +14,14 @@ mod path;
 use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hostel_app::app::Scripts;
 use hostel_app::{Cgi, Component, Grants};
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body::Body;
 use wasmtime_wasi_http::WasiBody;
 
 use self::disk::{Disk, Kind};
@@ -42,6 +44,8 @@ pub(crate) struct Site {
     grants: Arc<Grants>,
     /// What an answer of the host may have.
     body_bytes: u64,
+    /// What a look-up may take: a disk that hangs holds its request up, but not for ever.
+    deadline_ms: Option<u64>,
 }
 
 /// A script that a request led to.
@@ -147,21 +151,31 @@ impl Site {
             scripts: Scripts { root, ..scripts },
             grants: template.grants.clone(),
             body_bytes: template.limits.response_body_bytes,
+            deadline_ms: template.limits.deadline_ms,
         }))
     }
 
     /// Where the request leads.
     ///
     /// # Errors
-    /// The disk could not be asked.
+    /// The disk could not be asked, or did not answer in time.
     pub(crate) async fn lead(
         self: &Arc<Self>,
         request: Request<RequestBody>,
     ) -> Result<Led, Fault> {
+        within(self.deadline_ms, self.look(request)).await
+    }
+
+    async fn look(self: &Arc<Self>, request: Request<RequestBody>) -> Result<Led, Fault> {
         let (mut head, body) = request.into_parts();
         let (site, asked) = (self.clone(), head.uri.path().to_owned());
         let looked = tokio::task::spawn_blocking(move || site.find(&asked)).await;
         let answer = match looked.map_err(io::Error::from).flatten() {
+            // Scripts read as much as they are told that there is, as CGI has it: told nothing, they would lose the body.
+            Ok(Found::Script(_)) if body.size_hint().exact().is_none() => Ok(refusal(
+                StatusCode::LENGTH_REQUIRED,
+                "a script needs the length of the body: send content-length\n",
+            )),
             Ok(Found::Script(script)) => {
                 head.extensions.insert(script);
                 return Ok(Led::Run(Request::from_parts(head, body)));
@@ -277,6 +291,18 @@ impl Site {
             rest,
         }
     }
+}
+
+/// What comes of it, if that is within so many milliseconds.
+async fn within<T>(
+    deadline_ms: Option<u64>,
+    look: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    let Some(deadline_ms) = deadline_ms else {
+        return look.await;
+    };
+    let looked = tokio::time::timeout(Duration::from_millis(deadline_ms), look).await;
+    looked.unwrap_or(Err(Fault::Deadline(deadline_ms)))
 }
 
 /// Sends the client to the same path with a slash at its end, so that what a page names is found beside it.

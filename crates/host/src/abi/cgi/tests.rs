@@ -78,3 +78,111 @@ async fn what_a_program_prints_is_the_answer() {
     assert_eq!(status, 500);
     assert!(text.contains("must be specified"), "{text}");
 }
+
+#[tokio::test]
+async fn no_client_and_no_route_is_no_obstacle() {
+    let guest = loaded(&prints("status: 200\n\nhere"));
+    let body = Full::new(Bytes::new()).map_err(|never| match never {});
+    let request = http::Request::get("/a")
+        .body(RequestBody::new(body))
+        .unwrap();
+    let call = Call {
+        origin: None,
+        ..call("/...", None)
+    };
+    let answer = guest.handle_http(request, call).await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn routes_are_asked_for_where_there_are_some() {
+    let guest = loaded(&prints("status: 200\n\nhere"));
+    assert_eq!(guest.discover_routes().await, Ok(None));
+    let guest =
+        loaded(&prints("/a _start\n").replace("_start\")", "_routes\") (export \"_start\")"));
+    let printed = guest.discover_routes().await.unwrap();
+    assert_eq!(printed.as_deref(), Some("/a _start\n"));
+}
+
+#[test]
+fn a_head_ends_at_the_same_place_however_it_comes() {
+    use super::head;
+
+    let output = b"\r\ncontent-type: a/b\r\nx: \r1\n\r\nbody\n\n";
+    let mut whole = Vec::new();
+    let end = head::take(&mut whole, output).unwrap();
+    assert_eq!(&output[end..], b"body\n\n");
+    for first in 0..end {
+        let mut pieces = Vec::new();
+        assert_eq!(head::take(&mut pieces, &output[..first]), None, "{first}");
+        let rest = head::take(&mut pieces, &output[first..]);
+        assert_eq!(rest, Some(end - first), "{first}");
+        assert_eq!(pieces, whole, "{first}");
+    }
+}
+
+#[test]
+fn any_bytes_are_a_head_or_are_none() {
+    use super::head::{self, Unfit};
+
+    // A generator of its own: the same bytes in every run.
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap()
+    };
+    let words: [&[u8]; 14] = [
+        b"status",
+        b"Content-Type",
+        b"location",
+        b":",
+        b": ",
+        b"\n",
+        b" ",
+        b"200",
+        b"99",
+        b"\xff",
+        b"\0",
+        b"content-length",
+        b"x",
+        b"18446744073709551616",
+    ];
+    let mut fit = 0;
+    for _ in 0..20_000 {
+        let length = next() % 12;
+        let lines: Vec<u8> = (0..length)
+            .flat_map(|_| words[next() % words.len()].to_vec())
+            .collect();
+        match head::parse(&lines) {
+            Ok(head) => {
+                fit += 1;
+                assert!(head.response.status().as_u16() >= 200);
+            }
+            Err(Unfit::Insufficient) => {}
+            Err(Unfit::Refused(why)) => assert!(!why.is_empty()),
+        }
+    }
+    assert!(fit > 0);
+}
+
+#[test]
+fn paths_are_decoded_as_far_as_they_are_escaped() {
+    use super::environment::decoded;
+
+    for (path, text) in [
+        ("", ""),
+        ("/a%20b", "/a b"),
+        ("/%C3%A9", "/\u{e9}"),
+        ("/%ff", "/\u{fffd}"),
+        ("/%", "/%"),
+        ("/%4", "/%4"),
+        ("/%zz%41", "/%zzA"),
+        ("/%00%2e", "/%00."),
+        ("/%2541", "/%41"),
+        ("/%+1", "/%+1"),
+    ] {
+        assert_eq!(decoded(path), text, "{path}");
+    }
+}

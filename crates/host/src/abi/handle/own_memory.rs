@@ -92,8 +92,11 @@ fn change(
     Ok(())
 }
 
-/// The imports without the memory, and the memory's type as it is written; `None` where there is not exactly that one.
-fn without_memory(imports: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
+/// Imports without a memory, and the type of that as it is written.
+type Parted = (Vec<u8>, Vec<u8>);
+
+/// Takes the memory out of the imports; `None` where there is not exactly that one.
+fn without_memory(imports: &[u8]) -> Result<Option<Parted>, Error> {
     let reader = ImportSectionReader::new(BinaryReader::new(imports, 0))?;
     let mut starts = Vec::new();
     let mut memory: Option<(usize, Range<usize>)> = None;

@@ -45,6 +45,7 @@ fn site(scripts: Scripts, grants: &[(&str, &Path)]) -> Arc<Site> {
         },
         grants: Arc::new(grants),
         body_bytes: 1000,
+        deadline_ms: None,
     })
 }
 
@@ -355,4 +356,12 @@ async fn a_file_beyond_the_limit_of_a_body_is_refused() {
     fs::write(folder.path().join("site/a.css"), vec![b'x'; 1001]).unwrap();
     let refused = site.lead(request("GET", "/a.css", "")).await;
     assert!(matches!(refused, Err(Fault::BadGuest(_))));
+}
+
+#[tokio::test]
+async fn a_disk_that_does_not_answer_is_not_waited_for_for_ever() {
+    let outcome = within(Some(1), std::future::pending::<Result<(), Fault>>()).await;
+    assert!(matches!(outcome, Err(Fault::Deadline(1))));
+    assert!(within(Some(1000), async { Ok(()) }).await.is_ok());
+    assert!(within(None, async { Ok(()) }).await.is_ok());
 }
