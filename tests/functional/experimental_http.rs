@@ -138,170 +138,82 @@ fn upstream() -> (Upstream, String, String) {
     (upstream, url, grant)
 }
 
+/// What is otherwise in a request that would be answered.
+enum But<'a> {
+    Url(&'a [u8]),
+    Method(&'a [u8]),
+    Headers(&'a [u8]),
+    UrlAt(u32),
+    StatusOut(u32),
+    HandleOut(u32),
+}
+
+impl<'a> But<'a> {
+    fn of(&self, url: &'a [u8]) -> Asked<'a> {
+        let mut asked = Asked {
+            url,
+            ..Asked::default()
+        };
+        match *self {
+            Self::Url(url) => asked.url = url,
+            Self::Method(method) => asked.method = method,
+            Self::Headers(headers) => asked.headers = headers,
+            Self::UrlAt(at) => asked.url_at = at,
+            Self::StatusOut(at) => asked.status_out = at,
+            Self::HandleOut(at) => asked.handle_out = at,
+        }
+        asked
+    }
+}
+
+/// Requests that are granted and not sent.
+const REFUSED: [(But<'static>, i32); 16] = [
+    (But::UrlAt(65_530), 3),
+    (But::UrlAt(u32::MAX), 3),
+    (But::StatusOut(65_535), 3),
+    (But::HandleOut(u32::MAX), 3),
+    (But::Url(b"http://\xff/"), 6),
+    (But::Method(b"\xff"), 6),
+    (But::Headers(b"a:\xff\n"), 6),
+    (But::Url(b"http://example.com/"), 7),
+    (But::Method(b"GE T"), 8),
+    (But::Method(b"CONNECT"), 8),
+    (But::Headers(b"no colon\n"), 9),
+    (But::Headers(b"a b:c\n"), 9),
+    (But::Headers(b":c\n"), 9),
+    (But::Url(b"no url"), 10),
+    (But::Url(b""), 10),
+    (But::Url(b"ftp://127.0.0.1/"), 10),
+];
+
 #[test]
 fn every_way_in_which_a_request_comes_to_nothing_has_its_code() {
     let (upstream, url, grant) = upstream();
-    let url = url.as_bytes();
     let granted = ["--grant", grant.as_str()];
-    let base = || Asked {
-        url,
+    let good = Asked {
+        url: url.as_bytes(),
         ..Asked::default()
     };
-    let nobody = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        format!("http://{}", listener.local_addr().expect("an address"))
-    };
-    let nobody_granted = format!("http={nobody}");
-    assert_eq!(base().code(&granted), 0);
+    assert_eq!(good.code(&granted), 0);
     let asked = upstream.connections();
-    let cases: Vec<(Asked<'_>, Vec<&str>, i32)> = vec![
-        (
-            Asked {
-                url_at: 65_530,
-                ..base()
-            },
-            granted.to_vec(),
-            3,
-        ),
-        (
-            Asked {
-                url_at: u32::MAX,
-                ..base()
-            },
-            granted.to_vec(),
-            3,
-        ),
-        (
-            Asked {
-                status_out: 65_535,
-                ..base()
-            },
-            granted.to_vec(),
-            3,
-        ),
-        (
-            Asked {
-                handle_out: u32::MAX,
-                ..base()
-            },
-            granted.to_vec(),
-            3,
-        ),
-        (
-            Asked {
-                url: b"http://\xff/",
-                ..base()
-            },
-            granted.to_vec(),
-            6,
-        ),
-        (
-            Asked {
-                method: b"\xff",
-                ..base()
-            },
-            granted.to_vec(),
-            6,
-        ),
-        (
-            Asked {
-                headers: b"a:\xff\n",
-                ..base()
-            },
-            granted.to_vec(),
-            6,
-        ),
-        (base(), vec![], 7),
-        (
-            Asked {
-                url: b"http://example.com/",
-                ..base()
-            },
-            granted.to_vec(),
-            7,
-        ),
-        (
-            Asked {
-                method: b"GE T",
-                ..base()
-            },
-            granted.to_vec(),
-            8,
-        ),
-        (
-            Asked {
-                method: b"CONNECT",
-                ..base()
-            },
-            granted.to_vec(),
-            8,
-        ),
-        (
-            Asked {
-                headers: b"no colon\n",
-                ..base()
-            },
-            granted.to_vec(),
-            9,
-        ),
-        (
-            Asked {
-                headers: b"a b:c\n",
-                ..base()
-            },
-            granted.to_vec(),
-            9,
-        ),
-        (
-            Asked {
-                headers: b":c\n",
-                ..base()
-            },
-            granted.to_vec(),
-            9,
-        ),
-        (
-            Asked {
-                url: b"no url",
-                ..base()
-            },
-            granted.to_vec(),
-            10,
-        ),
-        (Asked { url: b"", ..base() }, granted.to_vec(), 10),
-        (
-            Asked {
-                url: b"ftp://127.0.0.1/",
-                ..base()
-            },
-            granted.to_vec(),
-            10,
-        ),
-        (
-            Asked {
-                url: nobody.as_bytes(),
-                ..base()
-            },
-            vec!["--grant", &nobody_granted],
-            11,
-        ),
-        (
-            base(),
-            [&granted[..], &["--limit", "outbound=0"]].concat(),
-            12,
-        ),
-        (
-            base(),
-            [&granted[..], &["--limit", "http_sessions=0"]].concat(),
-            13,
-        ),
-    ];
-    for (number, (case, flags, expected)) in cases.iter().enumerate() {
-        assert_eq!(case.code(flags), *expected, "case {number}");
+    for (number, (but, expected)) in REFUSED.iter().enumerate() {
+        let code = but.of(url.as_bytes()).code(&granted);
+        assert_eq!(code, *expected, "case {number}");
     }
-    assert_eq!(upstream.connections(), asked, "nothing was sent");
-    let hidden = base().program("", &base().call());
+    assert_eq!(good.code(&[]), 7);
+    for (limit, expected) in [("outbound=0", 12), ("http_sessions=0", 13)] {
+        let flags = [&granted[..], &["--limit", limit]].concat();
+        assert_eq!(good.code(&flags), expected, "{limit}");
+    }
+    let hidden = good.program("", &good.call());
     assert_eq!(code(&hidden, &granted), 2);
+    assert_eq!(upstream.connections(), asked, "nothing was sent");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let nobody = format!("http://{}", listener.local_addr().expect("an address"));
+    drop(listener);
+    let granted = ["--grant".to_owned(), format!("http={nobody}")];
+    let granted = granted.each_ref().map(String::as_str);
+    assert_eq!(But::Url(nobody.as_bytes()).of(b"").code(&granted), 11);
 }
 
 #[test]
