@@ -1,14 +1,14 @@
 //! Manifests of other hosts, served as they are.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::Path;
 
 use crate::harness::app::App;
 use crate::harness::command::{Outcome, hostel, hostel_in};
 use crate::harness::message::request;
 use crate::harness::server::Server;
-use crate::harness::{data, eventually};
+use crate::harness::{data, eventually, guest};
 
 /// A program in WebAssembly text whose exports print one text each.
 fn printer(exports: &[(&str, &str)]) -> String {
@@ -321,6 +321,46 @@ fn a_config_toml_is_served() {
     );
 }
 
+/// Answers each of its clients' first words with the same ones.
+fn backend() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let accepting = listener.try_clone().expect("the same socket");
+    std::thread::spawn(move || {
+        while let Ok((mut client, _)) = accepting.accept() {
+            let mut words = [0; 100];
+            let length = client.read(&mut words).unwrap_or(0);
+            if length == 0 || client.write_all(&words[..length]).is_err() {
+                return;
+            }
+        }
+    });
+    (listener, address)
+}
+
+#[test]
+fn the_samples_of_serverless_wasm_answer_and_dial_what_the_operator_granted() {
+    let (listener, backend) = backend();
+    let text = "listen_address = \"127.0.0.1:8080\"\n\n\
+        [[applications]]\nfile_path = \"./samples/testfunc.wasm\"\nmethod = \"GET\"\nurl_path = \"/hello\"\nfunction = \"hello\"\n\n\
+        [[applications]]\nfile_path = \"./samples/testfunc.wasm\"\nmethod = \"GET\"\nurl_path = \"/bonjour\"\nfunction = \"bonjour\"\n\n\
+        [[applications]]\nfile_path = \"./samples/testbackend.wasm\"\nmethod = \"GET\"\nurl_path = \"/backend\"\nfunction = \"handle\"\n\
+        env = { \"/env/backend\"= \"127.0.0.1:8181\"}\n";
+    let code = |name| fs::read(guest(name)).expect("a guest");
+    let app = App::empty()
+        .with_file("config.toml", text.replace("127.0.0.1:8181", &backend))
+        .with_file("samples/testfunc.wasm", code("handle-hello"))
+        .with_file("samples/testbackend.wasm", code("handle-backend"));
+    let server = app.up();
+    assert_eq!(server.page("/hello"), "Hello from a module!\n");
+    assert_eq!(server.page("/bonjour"), "Bonjour depuis un module !\n");
+    let refused = format!("could not connect to {backend}: -1\n");
+    assert_eq!(server.page("/backend"), refused, "nothing was granted");
+    let granted = app.up_with(&["--grant", &format!("tcp={backend}")]);
+    assert_eq!(granted.page("/backend"), "the server says: hello\n\n");
+    drop(listener);
+}
+
 #[test]
 fn head_and_options_are_answered_sensibly() {
     let server = applications("127.0.0.1:1").up();
@@ -545,5 +585,17 @@ fn files_are_found_where_the_other_host_looked_for_them() {
     assert!(checked.stderr.contains(note), "{}", checked.stderr);
     let said = checked.success();
     assert!(said.starts_with("samples: ok"), "{said}");
-    assert!(Path::new(&app.path("samples/testfunc.wat")).is_file());
+    // As WAGI's own example was started: from the folder above.
+    let text = "default_host = \"localhost:3000\"\n\n[[module]]\n# Example executing a Web Assembly Text file\nroute = \"/\"\n\
+                module = \"examples/hello.wat\"\n\n[[module]]\nroute = \"/hello/...\"\nmodule = \"examples/hello.wasm\"";
+    let page = program(&["_start"], None);
+    let app = App::empty()
+        .with_file("examples/modules.toml", text)
+        .with_file("examples/hello.wat", &page)
+        .with_file("examples/hello.wasm", &page);
+    let checked = hostel_here(&app, &["check", "examples/modules.toml"]);
+    let notes = checked.stderr.matches("is not beside this file").count();
+    assert_eq!(notes, 2, "{}", checked.stderr);
+    let said = checked.success();
+    assert!(said.contains("/hello/... -> hello-2"), "{said}");
 }

@@ -246,17 +246,7 @@ impl Assembly<'_, '_> {
             .map(|arg| self.expanded(arg, &secrets))
             .collect();
         let env = self.env(&text.env, &secrets);
-        let config: BTreeMap<String, Text> = text
-            .config
-            .iter()
-            .map(|(name, value)| {
-                let value = match text.plain_config {
-                    true => Text::literal(value.value.as_str()),
-                    false => self.expanded(value, &secrets),
-                };
-                (name.value.clone(), value)
-            })
-            .collect();
+        let config = self.config(&text, &secrets);
         let errors = self.report.len();
         let grants = self.grants(text.grants);
         let texts = args.iter().chain(env.iter().map(|(_, value)| value));
@@ -339,6 +329,22 @@ impl Assembly<'_, '_> {
         let (_, text) = given.into_iter().find(|(name, _)| name == limit.name)?;
         // What is no value was reported before.
         Some((limit.value(text).ok()?, text.clone()))
+    }
+
+    /// The configuration values.
+    fn config(
+        &mut self,
+        text: &ComponentText,
+        secrets: &BTreeSet<String>,
+    ) -> BTreeMap<String, Text> {
+        let values = text.config.iter().map(|(name, value)| {
+            let value = match text.plain_config {
+                true => Text::literal(value.value.as_str()),
+                false => self.expanded(value, secrets),
+            };
+            (name.value.clone(), value)
+        });
+        values.collect()
     }
 
     /// The manifest's environment, then the operator's, each name once.

@@ -15,6 +15,7 @@ mod digest;
 pub mod error;
 mod fields;
 pub mod grant;
+mod limit;
 pub mod limits;
 pub mod listen_on;
 mod manifest;

@@ -5,11 +5,9 @@
 //! bounds the process, its connections and what is read from disk. This file enforces nothing: the code that owns a
 //! queue, cache, body or task reads its bound here.
 
-mod entry;
-
 pub use crate::budget::{LimitError, Limits};
+pub use crate::limit::{Limit, Unit};
 pub use crate::unit::UnitError;
-pub use entry::{Limit, Unit};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -447,9 +445,10 @@ table! {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use std::collections::BTreeSet;
-    use std::time::Duration;
 
     #[test]
     fn every_entry_is_well_formed() {

@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use hostel_app::route::Routes;
-use hostel_app::{App, CronTrigger, Digest, ListenOn, MessageTrigger, Resolved, ServiceTrigger};
+use hostel_app::{
+    App, Component, CronTrigger, Digest, ListenOn, MessageTrigger, Resolved, ServiceTrigger,
+};
 use hostel_host::{Fault, Guest, LoadError, Progress, Role};
 
 use crate::cron;
@@ -195,15 +197,7 @@ impl Deployed {
                 });
             }
             if fresh.len() > before {
-                let old = self.app.component(&component.name);
-                replaced.push(Replaced {
-                    component: component.name.clone(),
-                    digest: component.digest,
-                    rebuilt: old.is_some_and(|old| old.digest != component.digest),
-                    added: old.is_none(),
-                    took: begin.elapsed(),
-                    compiled: compiled.0.get(),
-                });
+                replaced.push(self.replaced(component, begin.elapsed(), &compiled));
             }
         }
         replaced.sort_by(|one, other| one.component.cmp(&other.component));
@@ -237,6 +231,19 @@ impl Deployed {
             checked.map_err(DeployError::from)?;
         }
         Ok(true)
+    }
+
+    /// What is told of a component with a new guest.
+    fn replaced(&self, component: &Component, took: Duration, compiled: &Compiled) -> Replaced {
+        let old = self.app.component(&component.name);
+        Replaced {
+            component: component.name.clone(),
+            digest: component.digest,
+            rebuilt: old.is_some_and(|old| old.digest != component.digest),
+            added: old.is_none(),
+            took,
+            compiled: compiled.0.get(),
+        }
     }
 
     /// The routes that components print: those of new guests, and those that the others have printed before.
@@ -389,7 +396,7 @@ mod tests {
     use super::*;
     use crate::live::Live;
     use crate::tests::fake;
-    use hostel_app::{Component, Source};
+    use hostel_app::Source;
     use hostel_host::{LogSink, Runtime, RuntimeOptions};
 
     /// Components of these names and bytes.
@@ -444,6 +451,11 @@ mod tests {
             ..old.clone()
         };
         assert_eq!(changed(&renamed), ["the app's name"]);
+        let elsewhere = App {
+            listen: Some("127.0.0.1:80".parse().unwrap()),
+            ..old.clone()
+        };
+        assert_eq!(changed(&elsewhere), ["listen_address"]);
     }
 
     /// A program at a route that names an export of it.

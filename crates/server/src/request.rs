@@ -288,6 +288,16 @@ mod tests {
     use super::*;
     use http::Request;
 
+    #[test]
+    fn the_health_check_tells_a_drain() {
+        let answer = |draining| {
+            let own = Own::health(draining);
+            (own.status.as_u16(), own.text)
+        };
+        assert_eq!(answer(false), (200, "OK"));
+        assert_eq!(answer(true), (503, "draining"));
+    }
+
     fn parts(version: Version, target: &str, fields: &[(&'static str, &str)]) -> Parts {
         let (mut parts, ()) = Request::new(()).into_parts();
         parts.version = version;

@@ -1,4 +1,4 @@
-//! One entry of the table of bounds: its numbers, and what they count.
+//! What one bound is; all of them are the table in `limits`.
 
 use std::time::Duration;
 
