@@ -458,6 +458,29 @@ mod tests {
         assert_eq!(changed(&elsewhere), ["listen_address"]);
     }
 
+    /// A program at a route that names an export of it.
+    fn program(entrypoint: &str) -> Resolved {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = format!(
+            "[app]\nname = \"test\"\n[component.web]\n\
+             source = '(module (memory (export \"memory\") 1) (func (export \"_start\")))'\n\
+             [[http]]\nroute = \"/...\"\ncomponent = \"web\"\nentrypoint = \"{entrypoint}\"\n"
+        );
+        std::fs::write(folder.path().join("hostel.toml"), manifest).unwrap();
+        hostel_app::resolve(folder.path(), &hostel_app::Operator::default()).unwrap()
+    }
+
+    #[test]
+    fn a_route_that_names_what_is_not_there_is_not_taken_over() {
+        let runtime = Runtime::new(RuntimeOptions::new(LogSink::null())).unwrap();
+        let mut deployed = deploy::deploy(&runtime, program("_start"), &|_| {}).unwrap();
+        let before = deployed.app().digest;
+        let refused = deployed.replace(program("_strat"), &|_| {}).unwrap_err();
+        assert!(refused.to_string().contains("`_strat`"), "{refused}");
+        assert_eq!(deployed.app().digest, before);
+        assert!(deployed.replace(program("_start"), &|_| {}).is_ok());
+    }
+
     /// A service that calls a function of the interface, and the component that has such a function.
     fn bound(wanted: &str, offered: &str) -> Resolved {
         let folder = tempfile::tempdir().unwrap();
