@@ -320,8 +320,11 @@ impl Bench<'_> {
         let first_answer_ms = begun.elapsed().as_secs_f64() * 1e3;
         let started = proc::Usage::read(server.pid())?;
         let (url, asked) = match kind.scripts {
-            Some(_) => (format!("{}?name=visitor", server.url()), Asked::Form),
-            None => (server.url(), Asked::Page),
+            // The control answers GET alone.
+            Some(_) if contender != Contender::Native => {
+                (format!("{}?name=visitor", server.url()), Asked::Form)
+            }
+            _ => (server.url(), Asked::Page),
         };
         let load = |seconds| self.load.run(&url, asked, seconds, connections);
         load(WARM_UP_SECONDS)?;
