@@ -8,7 +8,7 @@ use crate::harness::app::App;
 use crate::harness::command::hostel;
 use crate::harness::message::{chunk, chunked_head, get, last_chunk, post, request};
 use crate::harness::server::Server;
-use crate::harness::{PATIENCE, built, eventually, guest};
+use crate::harness::{PATIENCE, built, guest};
 
 /// The component `web` is this module, with these grants and values.
 fn probe(settings: &str) -> App {
@@ -516,5 +516,5 @@ fn every_request_has_an_instance_of_its_own() {
     let server = app.up();
     let pages = (0..50).map(|_| server.page("/"));
     assert!(pages.into_iter().all(|page| page == "0"));
-    eventually("an idle server", || Some(server.is_alive("/")));
+    server.is_alive("/");
 }
