@@ -15,9 +15,9 @@ fn modules_and_components_of_both_engines() {
     for (name, abi) in [
         ("hello-p2", "http-p2"),
         ("hello-p3", "http-p3"),
-        ("run-exit-p1", "command-p1"),
-        ("run-exit-p2", "command-p2"),
-        ("run-exit-p3", "command-p3"),
+        ("run-exit-p1", "cgi"),
+        ("run-exit-p2", "cgi"),
+        ("run-exit-p3", "cgi"),
     ] {
         let file = guest(name);
         let words = ["check", "--no-cache", file.to_str().expect("text")];
