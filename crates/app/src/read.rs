@@ -100,6 +100,15 @@ pub(crate) fn named_elsewhere(folder: &Path, written: &Path) -> (PathBuf, bool) 
     }
 }
 
+/// Where a file that another host's manifest names is, or may be once it is there.
+pub(crate) fn places(folder: &Path, written: &Path) -> Vec<PathBuf> {
+    let beside = folder.join(written);
+    let same = std::path::absolute(&beside).ok();
+    let here = std::path::absolute(written).ok();
+    let here = here.filter(|here| same.as_ref() != Some(here) && !beside.exists());
+    [beside].into_iter().chain(here).collect()
+}
+
 /// A directory as a path inside `folder`, however it was written, if it is there and lies inside.
 pub(crate) fn inside(folder: &Path, directory: &Path) -> Option<PathBuf> {
     let folder = match folder.as_os_str().is_empty() {
