@@ -179,6 +179,21 @@ fn the_health_check_answers_before_every_module() {
 }
 
 #[test]
+fn the_health_check_answers_before_what_a_module_prints() {
+    let program = program(&["_start"], Some("/healthz _start\n/a _start\n"));
+    let text = "[[module]]\nroute = \"/...\"\nmodule = \"d.wat\"\n";
+    let app = App::empty()
+        .with_file("modules.toml", text)
+        .with_file("d.wat", program);
+    let server = app.up();
+    assert_eq!(server.page("/healthz"), "OK");
+    let note = "note: of what `_routes` printed, the route \"/healthz\" is never called: the health check answers there";
+    server
+        .stderr()
+        .find("the note", |text| text.contains(note).then_some(()));
+}
+
+#[test]
 fn an_app_of_hostel_may_have_a_health_check_too() {
     let manifest = "[app]\nname = \"a\"\nhealth = \"/up\"\n[[http]]\nroute = \"/...\"\ncomponent = \"p\"\n\
                     [component.p]\nsource = \"p.wat\"\n";
