@@ -370,6 +370,15 @@ fn a_dialect_is_told_by_its_content_and_a_folder_by_its_only_manifest() {
     let named = folder("anything.toml", MODULES);
     assert_eq!(app_of(&named.path().join("anything.toml")).name, "anything");
     assert!(!has_manifest(named.path()));
+    let large = folder(
+        "modules.toml",
+        &format!("#{}\n{MODULES}", "x".repeat(1 << 20)),
+    );
+    let told = resolve(large.path(), &Operator::default()).expect_err("too large");
+    assert!(
+        told.to_string().contains("larger than 1MiB"),
+        "not that there is none: {told}"
+    );
     let one = folder("config.toml", CONFIG);
     assert!(has_manifest(one.path()));
     assert_eq!(app_of(one.path()).components.len(), 2);
