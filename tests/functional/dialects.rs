@@ -297,6 +297,25 @@ fn a_new_build_is_asked_for_its_routes_anew() {
     });
 }
 
+#[test]
+fn what_was_said_of_printed_routes_is_not_said_again() {
+    let of_page = |text: &str| printer(&[("_start", &page(text))]);
+    let text = "[[module]]\nroute = \"/a\"\nmodule = \"p.wat\"\n[[module]]\nroute = \"/...\"\nmodule = \"d.wat\"\n";
+    let app = App::empty()
+        .with_file("modules.toml", text)
+        .with_file("p.wat", of_page("one"))
+        .with_file("d.wat", program(&["_start"], Some("/a _start\n")));
+    let server = app.up_with(&["--watch"]);
+    let note = "the route \"/a\" answers the same requests as \"/a\" on line 2";
+    let said = |text: &str| server.stderr().text().matches(text).count();
+    eventually("the note", || (said(note) == 1).then_some(()));
+    fs::write(app.path("p.wat"), of_page("two")).expect("a file");
+    eventually("the new build", || {
+        (said("component \"p\" replaced") == 1).then_some(())
+    });
+    assert_eq!((server.page("/a").as_str(), said(note)), ("two", 1));
+}
+
 /// As the sample of serverless-wasm, with an address of its own.
 fn config(address: &str) -> String {
     format!(
