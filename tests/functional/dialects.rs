@@ -179,6 +179,21 @@ fn the_health_check_answers_before_every_module() {
 }
 
 #[test]
+fn the_health_check_answers_before_what_a_module_prints() {
+    let program = program(&["_start"], Some("/healthz _start\n/a _start\n"));
+    let text = "[[module]]\nroute = \"/...\"\nmodule = \"d.wat\"\n";
+    let app = App::empty()
+        .with_file("modules.toml", text)
+        .with_file("d.wat", program);
+    let server = app.up();
+    assert_eq!(server.page("/healthz"), "OK");
+    let note = "note: of what `_routes` printed, the route \"/healthz\" is never called: the health check answers there";
+    server
+        .stderr()
+        .find("the note", |text| text.contains(note).then_some(()));
+}
+
+#[test]
 fn an_app_of_hostel_may_have_a_health_check_too() {
     let manifest = "[app]\nname = \"a\"\nhealth = \"/up\"\n[[http]]\nroute = \"/...\"\ncomponent = \"p\"\n\
                     [component.p]\nsource = \"p.wat\"\n";
@@ -280,6 +295,25 @@ fn a_new_build_is_asked_for_its_routes_anew() {
     eventually("no routes", || {
         (server.page("/q/b") == "_start").then_some(())
     });
+}
+
+#[test]
+fn what_was_said_of_printed_routes_is_not_said_again() {
+    let of_page = |text: &str| printer(&[("_start", &page(text))]);
+    let text = "[[module]]\nroute = \"/a\"\nmodule = \"p.wat\"\n[[module]]\nroute = \"/...\"\nmodule = \"d.wat\"\n";
+    let app = App::empty()
+        .with_file("modules.toml", text)
+        .with_file("p.wat", of_page("one"))
+        .with_file("d.wat", program(&["_start"], Some("/a _start\n")));
+    let server = app.up_with(&["--watch"]);
+    let note = "the route \"/a\" answers the same requests as \"/a\" on line 2";
+    let said = |text: &str| server.stderr().text().matches(text).count();
+    eventually("the note", || (said(note) == 1).then_some(()));
+    fs::write(app.path("p.wat"), of_page("two")).expect("a file");
+    eventually("the new build", || {
+        (said("component \"p\" replaced") == 1).then_some(())
+    });
+    assert_eq!((server.page("/a").as_str(), said(note)), ("two", 1));
 }
 
 /// As the sample of serverless-wasm, with an address of its own.

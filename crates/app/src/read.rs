@@ -69,21 +69,28 @@ fn in_folder(folder: &Path) -> Result<PathBuf, ManifestErrors> {
     if ours.is_file() {
         return Ok(ours);
     }
-    let is_manifest = |file: &PathBuf| {
-        let text = file.is_file().then(|| manifest(file).ok()).flatten();
-        text.is_some_and(|text| dialect::is_foreign(&text))
+    let mut unread = None;
+    let is_manifest = |file: &PathBuf| match file.is_file().then(|| manifest(file)) {
+        Some(Ok(text)) => dialect::is_foreign(&text),
+        Some(Err(errors)) => {
+            unread = unread.take().or(Some(errors));
+            false
+        }
+        None => false,
     };
     let mut found = foreign.into_iter().filter(is_manifest);
     let error = |what: &str, help: &str| {
         Err(ManifestError::whole(Kind::Unreadable, shown(folder), what, help).into())
     };
-    match (found.next(), found.next()) {
-        (Some(only), None) => Ok(only),
-        (None, _) => error(
+    match (found.next(), found.next(), unread) {
+        (Some(only), None, _) => Ok(only),
+        // It may be the one that is meant.
+        (None, _, Some(errors)) => Err(errors),
+        (None, _, None) => error(
             "there is no hostel.toml in this folder",
             "name the folder of an app, a manifest, or a .wasm or .wat file",
         ),
-        (Some(_), Some(_)) => error(
+        (Some(_), Some(_), _) => error(
             "there is a modules.toml and a config.toml in this folder, and no hostel.toml",
             "name the one that is meant",
         ),
@@ -98,6 +105,15 @@ pub(crate) fn named_elsewhere(folder: &Path, written: &Path) -> (PathBuf, bool) 
         Ok(here) if !folder.join(written).exists() && here.exists() => (here, true),
         _ => (written.to_owned(), false),
     }
+}
+
+/// Where a file that another host's manifest names is, or may be once it is there.
+pub(crate) fn places(folder: &Path, written: &Path) -> Vec<PathBuf> {
+    let beside = folder.join(written);
+    let same = std::path::absolute(&beside).ok();
+    let here = std::path::absolute(written).ok();
+    let here = here.filter(|here| same.as_ref() != Some(here) && !beside.exists());
+    [beside].into_iter().chain(here).collect()
 }
 
 /// A directory as a path inside `folder`, however it was written, if it is there and lies inside.

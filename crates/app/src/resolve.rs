@@ -129,10 +129,15 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     let sources = manifest
         .into_iter()
         .flat_map(|manifest| manifest.components);
-    let named = sources.filter_map(|component| match component.source?.value {
-        SourceText::Path(path) => Some(manifest::folder(&file).join(path)),
-        SourceText::Wat(_) => None,
-    });
+    let folder = manifest::folder(&file);
+    let foreign = dialect::is_foreign(&text);
+    let named = sources.flat_map(
+        |component| match component.source.map(|source| source.value) {
+            Some(SourceText::Path(path)) if foreign => read::places(folder, &path),
+            Some(SourceText::Path(path)) => vec![folder.join(path)],
+            Some(SourceText::Wat(_)) | None => Vec::new(),
+        },
+    );
     let named: Vec<PathBuf> = named.collect();
     [vec![file], named].concat()
 }

@@ -157,8 +157,14 @@ impl Schedule {
             let set = self.zone.rules.following(from).next();
             match set.map(|set| set.timestamp()) {
                 // What was found may be on clocks that are set before: it is looked for again from there, or, where that is
-                // far away, from shortly before it.
-                Some(set) if next >= set => from = set.max(next.checked_sub(FAR).ok()?),
+                // far away, from shortly before it. Clocks that are set soon may repeat what has just gone by.
+                Some(set) if next >= set => {
+                    let soon = set.duration_since(from) <= FAR;
+                    from = match soon {
+                        true => set,
+                        false => set.max(next.checked_sub(FAR).ok()?),
+                    }
+                }
                 Some(_) | None => return Some(next),
             }
         }

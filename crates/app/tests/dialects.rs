@@ -370,6 +370,15 @@ fn a_dialect_is_told_by_its_content_and_a_folder_by_its_only_manifest() {
     let named = folder("anything.toml", MODULES);
     assert_eq!(app_of(&named.path().join("anything.toml")).name, "anything");
     assert!(!has_manifest(named.path()));
+    let large = folder(
+        "modules.toml",
+        &format!("#{}\n{MODULES}", "x".repeat(1 << 20)),
+    );
+    let told = resolve(large.path(), &Operator::default()).expect_err("too large");
+    assert!(
+        told.to_string().contains("larger than 1MiB"),
+        "not that there is none: {told}"
+    );
     let one = folder("config.toml", CONFIG);
     assert!(has_manifest(one.path()));
     assert_eq!(app_of(one.path()).components.len(), 2);
@@ -404,6 +413,10 @@ fn the_address_is_read_from_the_text_alone_and_the_files_are_watched() {
             "{name}: {watched:?}"
         );
     }
+    // It may come back where the command runs.
+    let here = std::path::absolute("gone.wasm").expect("a path");
+    assert!(watched.contains(&here), "{watched:?}");
+    assert_eq!(watched.len(), 4, "{watched:?}");
     fs::write(folder.path().join("config.toml"), "listen").expect("a file");
     let watched = files(folder.path());
     assert!(
@@ -419,6 +432,13 @@ fn what_is_not_beside_the_file_is_looked_for_where_the_command_runs() {
     let folder = folder("modules.toml", text);
     let refused = resolve(folder.path(), &Operator::default()).expect_err("the volume");
     assert_eq!(refused.0.len(), 1, "{refused}");
+    let golden = std::path::absolute("tests/golden").expect("a path");
+    let golden = golden.display();
+    let what = format!("the directory \"{golden}\" is outside the manifest's folder");
+    let help = format!("on the command line: --dir {golden}::/t");
+    for part in [what, help] {
+        assert!(refused.to_string().contains(&part), "{part}: {refused}");
+    }
     let text = text.replace("volumes", "x");
     fs::write(folder.path().join("modules.toml"), &text).expect("a manifest");
     let app = app_of(folder.path());

@@ -122,7 +122,7 @@ pub struct Deployed {
     pub(crate) slots: Vec<Slot>,
     /// What calls its guests; that stays as it was at first.
     pub(crate) triggers: Triggers,
-    /// What is worth a line to whoever starts it.
+    /// What is worth a line to whoever starts it, of the newest revision.
     pub notes: Vec<String>,
     /// Routes that its components have printed.
     pub(crate) routing: Routing,

@@ -4,10 +4,11 @@
 //! with it until another build takes its place.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hostel_app::App;
-use hostel_app::route::Routes;
 use hostel_app::route::discovered::{self, Printed};
+use hostel_app::route::{Route, Routes, normal_path};
 use hostel_host::{Abi, Fault, Guest, LoadError};
 
 use crate::worker;
@@ -76,5 +77,20 @@ pub(crate) fn routes(app: &App, routing: &Routing) -> Result<(Routes, Vec<String
             help: error.help,
         }
     })?;
-    Ok((extended.routes, extended.notes))
+    let mut notes = extended.notes;
+    notes.extend(hidden(app, &extended.routes));
+    Ok((extended.routes, notes))
+}
+
+/// A sentence for a printed route that the health check answers.
+fn hidden(app: &App, routes: &Routes) -> Option<String> {
+    let is_hidden = |route: &&Arc<Route>| {
+        Some(&*normal_path(&route.pattern)) == app.health.as_deref()
+            && !app.routes.all().contains(route)
+    };
+    let route = routes.all().iter().find(is_hidden)?;
+    Some(format!(
+        "of what `_routes` printed, the route \"{}\" is never called: the health check answers there",
+        route.pattern
+    ))
 }

@@ -48,7 +48,7 @@ pub struct Changes {
     pub any: bool,
     /// What of it waits for the next start, in the words of the manifest.
     pub restart: Vec<&'static str>,
-    /// What is worth a line.
+    /// What is worth a line, and was not said of the revision before.
     pub notes: Vec<String>,
 }
 
@@ -205,6 +205,9 @@ impl Deployed {
         let (routes, notes) = discovery::routes(app, &routing).map_err(DeployError::from)?;
         let restart = self.triggers.changed(&Triggers::of(app));
         let any = !replaced.is_empty() || self.app.digest != app.digest;
+        let new = notes.iter().filter(|note| !self.notes.contains(note));
+        let new = new.cloned().collect();
+        self.notes = notes;
         self.outdated = still_outdated;
         self.routing = routing;
         self.take_places(resolved.app, routes, fresh);
@@ -212,7 +215,7 @@ impl Deployed {
             replaced,
             any,
             restart,
-            notes,
+            notes: new,
         })
     }
 

@@ -6,7 +6,7 @@ use std::path::{Component as Step, Path};
 use super::Assembly;
 use super::values::{Giver, Value};
 use crate::app::{Grants, MessagingGrants, OperatorGrants};
-use crate::error::Kind;
+use crate::error::{Kind, shown};
 use crate::fields::At;
 use crate::grant::{FileGrant, GrantArg, GrantError};
 use crate::manifest::{FilesText, GrantsText};
@@ -147,7 +147,8 @@ impl Assembly<'_, '_> {
         );
         let help = format!(
             "move it inside, or grant it on the command line: --dir {}::{}",
-            host.value, guest.value
+            shown(&full),
+            guest.value
         );
         self.report
             .at(Kind::BadDirectory, host.span.clone(), what, help);

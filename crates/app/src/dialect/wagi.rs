@@ -194,8 +194,8 @@ fn volumes(foreign: &mut Foreign<'_, '_, '_>, fields: &Fields<'_, '_>) -> Vec<Fi
             foreign.note(&host.span, &what);
             continue;
         }
-        let inside = read::inside(folder, &place);
-        let value = inside.map_or_else(|| host.value.clone(), |path| path.display().to_string());
+        let place = read::inside(folder, &place).unwrap_or(place);
+        let value = place.display().to_string();
         all.push(FilesText {
             guest,
             host: At::new(value, host.span),

@@ -134,20 +134,29 @@ impl Routes {
                 });
             }
         }
-        let mut notes = Vec::new();
-        for (index, what) in answered_before(&drafts).into_iter().rev() {
-            notes.push(format!(
-                "of what `_routes` printed, {what}: the first of them is used"
-            ));
-            drafts.remove(index);
+        let vain = answered_before(&drafts);
+        for (index, _) in vain.iter().rev() {
+            drafts.remove(*index);
         }
-        notes.reverse();
+        let notes = noted(&vain);
         let (all, patterns) = drafts.into_iter().unzip();
         Ok(Extended {
             routes: Self::build(all, patterns, self.spelling),
             notes,
         })
     }
+}
+
+/// A line for each route that was printed in vain. Guests print them, so there are no more lines than a manifest has errors.
+fn noted(vain: &[(usize, String)]) -> Vec<String> {
+    let most = limits::MANIFEST_ERRORS_MAX.size();
+    let notes = vain.iter().take(most);
+    let notes = notes
+        .map(|(_, what)| format!("of what `_routes` printed, {what}: the first of them is used"));
+    let rest = vain.len().saturating_sub(most);
+    let rest = (rest > 0)
+        .then(|| format!("of what `_routes` printed, {rest} more routes are answered by others"));
+    notes.chain(rest).collect()
 }
 
 /// The route for one printed line.
@@ -348,6 +357,24 @@ mod tests {
         assert!(
             notes[0].contains("\"/a\" answers the same requests as \"/a\" on line 1"),
             "{notes:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_said_of_routes_that_are_printed_in_vain_has_an_end() {
+        let most = limits::MANIFEST_ERRORS_MAX.size();
+        let text: String = (0..most + 2)
+            .map(|number| format!("/{number} a\n"))
+            .collect();
+        let own = (0..most + 2).map(|number| format!("/{number}"));
+        let own: Vec<String> = ["/...".to_owned()].into_iter().chain(own).collect();
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        let Extended { routes, notes } = extended(&own, Spelling::Rest, &text);
+        assert_eq!(routes.all().len(), own.len());
+        assert_eq!(notes.len(), most + 1);
+        assert_eq!(
+            notes[most],
+            "of what `_routes` printed, 2 more routes are answered by others"
         );
     }
 

@@ -247,6 +247,19 @@ const CLOCKS: &[Row] = &[
             "11-01 01:45:00-05:00",
         ],
     ),
+    // The hour is repeated, too, where the next day that is named is far away.
+    (
+        "America/New_York",
+        "*/45 1 * * SUN",
+        "2026-11-01T04:00:00Z",
+        &[
+            "11-01 01:00:00-04:00",
+            "11-01 01:45:00-04:00",
+            "11-01 01:00:00-05:00",
+            "11-01 01:45:00-05:00",
+            "11-08 01:00:00-05:00",
+        ],
+    ),
     // Lord Howe skips half an hour from 02:00 on, and repeats the one before 02:00.
     (
         "Australia/Lord_Howe",
