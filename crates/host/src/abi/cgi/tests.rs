@@ -2,9 +2,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hostel_app::limits::Limits;
+use hostel_app::limits::{self, Limits};
 use hostel_app::route::Route;
 use http_body_util::{BodyExt, Full};
+use tokio::sync::oneshot;
+use wasmtime_wasi::p2::OutputStream;
 
 use crate::guest::{Call, Guest, Origin, RequestBody, RequestId};
 use crate::{Chain, Fault, Role, testing};
@@ -118,6 +120,25 @@ fn a_head_ends_at_the_same_place_however_it_comes() {
         let rest = head::take(&mut pieces, &output[first..]);
         assert_eq!(rest, Some(end - first), "{first}");
         assert_eq!(pieces, whole, "{first}");
+    }
+}
+
+#[test]
+fn a_head_that_is_too_long_is_refused_though_it_ends_in_the_same_piece() {
+    use super::output::Output;
+
+    for (bytes, fits) in [
+        (limits::CGI_HEAD.size(), true),
+        (limits::CGI_HEAD.size() + 1, false),
+    ] {
+        let (answer, mut heard) = oneshot::channel();
+        let mut output = Output::new(answer, false);
+        // The last line's end is of the head, the empty line is not.
+        let filler = "y".repeat(bytes - "status: 200\nx: \n".len());
+        let head = format!("status: 200\nx: {filler}\n\n");
+        let written = OutputStream::write(&mut output, head.into());
+        assert_eq!(written.is_ok(), fits, "{bytes}");
+        assert_eq!(heard.try_recv().is_ok(), fits, "{bytes}");
     }
 }
 
