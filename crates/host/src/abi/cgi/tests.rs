@@ -189,6 +189,25 @@ fn any_bytes_are_a_head_or_are_none() {
 }
 
 #[test]
+fn a_client_has_the_address_that_programs_know_it_by() {
+    use super::environment;
+
+    for (client, told) in [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1"),
+    ] {
+        let mut call = call("/...", None);
+        call.origin.as_mut().unwrap().client = client.parse().unwrap();
+        let (request, ()) = http::Request::get("/").body(()).unwrap().into_parts();
+        let variables = environment::of(&request, &call, None);
+        let addresses = variables.iter().filter(|(name, _)| name == "REMOTE_ADDR");
+        let addresses: Vec<_> = addresses.map(|(_, value)| value.as_str()).collect();
+        assert_eq!(addresses, [told]);
+    }
+}
+
+#[test]
 fn paths_are_decoded_as_far_as_they_are_escaped() {
     use super::environment::decoded;
 
