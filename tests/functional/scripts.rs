@@ -4,7 +4,7 @@
 use std::fs;
 
 use crate::harness::app::App;
-use crate::harness::message::{Answer, chunk, chunked_head, last_chunk, request};
+use crate::harness::message::{Answer, chunk, chunked_head, get, last_chunk, request};
 
 const SCRIPTS: &str = "args = [\"-o\", \"x\"]\n\
     [component.web.cgi]\n\
@@ -108,6 +108,25 @@ fn files_beside_the_scripts_are_sent_by_the_host() {
     fs::write(app.path("site/style.css"), "p {}\n").expect("a file");
     let changed = ask("GET", &[("If-None-Match", tag)]);
     assert_eq!((changed.status, changed.text().as_str()), (200, "p {}\n"));
+}
+
+#[test]
+fn slow_readers_keep_no_more_files_open_than_there_may_be_calls() {
+    let limits = "[component.web.limits]\nconcurrency = 1";
+    let app = App::of("run-script-p1", &format!("{SCRIPTS}\n{limits}"))
+        .with_file("site/a.one", "text of a\n")
+        .with_file("site/large.css", &"x".repeat(32 << 20));
+    let server = app.up();
+    let mut slow = server.connect();
+    slow.send(get("/large.css"));
+    assert_eq!(slow.head().status, 200);
+    let refused = server.get("/large.css");
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.text(), "too many files are being sent\n");
+    server.is_alive("/a.one");
+    drop(slow);
+    let sent = |_| server.get("/large.css").status == 200;
+    assert!((0..100).any(sent), "its place is given back");
 }
 
 #[test]

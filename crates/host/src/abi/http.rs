@@ -74,14 +74,14 @@ enum State {
 /// Runs the guest until its answer can leave.
 pub(crate) async fn answer(
     guest: &Arc<Inner>,
-    permit: Permit,
+    mut permit: Permit,
     mut request: Request<RequestBody>,
     mut call: Call,
 ) -> Result<Response<ResponseBody>, Fault> {
     if let Some(site) = &guest.site {
         // In a box: most guests have no scripts, and their calls need not hold the room for this.
-        request = match Box::pin(site.lead(request)).await? {
-            Led::Run(request) => request,
+        (request, permit) = match Box::pin(site.lead(request, permit)).await? {
+            Led::Run(request, permit) => (request, permit),
             Led::Answered(response) => return Ok(response),
         };
     }

@@ -31,7 +31,9 @@ pub(super) fn of(request: &Parts, call: &Call, length: Option<u64>) -> Vec<Varia
     let route = call.origin.as_ref().map(|origin| &*origin.route.pattern);
     let place = Place::of(route.unwrap_or("/..."), path);
     let (host, port) = server(request, &call.scheme);
-    let client = call.origin.as_ref().map(|origin| origin.client.to_string());
+    // To a socket of IPv6 an address of IPv4 is `::ffff:` and the address, which programs would not know again.
+    let client = call.origin.as_ref();
+    let client = client.map(|origin| origin.client.to_canonical().to_string());
     let client = client.unwrap_or_else(|| "127.0.0.1".to_owned());
     let target = request.uri.path_and_query();
     let target = target.map_or(path, |target| target.as_str());

@@ -136,15 +136,14 @@ impl State {
         let Some(head) = &mut self.head else {
             return self.write_body(bytes);
         };
-        let Some(end) = head::take(head, bytes) else {
-            let most = limits::CGI_HEAD.size();
-            if head.len() > most {
-                self.refuse(format!(
-                    "the head of its answer is longer than {most} bytes"
-                ));
-            }
-            return;
-        };
+        let end = head::take(head, bytes);
+        let most = limits::CGI_HEAD.size();
+        if head.len() > most {
+            return self.refuse(format!(
+                "the head of its answer is longer than {most} bytes"
+            ));
+        }
+        let Some(end) = end else { return };
         let lines = self.head.take().unwrap_or_default();
         match head::parse(&lines) {
             Ok(head) => {

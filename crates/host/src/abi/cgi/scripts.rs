@@ -22,6 +22,7 @@ use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
+use tokio::sync::Semaphore;
 use wasmtime_wasi_http::WasiBody;
 
 use self::disk::{Disk, Kind};
@@ -30,6 +31,7 @@ use crate::abi::cgi::environment::{Variable, decoded};
 use crate::abi::response::{self, ResponseBody};
 use crate::fault::Fault;
 use crate::guest::RequestBody;
+use crate::pool::Permit;
 use crate::state::Template;
 
 /// Its file, in a template of arguments.
@@ -46,6 +48,8 @@ pub(crate) struct Site {
     body_bytes: u64,
     /// What a look-up may take: a disk that hangs holds its request up, but not for ever.
     deadline_ms: Option<u64>,
+    /// Files that may be open at once for clients that read them: as many as there may be calls, beside these.
+    sending: Arc<Semaphore>,
 }
 
 /// A script that a request led to.
@@ -62,7 +66,7 @@ pub(crate) struct Script {
 /// Where a request leads.
 pub(crate) enum Led {
     /// To a program, which finds its [`Script`] among the request's extensions.
-    Run(Request<RequestBody>),
+    Run(Request<RequestBody>, Permit),
     /// To this answer.
     Answered(Response<ResponseBody>),
 }
@@ -152,6 +156,7 @@ impl Site {
             grants: template.grants.clone(),
             body_bytes: template.limits.response_body_bytes,
             deadline_ms: template.limits.deadline_ms,
+            sending: Arc::new(Semaphore::new(template.limits.concurrency as usize)),
         }))
     }
 
@@ -162,27 +167,31 @@ impl Site {
     pub(crate) async fn lead(
         self: &Arc<Self>,
         request: Request<RequestBody>,
+        permit: Permit,
     ) -> Result<Led, Fault> {
-        within(self.deadline_ms, self.look(request)).await
+        within(self.deadline_ms, self.look(request, permit)).await
     }
 
-    async fn look(self: &Arc<Self>, request: Request<RequestBody>) -> Result<Led, Fault> {
+    async fn look(
+        self: &Arc<Self>,
+        request: Request<RequestBody>,
+        permit: Permit,
+    ) -> Result<Led, Fault> {
         let (mut head, body) = request.into_parts();
         let (site, asked) = (self.clone(), head.uri.path().to_owned());
-        let looked = tokio::task::spawn_blocking(move || site.find(&asked)).await;
-        let answer = match looked.map_err(io::Error::from).flatten() {
+        let answer = match on_thread(permit, move || site.find(&asked)).await {
             // Scripts read as much as they are told that there is, as CGI has it: told nothing, they would lose the body.
-            Ok(Found::Script(_)) if body.size_hint().exact().is_none() => Ok(refusal(
+            Ok((Found::Script(_), _)) if body.size_hint().exact().is_none() => Ok(refusal(
                 StatusCode::LENGTH_REQUIRED,
                 "a script needs the length of the body: send content-length\n",
             )),
-            Ok(Found::Script(script)) => {
+            Ok((Found::Script(script), permit)) => {
                 head.extensions.insert(script);
-                return Ok(Led::Run(Request::from_parts(head, body)));
+                return Ok(Led::Run(Request::from_parts(head, body), permit));
             }
-            Ok(Found::Asset(file)) => self.send(file, &head).await,
-            Ok(Found::Folder) => Ok(with_slash(&head.uri)),
-            Ok(Found::Nothing) => Ok(refusal(
+            Ok((Found::Asset(file), permit)) => self.send(file, &head, permit).await,
+            Ok((Found::Folder, _)) => Ok(with_slash(&head.uri)),
+            Ok((Found::Nothing, _)) => Ok(refusal(
                 StatusCode::NOT_FOUND,
                 "no script or file has this path\n",
             )),
@@ -195,12 +204,22 @@ impl Site {
             .map_err(Fault::BadGuest)
     }
 
-    async fn send(self: &Arc<Self>, file: String, head: &Parts) -> io::Result<Response<WasiBody>> {
+    async fn send(
+        self: &Arc<Self>,
+        file: String,
+        head: &Parts,
+        permit: Permit,
+    ) -> io::Result<Response<WasiBody>> {
+        let Ok(seat) = self.sending.clone().try_acquire_owned() else {
+            return Ok(refusal(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many files are being sent\n",
+            ));
+        };
         let (site, name) = (self.clone(), file.clone());
-        let opened = tokio::task::spawn_blocking(move || site.disk().open(&name)).await;
-        match opened.map_err(io::Error::from).flatten()? {
-            Some(opened) => Ok(asset::answer(&file, opened, head)),
-            None => Ok(refusal(StatusCode::NOT_FOUND, "the file has gone\n")),
+        match on_thread(permit, move || site.disk().open(&name)).await? {
+            (Some(opened), _) => Ok(asset::answer(&file, opened, head, seat)),
+            (None, _) => Ok(refusal(StatusCode::NOT_FOUND, "the file has gone\n")),
         }
     }
 
@@ -291,6 +310,17 @@ impl Site {
             rest,
         }
     }
+}
+
+/// Asks the disk, on a thread for that. A permit is kept until the disk has answered, whoever has stopped waiting: one that hangs
+/// holds no more threads than its component may have calls.
+async fn on_thread<P: Send + 'static, T: Send + 'static>(
+    permit: P,
+    ask: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<(T, P)> {
+    let asked = tokio::task::spawn_blocking(move || (ask(), permit)).await;
+    let (answer, permit) = asked.map_err(io::Error::from)?;
+    Ok((answer?, permit))
 }
 
 /// What comes of it, if that is within so many milliseconds.

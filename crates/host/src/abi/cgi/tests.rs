@@ -2,9 +2,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hostel_app::limits::Limits;
+use hostel_app::limits::{self, Limits};
 use hostel_app::route::Route;
 use http_body_util::{BodyExt, Full};
+use tokio::sync::oneshot;
+use wasmtime_wasi::p2::OutputStream;
 
 use crate::guest::{Call, Guest, Origin, RequestBody, RequestId};
 use crate::{Chain, Fault, Role, testing};
@@ -122,6 +124,25 @@ fn a_head_ends_at_the_same_place_however_it_comes() {
 }
 
 #[test]
+fn a_head_that_is_too_long_is_refused_though_it_ends_in_the_same_piece() {
+    use super::output::Output;
+
+    for (bytes, fits) in [
+        (limits::CGI_HEAD.size(), true),
+        (limits::CGI_HEAD.size() + 1, false),
+    ] {
+        let (answer, mut heard) = oneshot::channel();
+        let mut output = Output::new(answer, false);
+        // The last line's end is of the head, the empty line is not.
+        let filler = "y".repeat(bytes - "status: 200\nx: \n".len());
+        let head = format!("status: 200\nx: {filler}\n\n");
+        let written = OutputStream::write(&mut output, head.into());
+        assert_eq!(written.is_ok(), fits, "{bytes}");
+        assert_eq!(heard.try_recv().is_ok(), fits, "{bytes}");
+    }
+}
+
+#[test]
 fn any_bytes_are_a_head_or_are_none() {
     use super::head::{self, Unfit};
 
@@ -165,6 +186,25 @@ fn any_bytes_are_a_head_or_are_none() {
         }
     }
     assert!(fit > 0);
+}
+
+#[test]
+fn a_client_has_the_address_that_programs_know_it_by() {
+    use super::environment;
+
+    for (client, told) in [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1"),
+    ] {
+        let mut call = call("/...", None);
+        call.origin.as_mut().unwrap().client = client.parse().unwrap();
+        let (request, ()) = http::Request::get("/").body(()).unwrap().into_parts();
+        let variables = environment::of(&request, &call, None);
+        let addresses = variables.iter().filter(|(name, _)| name == "REMOTE_ADDR");
+        let addresses: Vec<_> = addresses.map(|(_, value)| value.as_str()).collect();
+        assert_eq!(addresses, [told]);
+    }
 }
 
 #[test]

@@ -15,8 +15,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::WasiBody;
 
+use super::on_thread;
 use crate::guest::BodyError;
 
 /// Types by extension. Text is taken for UTF-8.
@@ -53,11 +55,13 @@ const TYPES: &[(&str, &str)] = &[
 ];
 const ANY_TYPE: &str = "application/octet-stream";
 
-/// The answer with a file that was opened; its name says what it holds.
+/// The answer with a file that was opened; its name says what it holds. The file has its seat as long as it is open: clients that
+/// read slowly keep no more of them open than there are seats.
 pub(super) fn answer(
     name: &str,
     (file, about): (File, Metadata),
     head: &Parts,
+    seat: OwnedSemaphorePermit,
 ) -> Response<WasiBody> {
     let tag = tag(&about);
     if !matches!(head.method, Method::GET | Method::HEAD) {
@@ -70,7 +74,7 @@ pub(super) fn answer(
     let same = tag.as_ref().is_some_and(|tag| is_known(&head.headers, tag));
     let mut response = match same {
         true => Response::new(empty()),
-        false => Response::new(content(file, about.len())),
+        false => Response::new(content(file, about.len(), seat)),
     };
     let headers = response.headers_mut();
     if let Some(tag) = tag {
@@ -116,15 +120,14 @@ fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
 }
 
 /// The first `length` bytes, read piece by piece on a thread where that may wait.
-fn content(file: File, length: u64) -> WasiBody {
-    let pieces = stream::try_unfold((file, length), |(file, left)| async move {
+fn content(file: File, length: u64, seat: OwnedSemaphorePermit) -> WasiBody {
+    let pieces = stream::try_unfold((file, length, seat), |(file, left, seat)| async move {
         if left == 0 {
             return Ok(None);
         }
-        let read = tokio::task::spawn_blocking(move || piece(file, left)).await;
-        let (file, piece) = read.map_err(io::Error::from).flatten()?;
+        let ((file, piece), seat) = on_thread(seat, move || piece(file, left)).await?;
         let left = left.saturating_sub(piece.len() as u64);
-        Ok::<_, io::Error>(Some((Frame::data(piece), (file, left))))
+        Ok::<_, io::Error>(Some((Frame::data(piece), (file, left, seat))))
     });
     let failed = |error: io::Error| BodyError::InternalError(Some(error.to_string()));
     StreamBody::new(pieces.map_err(failed)).boxed_unsync()

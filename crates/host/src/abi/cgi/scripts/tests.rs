@@ -3,9 +3,11 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use hostel_app::grant::FileGrant;
+use hostel_app::limits::Limits;
 use http_body_util::BodyExt;
 
 use super::*;
+use crate::{Role, testing};
 
 /// A folder `site` with these files, and one beside it that nobody is granted.
 fn folder(files: &[&str]) -> tempfile::TempDir {
@@ -46,6 +48,7 @@ fn site(scripts: Scripts, grants: &[(&str, &Path)]) -> Arc<Site> {
         grants: Arc::new(grants),
         body_bytes: 1000,
         deadline_ms: None,
+        sending: Arc::new(Semaphore::new(1)),
     })
 }
 
@@ -295,7 +298,7 @@ fn request(method: &str, path: &str, known: &str) -> Request<RequestBody> {
 
 /// The status, a header and the body of an answer of the host.
 async fn answer(site: &Arc<Site>, request: Request<RequestBody>, header: &str) -> String {
-    let Led::Answered(response) = site.lead(request).await.unwrap() else {
+    let Led::Answered(response) = site.lead(request, Permit::uncounted()).await.unwrap() else {
         return "run".to_owned();
     };
     let value = response.headers().get(header);
@@ -354,7 +357,9 @@ async fn a_file_beyond_the_limit_of_a_body_is_refused() {
     let folder = folder(&["site/a.css"]);
     let site = plain(&folder);
     fs::write(folder.path().join("site/a.css"), vec![b'x'; 1001]).unwrap();
-    let refused = site.lead(request("GET", "/a.css", "")).await;
+    let refused = site
+        .lead(request("GET", "/a.css", ""), Permit::uncounted())
+        .await;
     assert!(matches!(refused, Err(Fault::BadGuest(_))));
 }
 
@@ -364,4 +369,32 @@ async fn a_disk_that_does_not_answer_is_not_waited_for_for_ever() {
     assert!(matches!(outcome, Err(Fault::Deadline(1))));
     assert!(within(Some(1000), async { Ok(()) }).await.is_ok());
     assert!(within(None, async { Ok(()) }).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_keeps_the_permits_of_those_who_no_longer_wait() {
+    let (answers, disk) = std::sync::mpsc::sync_channel::<()>(1);
+    let limits = Limits {
+        concurrency: 1,
+        queue_wait_ms: 20,
+        ..Limits::default()
+    };
+    let code = testing::code("cgi-hello-p1");
+    let component = Component {
+        limits,
+        ..testing::component(&code)
+    };
+    let app = testing::runtime(None).app("test");
+    let guest = app.load(&component, &code, Role::Serve, &|_| {}).unwrap();
+    let permit = guest.0.permit().await.unwrap();
+    let hangs = on_thread(permit, move || disk.recv().map_err(io::Error::other));
+    let asked = within(Some(20), async { Ok(hangs.await) }).await;
+    assert!(matches!(asked, Err(Fault::Deadline(20))));
+    assert!(matches!(guest.0.permit().await, Err(Fault::Busy(_))));
+    answers.send(()).unwrap();
+    let mut tries = 0;
+    while guest.0.permit().await.is_err() {
+        tries += 1;
+        assert!(tries < 500, "the permit has come back");
+    }
 }
