@@ -295,6 +295,9 @@ fn files_of_a_granted_directory_are_read_and_no_others() {
         .with_file("site/deep/empty", "")
         .with_file("secret", "secret");
     std::os::unix::fs::symlink("../secret", app.path("site/link")).expect("a link");
+    let mut pipe = std::process::Command::new("mkfifo");
+    let made = pipe.arg(app.path("site/pipe")).status().expect("mkfifo");
+    assert!(made.success());
     let server = app.up();
     let sum: u64 = content.bytes().map(u64::from).sum();
     for chunk in ["7000", "300000", "1000000"] {
@@ -307,6 +310,7 @@ fn files_of_a_granted_directory_are_read_and_no_others() {
     for (name, code) in [
         ("/site/none", -1),
         ("/site/deep", -1),
+        ("/site/pipe", -1),
         ("/site/", -3),
         ("/site/../secret", -3),
         ("/site/link", -3),

@@ -32,7 +32,7 @@ impl Guest<'_> {
         let most = self.host().template().limits.host_call_bytes;
         if length > most {
             wasmtime::bail!(
-                "it handed {length} bytes to the host at once, and `host_call_bytes` is {most}"
+                "it handed {length} bytes to the host at once, and `host_call` is {most}"
             );
         }
         let memory = self.memory()?;

@@ -162,7 +162,7 @@ impl Said {
     ) {
         let written = self.fields.get(CONTENT_LENGTH).cloned();
         let right = HeaderValue::from(body.len());
-        if written.is_some() && method == Method::HEAD && body.is_empty() {
+        if method == Method::HEAD && body.is_empty() && self.says_one_length() {
             return;
         }
         if let Some(written) = written.filter(|written| *written != right) {
@@ -175,6 +175,19 @@ impl Said {
             true => drop(self.fields.remove(CONTENT_LENGTH)),
             false => drop(self.fields.insert(CONTENT_LENGTH, right)),
         }
+    }
+
+    /// Whether its fields have exactly one length, and that is one.
+    fn says_one_length(&self) -> bool {
+        let mut lengths = self.fields.get_all(CONTENT_LENGTH).iter();
+        let (Some(length), None) = (lengths.next(), lengths.next()) else {
+            return false;
+        };
+        let digits = length.as_bytes().iter().all(u8::is_ascii_digit);
+        digits
+            && length
+                .to_str()
+                .is_ok_and(|text| text.parse::<u64>().is_ok())
     }
 }
 
@@ -293,5 +306,10 @@ mod tests {
             Some("3")
         );
         assert_eq!(length(Method::GET, 304, &nine, ""), None);
+        for wrong in ["x", "+9", "9, 9", "99999999999999999999"] {
+            let fields = [("content-length", wrong)];
+            assert_eq!(length(Method::HEAD, 200, &fields, "").as_deref(), Some("0"));
+        }
+        assert_eq!(length(Method::HEAD, 200, &twice, "").as_deref(), Some("0"));
     }
 }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use hostel_app::limits;
 use wasmtime::component::Resource;
 use wasmtime::{Caller, Linker, Result};
-use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
-    DescriptorFlags, ErrorCode, HostDescriptor, OpenFlags, PathFlags,
+    DescriptorFlags, DescriptorType, ErrorCode, HostDescriptor, OpenFlags, PathFlags,
 };
 use wasmtime_wasi::p2::{FsError, InputStream, Pollable, StreamError};
 
@@ -140,37 +140,37 @@ async fn open_file(guest: &mut Guest<'_>, name: &str) -> Result<Opened> {
     let mut files = host.filesystem();
     let directories = files.get_directories()?;
     let opened = match directories.get(number) {
-        Some((directory, _)) => {
-            let directory = Resource::new_borrow(directory.rep());
-            let (flags, how) = (PathFlags::SYMLINK_FOLLOW, DescriptorFlags::READ);
-            let path = rest.to_owned();
-            files
-                .open_at(directory, flags, path, OpenFlags::empty(), how)
-                .await
-        }
+        Some((directory, _)) => open_in(&mut files, directory, rest).await,
         None => Err(ErrorCode::NoEntry.into()),
     };
     for (directory, _) in directories {
         files.table.delete(directory)?;
     }
-    let descriptor = match opened {
-        Ok(descriptor) => descriptor,
-        Err(error) => return code(error).map(Err),
-    };
-    if matches!(files.table.get(&descriptor)?, Descriptor::Dir(_)) {
-        files.table.delete(descriptor)?;
-        return Ok(Err(NOT_FOUND));
+    match opened {
+        Ok(file) => Ok(Ok(file)),
+        Err(error) => code(error).map(Err),
     }
-    match files.stat(Resource::new_borrow(descriptor.rep())).await {
-        Ok(stat) => Ok(Ok(File {
-            size: stat.size,
-            source: Source::Disk(descriptor, 0),
-        })),
-        Err(error) => {
-            files.table.delete(descriptor)?;
-            code(error).map(Err)
-        }
+}
+
+/// A regular file. Whether it is one is asked first: to open a pipe waits for a writer, and holds a thread for ever.
+async fn open_in(
+    files: &mut WasiFilesystemCtxView<'_>,
+    directory: &Resource<Descriptor>,
+    path: &str,
+) -> std::result::Result<File, FsError> {
+    let follow = PathFlags::SYMLINK_FOLLOW;
+    let borrowed = || Resource::new_borrow(directory.rep());
+    let stat = files.stat_at(borrowed(), follow, path.to_owned()).await?;
+    if stat.type_ != DescriptorType::RegularFile {
+        return Err(ErrorCode::NoEntry.into());
     }
+    let (none, how) = (OpenFlags::empty(), DescriptorFlags::READ);
+    let path = path.to_owned();
+    let descriptor = files.open_at(borrowed(), follow, path, none, how).await?;
+    Ok(File {
+        size: stat.size,
+        source: Source::Disk(descriptor, 0),
+    })
 }
 
 /// What a name says behind that of a directory.

@@ -2,7 +2,7 @@
 //! room says how much it would need.
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::HOST;
+use http::header::{COOKIE, HOST};
 use http::request::Parts;
 use http_body_util::BodyExt;
 use wasmtime::{Caller, Linker, Result};
@@ -61,8 +61,13 @@ impl Asked {
             let asked = name.eq_ignore_ascii_case(HOST.as_str());
             return asked.then(|| authority.as_str().as_bytes().to_vec());
         };
+        // HTTP/2 clients send the cookies one by one, and their list has a separator of its own.
+        let separator: &[u8] = match name.eq_ignore_ascii_case(COOKIE.as_str()) {
+            true => b"; ",
+            false => b", ",
+        };
         Some(values.fold(first.to_vec(), |mut all, value| {
-            all.extend_from_slice(b", ");
+            all.extend_from_slice(separator);
             all.extend_from_slice(value);
             all
         }))
@@ -211,4 +216,27 @@ async fn next(guest: &mut Guest<'_>, place: Place) -> Result<i64> {
         body.here.copy_to_slice(to);
     }
     count(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_values_are_one_list() {
+        let request = http::Request::get("/")
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
+            .header("accept", "x")
+            .header("accept", "y");
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let asked = Asked {
+            head: Some(head),
+            body: Body::default(),
+        };
+        for (name, value) in [("Cookie", "a=1; b=2"), ("accept", "x, y")] {
+            assert_eq!(asked.field(name).as_deref(), Some(value.as_bytes()));
+        }
+        assert_eq!(asked.field("no field"), None);
+    }
 }
