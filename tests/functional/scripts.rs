@@ -115,7 +115,7 @@ fn slow_readers_keep_no_more_files_open_than_there_may_be_calls() {
     let limits = "[component.web.limits]\nconcurrency = 1";
     let app = App::of("run-script-p1", &format!("{SCRIPTS}\n{limits}"))
         .with_file("site/a.one", "text of a\n")
-        .with_file("site/large.css", &"x".repeat(32 << 20));
+        .with_file("site/large.css", "x".repeat(32 << 20));
     let server = app.up();
     let mut slow = server.connect();
     slow.send(get("/large.css"));

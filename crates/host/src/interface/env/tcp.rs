@@ -103,7 +103,11 @@ async fn write(guest: &mut Guest<'_>, number: i32, place: Place) -> Result<i64> 
             return Ok(FAILED.into());
         }
         match connection.stream.try_write(rest) {
-            Ok(length) => written += length,
+            Ok(length) => {
+                written += length;
+                // Where the other side takes all at once, others of this thread have their turn all the same.
+                tokio::task::consume_budget().await;
+            }
             Err(error) if again(error.kind()) => {}
             Err(_) => return Ok(FAILED.into()),
         }
