@@ -2,6 +2,7 @@
 
 use rustix::process::Signal;
 
+use crate::harness::app::App;
 use crate::harness::http2::{connect, converse, open_body, whole};
 use crate::harness::message::{chunk, chunked_head, get, last_chunk};
 use crate::harness::server::Server;
@@ -102,4 +103,22 @@ pub(crate) fn ends_at_a_second_signal(mut server: Server) {
     server
         .stderr()
         .wait_for("error: 1 requests were cut off at the end: a second signal came");
+}
+
+#[test]
+fn a_file_that_never_opens_does_not_hold_it_up() {
+    let app = App::of(
+        "files-p2",
+        "[component.web.limits]\ndeadline = \"200ms\"\n\
+         [component.web.grants]\nfiles = { \"/site\" = { host = \"site\" } }",
+    )
+    .with_file("site/page.txt", "text");
+    let mut pipe = std::process::Command::new("mkfifo");
+    let made = pipe.arg(app.path("site/pipe")).status().expect("mkfifo");
+    assert!(made.success());
+    let mut server = app.up();
+    assert_eq!(server.get("/?read=/site/pipe").status, 504);
+    assert_eq!(server.page("/?read=/site/page.txt"), "ok: text\n");
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().code(), Some(0));
 }

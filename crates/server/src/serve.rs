@@ -462,6 +462,8 @@ fn work<C: Callee>(
             Err(error) => tell(report, Report::CannotStart(error)),
         }
     });
+    // All calls have ended. A thread that is lost in a file of theirs, such as a pipe that nobody writes to, is not waited for.
+    runtime.shutdown_background();
 }
 
 /// Tells the main thread that a thread ends, also when it panics.
