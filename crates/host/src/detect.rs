@@ -433,11 +433,6 @@ mod tests {
         };
         assert_eq!(program("response_set_body"), Some(Abi::Handle));
         assert_eq!(program("log"), Some(Abi::CommandP1), "a logarithm");
-        let log = r#"(import "env" "log" (func)) (func (export "handle"))"#;
-        assert_eq!(found(&format!("(module {log})")).abi, None, "a logarithm");
-        let memory = r#"(import "env" "memory" (memory 1))"#;
-        let abi = found(&format!("(module {memory} {log})")).abi;
-        assert_eq!(abi, Some(Abi::Handle));
     }
 
     #[test]

@@ -30,7 +30,11 @@ pub extern "C" fn _routes() {
     println!("/wildcard/... wildcard");
     println!("/main _start");
     // Nothing of a request or of its component is there.
-    println!("/told/{}/{} _start", env::vars().count(), env::args().count());
+    println!(
+        "/told/{}/{} _start",
+        env::vars().count(),
+        env::args().count()
+    );
     eprintln!("printed");
 }
 

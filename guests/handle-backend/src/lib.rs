@@ -18,7 +18,14 @@ fn value(key: &str) -> Option<String> {
     let mut value = Vec::new();
     let length = unsafe { db_get(key.as_ptr(), key.len() as u64, value.as_mut_ptr(), 0) };
     value.resize(usize::try_from(length).ok()?, 0);
-    let read = unsafe { db_get(key.as_ptr(), key.len() as u64, value.as_mut_ptr(), length as u64) };
+    let read = unsafe {
+        db_get(
+            key.as_ptr(),
+            key.len() as u64,
+            value.as_mut_ptr(),
+            length as u64,
+        )
+    };
     (read == length).then(|| String::from_utf8(value).ok())?
 }
 

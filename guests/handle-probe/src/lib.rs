@@ -13,7 +13,12 @@ mod env {
     unsafe extern "C" {
         pub fn log(text: *const u8, length: u64);
         pub fn response_set_status_line(status: i32, reason: *const u8, length: u64);
-        pub fn response_set_header(name: *const u8, length: u64, value: *const u8, value_length: u64);
+        pub fn response_set_header(
+            name: *const u8,
+            length: u64,
+            value: *const u8,
+            value_length: u64,
+        );
         pub fn response_set_body(body: *const u8, length: u64);
         pub fn tcp_connect(address: *const u8, length: u64) -> i32;
         pub fn tcp_read(fd: i32, to: *mut u8, length: u64) -> i64;
@@ -45,7 +50,10 @@ fn sized(ask: impl Fn(*mut u8, u64) -> i64) -> Option<Vec<u8>> {
 }
 
 fn text(value: Option<Vec<u8>>) -> String {
-    value.map_or_else(|| "-1".to_owned(), |value| String::from_utf8_lossy(&value).into_owned())
+    value.map_or_else(
+        || "-1".to_owned(),
+        |value| String::from_utf8_lossy(&value).into_owned(),
+    )
 }
 
 fn uri() -> String {
@@ -106,7 +114,11 @@ extern "C" fn handle() {
         }
         "grow" => {
             let before = core::arch::wasm32::memory_grow(0, number("pages", 1) as usize);
-            say(if before == usize::MAX { "refused" } else { "grown" });
+            say(if before == usize::MAX {
+                "refused"
+            } else {
+                "grown"
+            });
         }
         "loop" => loop {
             std::hint::black_box(());
@@ -130,12 +142,18 @@ extern "C" fn handle() {
 }
 
 fn echo() {
-    let method = text(sized(|to, length| unsafe { env::request_method(to, length) }));
+    let method = text(sized(|to, length| unsafe {
+        env::request_method(to, length)
+    }));
     let header = |name: &str| {
         let (at, size) = (name.as_ptr(), name.len() as u64);
-        text(sized(|to, length| unsafe { env::request_header(at, size, to, length) }))
+        text(sized(|to, length| unsafe {
+            env::request_header(at, size, to, length)
+        }))
     };
-    let all = text(sized(|to, length| unsafe { env::request_headers(to, length) }));
+    let all = text(sized(|to, length| unsafe {
+        env::request_headers(to, length)
+    }));
     let fields = all.lines().filter(|line| line.contains(": ")).count();
     let mut page = format!(
         "{method} {} host={} x-name={} missing={} fields={fields}\n",
@@ -156,7 +174,9 @@ fn echo() {
             total += read;
         }
     } else {
-        page.push_str(&text(sized(|to, length| unsafe { env::request_body(to, length) })));
+        page.push_str(&text(sized(|to, length| unsafe {
+            env::request_body(to, length)
+        })));
     }
     say(&page);
 }
@@ -182,7 +202,11 @@ fn answer() {
 fn values() {
     let key = parameter("key").unwrap_or_default();
     let (at, size) = (key.as_ptr(), key.len() as u64);
-    let get = || text(sized(|to, length| unsafe { env::db_get(at, size, to, length) }));
+    let get = || {
+        text(sized(|to, length| unsafe {
+            env::db_get(at, size, to, length)
+        }))
+    };
     match parameter("do").as_deref() {
         Some("set") => {
             let value = match parameter("bytes") {
@@ -200,7 +224,11 @@ fn values() {
             // Less room than the value has: so much of it.
             let mut two = [b'.'; 3];
             let told = unsafe { env::db_get(at, size, two.as_mut_ptr(), 2) };
-            say(&format!("{told} {} {}", String::from_utf8_lossy(&two), get()));
+            say(&format!(
+                "{told} {} {}",
+                String::from_utf8_lossy(&two),
+                get()
+            ));
         }
     }
 }
@@ -250,7 +278,10 @@ fn tcp() {
     if codes.len() > 1 {
         let last = codes.last().copied().unwrap_or_default();
         let most = codes.iter().max().copied().unwrap_or_default();
-        return say(&format!("{} attempts, highest {most}, last {last}", codes.len()));
+        return say(&format!(
+            "{} attempts, highest {most}, last {last}",
+            codes.len()
+        ));
     }
     let fd = codes.first().copied().unwrap_or(-9);
     if fd < 0 {
@@ -271,6 +302,10 @@ fn tcp() {
     };
     let start = String::from_utf8_lossy(&all[..all.len().min(100)]).into_owned();
     let wrong = unsafe { env::tcp_read(99, piece.as_mut_ptr(), 1) };
-    let _written = write!(page, " read {} last {last} other {wrong}: {start}", all.len());
+    let _written = write!(
+        page,
+        " read {} last {last} other {wrong}: {start}",
+        all.len()
+    );
     say(&page);
 }

@@ -108,16 +108,14 @@ impl Traits {
     }
 }
 
-/// A module of serverless-wasm: it imports one of that host's functions. One that imports no other than `log` was linked without
-/// the C library's logarithm, unless it wants its memory from the host and is no program.
+/// A module of serverless-wasm: it imports one of that host's functions. A program that imports no other than `log` was linked
+/// without the C library's logarithm.
 fn answers_through_env(found: &Detected) -> bool {
     let program = found.exports.iter().any(|export| export == "_start");
-    let memory = found.imports.iter().any(|import| import == "env.memory");
     let functions = found.imports.iter();
     let mut functions = functions.filter_map(|name| name.split_once('.'));
     functions.any(|(module, name)| {
-        let means_it = name != "log" || memory && !program;
-        module == env::MODULE && env::ORIGINAL.contains(&name) && means_it
+        module == env::MODULE && env::ORIGINAL.contains(&name) && !(program && name == "log")
     })
 }
 
