@@ -13,6 +13,7 @@ mod budget;
 mod dialect;
 mod digest;
 pub mod error;
+mod escapes;
 mod fields;
 pub mod grant;
 mod limit;
@@ -36,6 +37,7 @@ pub use app::{
     MessagingGrants, Missed, OperatorGrants, OrderedBy, Overlap, Ready, Resolved, Restart, Reuse,
     ServiceTrigger, Source,
 };
+pub use escapes::unescaped;
 pub use listen_on::ListenOn;
 pub use nearest::nearest;
 pub use resolve::{

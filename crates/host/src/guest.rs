@@ -96,6 +96,13 @@ pub struct Call {
     pub origin: Option<Origin>,
 }
 
+impl Call {
+    /// The export that its route names as the one that answers.
+    pub(crate) fn entrypoint(&self) -> Option<&str> {
+        self.origin.as_ref()?.route.entrypoint.as_deref()
+    }
+}
+
 /// What a request's way to its guest was. A guest that is told of it has no other way to know.
 #[derive(Debug, Clone)]
 pub struct Origin {

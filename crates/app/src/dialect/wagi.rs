@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::Foreign;
 use crate::app::Cgi;
 use crate::error::{Kind, Report};
+use crate::escapes::unescaped;
 use crate::fields::{At, Fields, decimal, wrong_type};
 use crate::grant::{GrantError, HttpGrant};
 use crate::limits::{self, Limits};
@@ -147,31 +148,9 @@ fn file_url(url: &str) -> Result<PathBuf, &'static str> {
             "a URL of a file names no host; an absolute path has three slashes in front: file:///",
         );
     }
-    unescaped(path).ok_or("this URL has escapes that are not UTF-8")
-}
-
-/// The text with each `%XX` as the byte that it stands for.
-fn unescaped(text: &str) -> Option<PathBuf> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, behind)) = rest.split_once('%') {
-        bytes.extend_from_slice(before.as_bytes());
-        let code = behind
-            .get(..2)
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match code {
-            Some(code) => {
-                bytes.push(code);
-                rest = behind.get(2..).unwrap_or("");
-            }
-            None => {
-                bytes.push(b'%');
-                rest = behind;
-            }
-        }
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8(bytes).ok().map(PathBuf::from)
+    let path = String::from_utf8(unescaped(path, |_| false).into_owned());
+    path.map(PathBuf::from)
+        .map_err(|_| "this URL has escapes that are not UTF-8")
 }
 
 /// Directories that the guest may read and change. One that is not there is left out, as it was.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::Spelling;
+use crate::escapes::hex_pair;
 use crate::limits;
 
 /// One piece of a pattern between slashes.
@@ -179,11 +180,6 @@ fn escape(out: &mut String, byte: u8) {
             .iter()
             .filter_map(|digit| DIGITS.get(usize::from(*digit))),
     );
-}
-
-fn hex_pair(pair: [u8; 2]) -> Option<u8> {
-    let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
-    u8::try_from(high? * 16 + low?).ok()
 }
 
 /// Never changes its meaning when it is escaped.

@@ -23,11 +23,12 @@ use tokio::sync::oneshot;
 
 pub(crate) use entrypoints::begins;
 
+use crate::abi::broken::Broken;
 use crate::abi::cgi::input::Input;
 use crate::abi::cgi::output::{End, Output};
 use crate::abi::cgi::scripts::Script;
 use crate::abi::command::{Command, START};
-use crate::abi::http::{Answer, Broken, Work};
+use crate::abi::http::{Answer, Work};
 use crate::abi::program::{self, Entry};
 use crate::abi::{Callable, Warm};
 use crate::fault::Fault;
@@ -82,11 +83,9 @@ pub(super) fn work(
 
 /// Where the program begins: the export that the route names, or the one of every program.
 fn entry<'a>(command: &'a Command, call: &'a Call) -> Entry<'a> {
-    let route = call.origin.as_ref().map(|origin| &origin.route);
-    let named = route.and_then(|route| route.entrypoint.as_deref());
     Entry {
         command,
-        export: named.unwrap_or(START),
+        export: call.entrypoint().unwrap_or(START),
     }
 }
 
@@ -132,13 +131,13 @@ fn finish(guest: &Inner, id: RequestId, ran: Option<Ran>, output: &Output) -> Re
         (End::NoHead, 0) => {
             output.answer_for_it();
             let why = "it ended before the empty line behind the head of its answer";
-            Err(program::broken(Fault::BadGuest(why.into()), warm))
+            Err(Broken::with(Fault::BadGuest(why.into()), warm))
         }
         (End::NoHead, code) => {
             let why = format!("it exited with code {code} before the head of its answer");
-            Err(program::broken(Fault::Trap(why), warm))
+            Err(Broken::with(Fault::Trap(why), warm))
         }
-        (End::Short(why), _) => Err(program::broken(Fault::BadGuest(why), warm)),
+        (End::Short(why), _) => Err(Broken::with(Fault::BadGuest(why), warm)),
     }
 }
 

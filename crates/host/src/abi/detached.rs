@@ -16,7 +16,8 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::abi::http::{Answer, Answered, Broken, Finished, Running, no_answer};
+use crate::abi::broken::Broken;
+use crate::abi::http::{Answer, Answered, Finished, Running, no_answer};
 use crate::abi::response::{Ahead, Late, ResponseBody, Writer};
 use crate::fault::Fault;
 use crate::guest::{Inner, RequestId};

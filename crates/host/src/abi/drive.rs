@@ -12,7 +12,8 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
 
 use crate::abi::Warm;
-use crate::abi::http::{self, Broken, Running, Task, Work};
+use crate::abi::broken::Broken;
+use crate::abi::http::{self, Running, Task, Work};
 use crate::fault::Fault;
 use crate::guest::{Inner, RequestId};
 use crate::lanes::{self, JobHandle};

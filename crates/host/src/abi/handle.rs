@@ -9,19 +9,16 @@ mod own_memory;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::FutureExt;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http::{Request, StatusCode};
 use tokio::sync::oneshot;
 use wasmtime::{InstancePre, Module, Result, Store};
-use wasmtime_wasi_http::WasiBody;
 
-use crate::abi::http::{Answer, Answered, Broken, Work, instantiate, panicked};
-use crate::abi::{Exports, Warm, start};
+use crate::abi::broken::Broken;
+use crate::abi::http::{Answer, Answered, Work, instantiate, panicked};
+use crate::abi::{Exports, Warm, response, start};
 use crate::fault::Fault;
-use crate::guest::{Call, Inner, RequestBody, RequestId, fault_of};
+use crate::guest::{Call, Inner, RequestBody, fault_of};
 use crate::imports::PREVIEW1;
 use crate::interface::env::Asked;
 use crate::state::Host;
@@ -90,16 +87,17 @@ pub(super) fn work(
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 let fault = fault_of(&error, &warm.store.data().meter);
-                return Err(broken(fault, warm));
+                return Err(Broken::with(fault, warm));
             }
-            Err(_) => return Err(broken(panicked(), warm)),
+            Err(_) => return Err(Broken::with(panicked(), warm)),
         }
         let said = std::mem::take(warm.store.data_mut().exchange()).into_said();
         let response = match said.into_response(&method, &guest.template) {
             Ok(response) => response,
             Err(unset) => {
-                guest.report(call.id, &Fault::BadGuest(unset.to_string()));
-                unanswered(call.id)
+                let fault = Fault::BadGuest(unset.to_string());
+                guest.report(call.id, &fault);
+                response::told(StatusCode::INTERNAL_SERVER_ERROR, fault.row().name, call.id)
             }
         };
         // Nobody listens any more if the request was cancelled.
@@ -115,30 +113,7 @@ async fn called(warm: &mut Warm, call: &Call) -> Result<()> {
     let Exports::Module(instance) = &warm.exports else {
         wasmtime::bail!("it is no module")
     };
-    let entrypoint = call
-        .origin
-        .as_ref()
-        .and_then(|origin| origin.route.entrypoint.as_deref());
-    let name = entrypoint.unwrap_or(HANDLE);
+    let name = call.entrypoint().unwrap_or(HANDLE);
     let function = instance.get_typed_func::<(), ()>(&mut warm.store, name)?;
     function.call_async(&mut warm.store, ()).await
-}
-
-fn broken(fault: Fault, warm: Warm) -> Broken {
-    Broken {
-        fault,
-        remains: Some(Box::new(warm)),
-    }
-}
-
-/// The answer of a module that has said none, as those of faults are.
-fn unanswered(id: RequestId) -> Response<WasiBody> {
-    let fault = Fault::BadGuest(String::new()).row().name;
-    let text = Full::new(Bytes::from(format!("{fault}: request {id}\n")));
-    let body = WasiBody::new(text.map_err(|never| match never {}));
-    let mut response = Response::new(body);
-    *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
 }

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use wasmtime::Store;
 use wasmtime_wasi_http::{WasiBody, p2, p3};
 
+use crate::abi::broken::Broken;
 use crate::abi::cgi::scripts::Led;
 use crate::abi::detached::{self, Detached};
 use crate::abi::export::{self, Prepared, Returned};
@@ -45,22 +46,6 @@ pub(crate) struct Answered {
     pub(crate) response: Response<WasiBody>,
     /// Dropped once the body is complete or nobody wants it any more.
     pub(crate) until_read: Option<oneshot::Sender<Infallible>>,
-}
-
-/// A guest that failed. What remains of it is kept, with its permit, until its answer is dealt with: as long as it is
-/// there, the end of a body is an end that the guest meant, not its death.
-pub(crate) struct Broken {
-    pub(crate) fault: Fault,
-    pub(crate) remains: Option<Box<dyn Any + Send>>,
-}
-
-impl From<Fault> for Broken {
-    fn from(fault: Fault) -> Self {
-        Self {
-            fault,
-            remains: None,
-        }
-    }
 }
 
 /// Where a guest stands when its answer can leave.
@@ -211,16 +196,11 @@ pub(super) fn work(guest: Arc<Inner>, id: RequestId, task: Task) -> Work {
                 warm.answered += 1;
                 Ok(warm)
             }
-            Err(_) => Err(Broken {
-                fault: panicked(),
-                remains: Some(Box::new(warm)),
-            }),
+            Err(_) => Err(Broken::with(panicked(), warm)),
             Ok(Err(error)) => {
                 let fault = fault_of(&error, &warm.store.data().meter);
-                Err(Broken {
-                    fault: guest.blame_reuse(fault, warm.answered),
-                    remains: Some(Box::new(warm)),
-                })
+                let fault = guest.blame_reuse(fault, warm.answered);
+                Err(Broken::with(fault, warm))
             }
         }
     })

@@ -19,7 +19,8 @@ use wasmtime::component::Accessor;
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::p3::bindings::Service;
 
-use crate::abi::http::{self, Answered, Broken};
+use crate::abi::broken::Broken;
+use crate::abi::http::{self, Answered};
 use crate::abi::response::Ahead;
 use crate::abi::{Exports, Warm, http_p3};
 use crate::fault::Fault;

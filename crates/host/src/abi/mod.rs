@@ -1,5 +1,6 @@
 //! How a guest is called: one file per ABI, and `http` for what the two HTTP ABIs share.
 
+mod broken;
 pub(crate) mod cgi;
 pub(crate) mod command;
 mod detached;

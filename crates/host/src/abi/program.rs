@@ -6,8 +6,9 @@ use std::time::Instant;
 use futures::FutureExt;
 use wasmtime::{PoolConcurrencyLimitError, Store};
 
+use crate::abi::broken::Broken;
 use crate::abi::command::{self, Command};
-use crate::abi::http::{Broken, panicked};
+use crate::abi::http::panicked;
 use crate::abi::{Exports, Warm};
 use crate::fault::Fault;
 use crate::guest::{Inner, fault_of};
@@ -35,7 +36,7 @@ pub(super) async fn run(
         // A panic must leave the store alone: its end would look like the end of what the program writes.
         let outcome = match AssertUnwindSafe(called).catch_unwind().await {
             Ok(outcome) => command::exit_code(outcome),
-            Err(_) => return Err(broken(panicked(), spent(store))),
+            Err(_) => return Err(Broken::with(panicked(), spent(store))),
         };
         match outcome {
             Ok(code) => return Ok((code, spent(store))),
@@ -49,7 +50,7 @@ pub(super) async fn run(
             }
             Err(error) => {
                 let fault = fault_of(&error, &store.data().meter);
-                return Err(broken(fault, spent(store)));
+                return Err(Broken::with(fault, spent(store)));
             }
         }
     }
@@ -61,13 +62,5 @@ fn spent(store: Store<Host>) -> Warm {
         store,
         exports: Exports::Spent,
         answered: u32::MAX,
-    }
-}
-
-/// A program that failed, with what remains of it.
-pub(super) fn broken(fault: Fault, warm: Warm) -> Broken {
-    Broken {
-        fault,
-        remains: Some(Box::new(warm)),
     }
 }

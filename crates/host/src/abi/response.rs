@@ -8,16 +8,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Response;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Full};
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
 
 use crate::abi::detached::Detached;
 use crate::abi::http::Answered;
 use crate::abi::shared;
-use crate::guest::BodyError;
+use crate::guest::{BodyError, RequestId};
 
 /// Frames taken from a guest before its answer leaves; enough for a small body and its end.
 const AHEAD_FRAMES: usize = 2;
@@ -115,6 +116,16 @@ impl Ahead {
         };
         Response::from_parts(self.head, body)
     }
+}
+
+/// What a client is told in place of an answer: what happened, and to which request.
+pub(crate) fn told(status: StatusCode, what: &str, id: RequestId) -> Response<WasiBody> {
+    let text = Full::new(Bytes::from(format!("{what}: request {id}\n")));
+    let mut response = Response::new(text.map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
 }
 
 /// An answer that the host writes itself, under the guest's limits.

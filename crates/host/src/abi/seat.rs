@@ -15,7 +15,8 @@ use hostel_app::limits;
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::abi::http::{self, Broken};
+use crate::abi::broken::Broken;
+use crate::abi::http::{self};
 use crate::abi::life::{Job, Outbox, live};
 use crate::abi::place::Place;
 use crate::chain::Chain;

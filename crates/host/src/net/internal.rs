@@ -16,7 +16,7 @@ use hostel_app::grant::{NEIGHBOURS, is_neighbour};
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::{BodyExt, Empty};
 use tokio::task::JoinHandle;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
@@ -24,6 +24,7 @@ use super::Outgoing;
 use super::message::{self, Outward};
 use super::pool::Server;
 use super::resolve::Host;
+use crate::abi::response::told;
 use crate::chain::Chain;
 use crate::fault::Fault;
 use crate::guest::{Call, Guest, Inner, RequestBody, RequestId};
@@ -144,7 +145,7 @@ impl Visit {
         let limit = self.callee.limits().request_body_bytes;
         let id = RequestId::next();
         if declared.is_some_and(|declared| declared > limit) {
-            return Ok(refusal(
+            return Ok(told(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "the body is too large",
                 id,
@@ -237,21 +238,11 @@ fn of_fault(fault: &Fault, id: RequestId) -> Response<WasiBody> {
         Fault::Cancelled => StatusCode::INTERNAL_SERVER_ERROR,
         _ => row.status,
     };
-    let mut response = refusal(status, row.name, id);
+    let mut response = told(status, row.name, id);
     if let Some(seconds) = fault.retry_after() {
         let seconds = HeaderValue::from(seconds);
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
     }
-    response
-}
-
-/// An answer of the host's own.
-fn refusal(status: StatusCode, what: &str, id: RequestId) -> Response<WasiBody> {
-    let text = Full::new(Bytes::from(format!("{what}: request {id}\n")));
-    let mut response = Response::new(text.map_err(|never| match never {}).boxed_unsync());
-    *response.status_mut() = status;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, plain);
     response
 }
 

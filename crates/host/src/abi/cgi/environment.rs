@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use hostel_app::unescaped;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::uri::{Authority, Scheme};
@@ -138,31 +139,5 @@ fn server(request: &Parts, scheme: &Scheme) -> (String, String) {
 /// A path without escapes. One that is no escape stays as it is, and so does that of the byte 0, at which most programs would
 /// take the text to end.
 pub(super) fn decoded(path: &str) -> String {
-    if !path.contains('%') {
-        return path.to_owned();
-    }
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((&byte, behind)) = rest.split_first() {
-        let escaped = match (byte, behind) {
-            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)),
-            _ => None,
-        };
-        match escaped.map(|(high, low)| high << 4 | low) {
-            None | Some(0) => {
-                bytes.push(byte);
-                rest = behind;
-            }
-            Some(byte) => {
-                bytes.push(byte);
-                rest = behind.get(2..).unwrap_or_default();
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    let digit = char::from(digit).to_digit(16)?;
-    u8::try_from(digit).ok()
+    String::from_utf8_lossy(&unescaped(path, |byte| byte == 0)).into_owned()
 }

@@ -28,6 +28,7 @@ use wasmtime_wasi_http::WasiBody;
 use self::disk::{Disk, Kind};
 use self::path::Step;
 use crate::abi::cgi::environment::{Variable, decoded};
+use crate::abi::cgi::output;
 use crate::abi::response::{self, ResponseBody};
 use crate::fault::Fault;
 use crate::guest::RequestBody;
@@ -351,7 +352,7 @@ fn with_slash(uri: &Uri) -> Response<WasiBody> {
 
 /// An answer without a file.
 fn refusal(status: StatusCode, why: &'static str) -> Response<WasiBody> {
-    let mut response = Response::new(asset::text(why));
+    let mut response = Response::new(output::text(why));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");

@@ -14,7 +14,7 @@ use hostel_app::limits;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Frame;
-use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use http_body_util::{BodyExt, Empty, StreamBody};
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::WasiBody;
 
@@ -143,12 +143,6 @@ fn piece(mut file: File, left: u64) -> io::Result<(File, Bytes)> {
     }
     piece.truncate(read);
     Ok((file, piece.into()))
-}
-
-pub(super) fn text(text: &'static str) -> WasiBody {
-    let body = Full::new(Bytes::from_static(text.as_bytes()));
-    body.map_err(|never: Infallible| match never {})
-        .boxed_unsync()
 }
 
 fn empty() -> WasiBody {

@@ -1,6 +1,6 @@
 //! The path of a request as names of folders and files.
 
-use std::borrow::Cow;
+use hostel_app::unescaped;
 
 /// One part of a path.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,36 +51,10 @@ impl Iterator for Steps<'_> {
 
 /// The name that a part of a path stands for.
 fn name(step: &str) -> Option<String> {
-    let name = String::from_utf8(bytes(step).into_owned()).ok()?;
+    let name = String::from_utf8(unescaped(step, |_| false).into_owned()).ok()?;
     // A backslash would be a slash to a browser that is sent there.
     let plain = !name.contains(['/', '\\', '\0']);
     (plain && !name.is_empty() && !name.starts_with('.')).then_some(name)
-}
-
-/// Escapes replaced; what only looks like one is left as it is.
-fn bytes(text: &str) -> Cow<'_, [u8]> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text.as_bytes());
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        let escaped = tail.first_chunk().copied().and_then(hex);
-        match escaped.filter(|_| byte == b'%') {
-            Some(value) => {
-                bytes.push(value);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => bytes.push(byte),
-        }
-    }
-    Cow::Owned(bytes)
-}
-
-fn hex(pair: [u8; 2]) -> Option<u8> {
-    let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
-    u8::try_from(high? * 16 + low?).ok()
 }
 
 #[cfg(test)]

@@ -291,7 +291,7 @@ fn what_a_client_sends_is_part_of_one_argument_or_of_none() {
 }
 
 fn request(method: &str, path: &str, known: &str) -> Request<RequestBody> {
-    let body = RequestBody::new(asset::text("a body"));
+    let body = RequestBody::new(output::text("a body"));
     let request = Request::builder().method(method).uri(path);
     request.header("if-none-match", known).body(body).unwrap()
 }
